@@ -1,0 +1,66 @@
+"""Filling one array of ours, or one device's part of it, straight from the mapped files."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+
+from convert.dtypes import count_non_finite, raw
+from convert.layouts import Shape
+from convert.plan import non_finite_problem
+from convert.rules import Rule
+from convert.safetensors_read import Tensor
+from xcomp_jax.checkpoint.memory import aligned_empty
+
+Index = tuple[slice, ...]
+
+
+@dataclasses.dataclass
+class Leaf:
+    """One array of ours: `sources` are its tensors, block by block for a stacked rule.
+
+    `problems` collects what filling finds.
+    """
+
+    rule: Rule
+    shape: Shape
+    dtype: np.dtype
+    sources: Sequence[Tensor]
+    problems: list[str] = dataclasses.field(default_factory=list)
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    def part(self, index: Index) -> np.ndarray:
+        """The values at `index` of the whole array, in new memory of exactly that size."""
+        bounds = [s.indices(n)[:2] for s, n in zip(index, self.shape, strict=True)]
+        out = aligned_empty(tuple(stop - start for start, stop in bounds), self.dtype)
+        cut = tuple(slice(start, stop) for start, stop in bounds)
+        if self.rule.stacked:
+            first, last = bounds[0]
+            for row, tensor in zip(out, self.sources[first:last], strict=True):
+                self._copy(tensor, cut[1:], row)
+        else:
+            self._copy(self.sources[0], cut, out)
+        return out
+
+    def whole(self) -> np.ndarray:
+        return self.part((slice(None),) * len(self.shape))
+
+    def _copy(self, tensor: Tensor, cut: Index, out: np.ndarray) -> None:
+        assert tensor.values is not None, tensor.name
+        source = self.rule.layout.to_target(tensor.values)[cut]
+        if source.dtype == out.dtype:
+            np.copyto(raw(out), raw(source))
+        else:
+            with np.errstate(over="ignore"):
+                np.copyto(out, source, casting="unsafe")
+        self._check(tensor, source, out)
+
+    def _check(self, tensor: Tensor, source: np.ndarray, out: np.ndarray) -> None:
+        if count := count_non_finite(out):
+            problem = non_finite_problem(tensor.name, source, count, out.dtype.name)
+            # JAX may ask for the parts of an array from several threads.
+            with self._lock:
+                self.problems.append(problem)

@@ -1,0 +1,155 @@
+"""The original's checkpoint into ours."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from convert.card import jax_card
+from convert.dtypes import FLOATS
+from convert.errors import collect, refuse
+from convert.files import check_disk, companions, describe_file, missing_companions
+from convert.hf_config import stored_dtype, to_model_config
+from convert.hub import find_source
+from convert.safetensors_read import Tensor
+from convert.torch_folder import CONFIG, read_json_object, read_weights, weight_files
+from convert.tree import Shardings, tree_from_tensors
+from xcomp_jax.checkpoint import check_free, param_shapes, save_params
+from xcomp_jax.config import CompressionConfig, ModelConfig
+
+
+def load_torch_checkpoint(
+    source: Path,
+    *,
+    dtype: str | None = None,
+    compression: CompressionConfig | None = None,
+    shardings: Shardings | None = None,
+    overrides: Mapping[str, np.ndarray] | None = None,
+    config: Mapping[str, Any] | None = None,
+    progress: bool = False,
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Reads a folder with config.json and safetensors into a parameter tree.
+
+    Args:
+        source: the folder.
+        dtype: `float32`, `float16` or `bfloat16` of the parameters; default what the files hold.
+        compression: LP-Comp of the model; default the published one.
+        shardings: a jax.sharding.Sharding for all arrays, or a tree of the parameters' structure
+            with one each; the result is then jax.Arrays, and each process reads only its slices.
+            Default: numpy arrays.
+        overrides: values that take the place of tensors of these (original) names, or are added.
+        config: used instead of the folder's config.json.
+        progress: shows a bar on stderr.
+
+    Returns:
+        The model's configuration and the nested tree of its parameters.
+
+    Raises:
+        ConversionError: listing everything that is wrong with the checkpoint.
+    """
+    hf_config, model, tensors = _read_folder(source, config, compression)
+    for name, array in (overrides or {}).items():
+        tensors[name] = Tensor.from_array(name, np.asarray(array), "overrides")
+    return tree_from_tensors(
+        source,
+        tensors,
+        model,
+        dtype=dtype,
+        declared=stored_dtype(hf_config),
+        shardings=shardings,
+        progress=progress,
+    )
+
+
+def convert_from_torch(
+    name: str,
+    out: Path,
+    *,
+    revision: str | None = None,
+    dtype: str | None = None,
+    compression: CompressionConfig | None = None,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> str:
+    """Converts a local folder or a repository of the hub into a checkpoint of ours.
+
+    Args:
+        name: folder or hub id.
+        out: folder to create.
+        revision: commit of the hub repository.
+        dtype, compression, progress: see `load_torch_checkpoint`.
+        overwrite: replace a checkpoint at `out`.
+
+    Returns:
+        A summary for the user.
+
+    Raises:
+        ConversionError, CheckpointError: nothing new is left at `out` then.
+    """
+    check_free(out, overwrite=overwrite)
+    source = find_source(name, revision)
+    hf_config, model, tensors = _read_folder(source.folder, None, compression)
+    # What check_names_and_shapes is going to refuse needs no room; float32 is the upper bound.
+    itemsize = FLOATS[dtype].itemsize if dtype else _itemsize(tensors)
+    check_disk(out, itemsize * sum(math.prod(shape) for shape in param_shapes(model).values()))
+    # Host memory whatever accelerator is there; Orbax writes such arrays without a copy.
+    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
+    model, params = tree_from_tensors(
+        name,
+        tensors,
+        model,
+        dtype=dtype,
+        declared=stored_dtype(hf_config),
+        shardings=host,
+        progress=progress,
+    )
+    stored = params["llm"]["embed_tokens"]["embedding"].dtype.name
+    provenance = {
+        "name": source.name,
+        "revision": source.revision,
+        "dtype": " and ".join(sorted({tensor.dtype for tensor in tensors.values()})),
+        "files": [describe_file(path) for path in weight_files(source.folder)],
+        "hf_config": dict(hf_config),
+    }
+    save_params(
+        out,
+        model,
+        params,
+        source=provenance,
+        extra_files=companions(source.folder),
+        texts={"README.md": jax_card(model, provenance, stored)},
+        overwrite=overwrite,
+    )
+    return _summary(out, len(tensors), stored, missing_companions(source.folder))
+
+
+def _read_folder(
+    folder: Path, config: Mapping[str, Any] | None, compression: CompressionConfig | None
+) -> tuple[Mapping[str, Any], ModelConfig, dict[str, Tensor]]:
+    """Configuration and tensors; the problems of both are reported together."""
+    problems: list[str] = []
+    with collect(problems):
+        config = read_json_object(folder / CONFIG) if config is None else config
+        model = to_model_config(config, compression=compression)
+    with collect(problems):
+        tensors = read_weights(folder)
+    refuse(folder, problems)
+    assert config is not None
+    return config, model, tensors
+
+
+def _itemsize(tensors: Mapping[str, Tensor]) -> int:
+    sizes = [FLOATS[tensor.dtype].itemsize for tensor in tensors.values() if tensor.dtype in FLOATS]
+    return max(sizes, default=FLOATS["float32"].itemsize)
+
+
+def _summary(out: Path, count: int, stored: str, missing: list[str]) -> str:
+    text = f"{out}: {count} tensors as {stored}"
+    if missing:
+        text += f"\nnot in the source, so not in the checkpoint either: {', '.join(missing)}"
+    return text

@@ -1,0 +1,207 @@
+"""Reading safetensors files that nobody vouches for.
+
+The header is checked completely before the first value is looked at: its length, its JSON, every
+dtype, shape and byte range, and that the ranges fill the file without gap or overlap. The values
+stay in a read-only memory map, so that a slice costs its own bytes and nothing else.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import math
+import mmap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from convert.dtypes import FLOATS
+from convert.errors import ConversionError
+from convert.layouts import Shape
+
+_PREFIX = 8
+# The header of a 7B model has 0.1 MB. The format allows 100 MB, which would become gigabytes of
+# Python objects before the first check.
+MAX_HEADER_BYTES = 16 << 20
+# Far above any tensor, far below what overflows in numpy.
+_MAX_ELEMENTS = 1 << 56
+
+# Every dtype of the format with its bits, so that a valid file of another kind is told apart from a
+# broken one.
+_BITS = {
+    "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32,
+    "F16": 16, "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8,
+    "F8_E4M3": 8, "F8_E5M2": 8, "F8_E8M0": 8, "F6_E2M3": 6, "F6_E3M2": 6, "F4": 4,
+}  # fmt: skip
+_FLOATS = {
+    "F32": FLOATS["float32"],
+    "F16": FLOATS["float16"],
+    "BF16": FLOATS["bfloat16"],
+}
+
+
+class SafetensorsError(ConversionError):
+    """A file that is not a well-formed safetensors file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+    """One named tensor of a checkpoint; `values` is None when its dtype is none of FLOATS.
+
+    `origin` says where it comes from, for messages.
+    """
+
+    name: str
+    dtype: str
+    shape: Shape
+    values: np.ndarray | None
+    origin: str
+
+    @classmethod
+    def from_array(cls, name: str, array: np.ndarray, origin: str) -> Tensor:
+        known = array.dtype.name in FLOATS
+        return cls(name, array.dtype.name, array.shape, array if known else None, origin)
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a file, as read-only views of the file.
+
+    Raises:
+        SafetensorsError: the file is truncated, tampered with or not safetensors at all.
+        OSError: the file cannot be opened.
+    """
+    size = path.stat().st_size
+    if size < _PREFIX:
+        raise SafetensorsError(
+            str(path), [f"truncated: {size} bytes, and the header length alone takes {_PREFIX}"]
+        )
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(_PREFIX), "little")
+        _check_header_length(path, length, size)
+        header = _parse_header(path, file.read(length))
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    start = _PREFIX + length
+    entries, problems = _check_entries(header, size - start)
+    if problems:
+        raise SafetensorsError(str(path), problems)
+    return {entry.name: entry.tensor(mapped, start, path.name) for entry in entries}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Entry:
+    name: str
+    dtype: str
+    shape: Shape
+    begin: int
+    end: int
+
+    def tensor(self, mapped: mmap.mmap, start: int, origin: str) -> Tensor:
+        dtype = _FLOATS.get(self.dtype)
+        if dtype is None:
+            return Tensor(self.name, self.dtype, self.shape, None, origin)
+        # np.ndarray rather than frombuffer: it takes empty tensors and offsets at the very end.
+        values: np.ndarray = np.ndarray(self.shape, dtype, mapped, start + self.begin)
+        return Tensor(self.name, dtype.name, self.shape, values, origin)
+
+
+def _check_header_length(path: Path, length: int, size: int) -> None:
+    problems = []
+    if length > MAX_HEADER_BYTES:
+        problems.append(f"header of {length} bytes, at most {MAX_HEADER_BYTES} are read")
+    if length > size - _PREFIX:
+        problems.append(
+            f"truncated or tampered with: the header is said to have {length} bytes, but only "
+            f"{size - _PREFIX} follow"
+        )
+    if problems:
+        raise SafetensorsError(str(path), problems)
+
+
+def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
+    except RecursionError:
+        raise SafetensorsError(str(path), ["header: JSON nested too deeply"]) from None
+    except ValueError as error:
+        raise SafetensorsError(str(path), [f"header is not valid JSON: {error}"]) from None
+    if not isinstance(header, dict):
+        raise SafetensorsError(
+            str(path), [f"header is a JSON {type(header).__name__}, expected an object"]
+        )
+    header.pop("__metadata__", None)
+    return header
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    built = dict(pairs)
+    if len(built) != len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        twice = sorted(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"key(s) given twice: {twice}")
+    return built
+
+
+def _check_entries(header: dict[str, Any], data_bytes: int) -> tuple[list[_Entry], list[str]]:
+    entries, problems = [], []
+    for name, fields in header.items():
+        entry = _check_entry(name, fields, data_bytes)
+        if isinstance(entry, str):
+            problems.append(entry)
+        else:
+            entries.append(entry)
+    if not problems:
+        problems = _check_coverage(entries, data_bytes)
+    return entries, problems
+
+
+def _is_size(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _check_entry(name: str, fields: Any, data_bytes: int) -> _Entry | str:
+    """The entry, or what is wrong with it."""
+    if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
+        return f"{name!r}: expected the fields dtype, shape and data_offsets, got {_short(fields)}"
+    dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
+    if not isinstance(dtype, str) or dtype not in _BITS:
+        return f"{name!r}: unknown dtype {_short(dtype)}; known: {sorted(_BITS)}"
+    if not isinstance(shape, list) or not all(map(_is_size, shape)) or len(shape) > 32:
+        return f"{name!r}: shape {_short(shape)} is not a list of at most 32 sizes"
+    if math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
+        return f"{name!r}: shape {_short(shape)} has more than {_MAX_ELEMENTS} elements"
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
+        return f"{name!r}: data_offsets {_short(offsets)} are not two positions"
+    begin, end = offsets
+    if not begin <= end <= data_bytes:
+        return (
+            f"{name!r}: data_offsets {_short(offsets)} lie outside the {data_bytes} bytes of data "
+            "(truncated or tampered with)"
+        )
+    bits = math.prod(shape) * _BITS[dtype]
+    if bits != 8 * (end - begin):
+        return (
+            f"{name!r}: {dtype} of shape {_short(shape)} takes {_short(bits)} bits, "
+            f"but data_offsets {offsets} hold {8 * (end - begin)}"
+        )
+    return _Entry(name, dtype, tuple(shape), begin, end)
+
+
+def _check_coverage(entries: list[_Entry], data_bytes: int) -> list[str]:
+    problems, position, previous = [], 0, "the header"
+    for entry in sorted(entries, key=lambda e: (e.begin, e.end)):
+        if entry.begin != position:
+            kind = "overlaps" if entry.begin < position else "leaves a gap after"
+            problems.append(
+                f"{entry.name!r} {kind} {previous}: it begins at {entry.begin}, expected {position}"
+            )
+        position, previous = max(position, entry.end), repr(entry.name)
+    if position != data_bytes:
+        problems.append(f"{data_bytes - position} bytes after {previous} belong to no tensor")
+    return problems
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."

@@ -1,0 +1,124 @@
+"""Named tensors of the original into our parameter tree."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+from flax import traverse_util
+from tqdm import tqdm
+
+from convert import plan
+from convert.dtypes import compute_dtype, float_dtype
+from convert.errors import refuse
+from convert.fill import Leaf
+from convert.layouts import Shape
+from convert.rules import TIED_COPY, Rule, rules_for
+from convert.safetensors_read import Tensor
+from xcomp_jax.checkpoint import param_shapes
+from xcomp_jax.config import ModelConfig
+
+Shardings = jax.sharding.Sharding | Mapping[str, Any]
+
+
+def tree_from_tensors(
+    subject: object,
+    tensors: dict[str, Tensor],
+    model: ModelConfig,
+    *,
+    dtype: str | None,
+    declared: str | None,
+    shardings: Shardings | None,
+    progress: bool,
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Checks and maps named tensors.
+
+    Args:
+        subject: heads the messages.
+        tensors: by the original's names.
+        model: configuration; its dtype is replaced by what suits the stored dtype.
+        dtype, shardings, progress: see `convert.from_torch.load_torch_checkpoint`.
+        declared: dtype the original's configuration claims, if it does.
+
+    Raises:
+        ConversionError: listing every missing, unexpected, ambiguous, ill-shaped, ill-typed or
+            non-finite tensor.
+    """
+    rules, shapes = rules_for(model), param_shapes(model)
+    wanted = plan.slots(rules, shapes)
+    tensors, problems = _without_tied_copy(tensors, model)
+    problems += plan.check_names_and_shapes(wanted, rules, tensors)
+    stored, dtype_problems = _choose_dtype(tensors, dtype, declared)
+    problems += dtype_problems
+    if problems:
+        # Nothing will be filled, so the values are read here: one refusal lists everything.
+        refuse(subject, problems + plan.check_finite(tensors.values()))
+    leaves = _leaves(rules, shapes, tensors, stored)
+    if isinstance(shardings, Mapping):
+        by_path = traverse_util.flatten_dict(shardings, sep="/")
+    else:
+        by_path = {leaf.rule.target: shardings for leaf in leaves}
+    flat = {}
+    for leaf in tqdm(leaves, desc="reading", unit="array", disable=not progress):
+        path = leaf.rule.target
+        if by_path[path] is None:
+            flat[path] = leaf.whole()
+        else:
+            flat[path] = jax.make_array_from_callback(leaf.shape, by_path[path], leaf.part)
+    refuse(subject, [problem for leaf in leaves for problem in leaf.problems])
+    model = dataclasses.replace(model, dtype=compute_dtype(stored))
+    return model, traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _leaves(
+    rules: Sequence[Rule], shapes: Mapping[str, Shape], tensors: Mapping[str, Tensor], stored: str
+) -> list[Leaf]:
+    leaves = []
+    for rule in rules:
+        shape = shapes[rule.target]
+        names = (
+            [rule.source_name(block) for block in range(shape[0])]
+            if rule.stacked
+            else [rule.source]
+        )
+        sources = [tensors[name] for name in names]
+        leaves.append(Leaf(rule, shape, float_dtype(stored), sources))
+    return leaves
+
+
+def _without_tied_copy(
+    tensors: dict[str, Tensor], model: ModelConfig
+) -> tuple[dict[str, Tensor], list[str]]:
+    """Drops a tied head that was saved all the same, after checking that it is only a copy."""
+    name, original = TIED_COPY
+    if not model.llm.tie_word_embeddings or name not in tensors or original not in tensors:
+        return tensors, []
+    head, embedding = tensors[name].values, tensors[original].values
+    problems = []
+    if head is None or embedding is None or not plan.equal_bits(head, embedding):
+        problems.append(
+            f"{name!r} differs from {original!r}, but the configuration ties them "
+            "(tie_word_embeddings true)"
+        )
+    return {key: tensor for key, tensor in tensors.items() if key != name}, problems
+
+
+def _choose_dtype(
+    tensors: Mapping[str, Tensor], dtype: str | None, declared: str | None
+) -> tuple[str, list[str]]:
+    """The dtype our arrays get; without a choice, tensors and configuration must agree on it."""
+    if dtype is not None:
+        return float_dtype(dtype).name, []
+    found = sorted({t.dtype for t in tensors.values() if t.values is not None})
+    if len(found) > 1:
+        counts = {name: sum(t.dtype == name for t in tensors.values()) for name in found}
+        return found[0], [f"wrong dtype: tensors of {counts} together; choose one with --dtype"]
+    stored = found[0] if found else "float32"
+    if declared is not None and found and declared != stored:
+        return stored, [
+            f"wrong dtype: the configuration says torch_dtype={declared!r}, the tensors are "
+            f"{stored}; choose with --dtype"
+        ]
+    return stored, []

@@ -1,0 +1,38 @@
+"""Packaging of XComp-JAX. Tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="xcomp-jax",
+    version="0.1.0",
+    description="Extreme video-token compression for long-video language models, in JAX",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["xcomp_jax*", "convert*", "configs*", "launch*"]),
+    install_requires=[
+        "jax>=0.10,<0.12",
+        "flax>=0.12",
+        "optax>=0.2.8",
+        "orbax-checkpoint>=0.12.8",
+        "grain>=0.2.18",
+        "tensorflow-datasets>=4.9.10",
+        "transformers>=5.0",
+        "jinja2",
+        "ml-collections>=1.1",
+        "imageio-ffmpeg>=0.6",
+        "safetensors>=0.8",
+        "pillow>=10",
+        "matplotlib>=3.8",
+        "tqdm",
+    ],
+    extras_require={
+        "test": ["pytest>=8", "hypothesis>=6", "ruff==0.17.5", "mypy>=1.13"],
+        "tpu": ["jax[tpu]>=0.10,<0.12"],
+        "cuda": ["jax[cuda12]>=0.10,<0.12"],
+    },
+    entry_points={"console_scripts": ["xcomp=xcomp_jax.cli.main:main"]},
+)

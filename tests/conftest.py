@@ -1,0 +1,32 @@
+"""Options every run of the suite accepts, whichever folder it is pointed at."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.parity.cases import find_cases, listing
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--goldens",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help=(
+            "folder whose sub-folders are recorded cases for tests/parity; may be given several "
+            "times. Default: tests/goldens, and ../shared/goldens where that exists."
+        ),
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for text in config.getoption("--goldens"):
+        folder = config.invocation_params.dir / text
+        if not folder.is_dir():
+            raise pytest.UsageError(f"--goldens {text}: no such directory ({folder})")
+        if not find_cases(folder):
+            raise pytest.UsageError(
+                f"--goldens {text}: holds no case folders; name the folder whose sub-folders are "
+                f"cases (it holds {listing(folder)[:10]})"
+            )

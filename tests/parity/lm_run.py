@@ -1,0 +1,141 @@
+"""One recorded language-model run, redone: what both the prefill and the decoding cases compare."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tests.parity.recorded_model import exact_lengths, flat_visual, split_ids
+from xcomp_jax.compression.schedule import Stage, plan_stages
+from xcomp_jax.inference.generate import Generated, GenerationConfig, generate
+from xcomp_jax.models.qwen2 import PrefillOutput
+from xcomp_jax.models.sequence import Layout, Lengths
+from xcomp_jax.models.xcomp import Params, XComp
+
+
+@dataclasses.dataclass(frozen=True)
+class Inputs:
+    """Token ids around the video and its visual tokens, all with batch 1."""
+
+    prefix: np.ndarray
+    visual: np.ndarray
+    suffix: np.ndarray
+    position_offset: int = 0
+    """Control: that much added to the position of everything behind the first text."""
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray], name: str = "") -> Inputs:
+        prefix, suffix = split_ids(arrays[f"{name}input_ids"])
+        return cls(prefix, flat_visual(arrays[f"{name}visual_tokens"]), suffix)
+
+    @property
+    def lengths(self) -> Lengths:
+        lengths = exact_lengths(self.prefix, self.visual, self.suffix)
+        return lengths.replace(prefix=lengths.prefix + self.position_offset)
+
+    def one_position_off(self) -> Inputs:
+        """Control: a gap of one position between the first text and the video."""
+        return dataclasses.replace(self, position_offset=1)
+
+    def other_survivors(self) -> Inputs:
+        """Control: visual tokens reversed, so that compression keeps the first of each frame."""
+        return dataclasses.replace(self, visual=self.visual[:, ::-1])
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def _prefill(
+    model: XComp, params: Params, prefix: Any, visual: Any, suffix: Any, lengths: Lengths
+) -> tuple[PrefillOutput, jax.Array]:
+    out = model.apply(
+        {"params": params},
+        prefix,
+        visual,
+        suffix,
+        lengths,
+        keep_cache=True,
+        collect_layers=True,
+        method="prefill",
+    )
+    rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)
+    return out, model.apply({"params": params}, rows, method="logits")
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Results with the batch dimension removed; layers count from 0."""
+
+    model: XComp
+    params: Params
+    out: PrefillOutput
+    logits: np.ndarray
+    stage_of_layer: tuple[int, ...]
+    place_in_stage: tuple[int, ...]
+
+    def hidden_after_layer(self, layer: int) -> np.ndarray:
+        assert self.out.layers is not None
+        stage = self.out.layers[self.stage_of_layer[layer]]
+        return np.asarray(stage[self.place_in_stage[layer], 0])
+
+    def cached(self, layer: int, which: str) -> np.ndarray:
+        """Keys ("k") or values ("v") of a layer, [K, S, H] like the recordings."""
+        assert self.out.cache is not None
+        stage = self.out.cache[self.stage_of_layer[layer]]
+        array = stage.key if which == "k" else stage.value
+        return np.moveaxis(np.asarray(array[self.place_in_stage[layer], 0]), 0, 1)
+
+    @property
+    def kv_length(self) -> list[int]:
+        assert self.out.cache is not None
+        return [int(self.out.cache[stage].length[0]) for stage in self.stage_of_layer]
+
+    def generate(self, max_new_tokens: int, penalty: float = 1.0) -> Generated:
+        assert self.out.cache is not None
+        config = GenerationConfig(max_new_tokens=max_new_tokens, repetition_penalty=penalty)
+        return generate(
+            self.model, self.params, self.logits[None, -1], self.out.cache, config, record=True
+        )
+
+
+def run_prefill(model: XComp, params: Params, inputs: Inputs) -> Run:
+    out, logits = _prefill(
+        model, params, inputs.prefix, inputs.visual, inputs.suffix, inputs.lengths
+    )
+    stages = stages_of(model)
+    pairs = [(s, i) for s, stage in enumerate(stages) for i in range(stage.num_layers)]
+    return Run(
+        model=model,
+        params=params,
+        out=out,
+        logits=np.asarray(logits[0]),
+        stage_of_layer=tuple(stage for stage, _ in pairs),
+        place_in_stage=tuple(place for _, place in pairs),
+    )
+
+
+def stages_of(model: XComp) -> tuple[Stage, ...]:
+    """The stages the model's decoder was built with."""
+    config = model.config
+    return plan_stages(
+        config.compression,
+        num_layers=config.llm.num_hidden_layers,
+        tokens_per_frame=config.projector.tokens_per_frame,
+    )
+
+
+def positions_by_layer(model: XComp, inputs: Inputs) -> list[np.ndarray]:
+    """Rotary positions of the sequence at every layer."""
+    positions, lengths = [], inputs.lengths
+    for stage in stages_of(model):
+        if stage.drop is not None:
+            lengths = lengths.replace(visual=stage.visual_length(lengths.visual))
+        layout = Layout(
+            *(int(part[0]) for part in (lengths.prefix, lengths.visual, lengths.suffix))
+        )
+        positions += [np.asarray(layout.positions(lengths)[0])] * stage.num_layers
+    return positions

@@ -1,0 +1,106 @@
+"""The model of a recorded case: its weights through the converter, its settings in our schema."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from safetensors.numpy import load_file
+
+from convert.from_torch import load_torch_checkpoint
+from tests.parity.cases import Case
+from xcomp_jax.config import CompressionConfig, ModelConfig
+from xcomp_jax.models.sequence import Lengths
+from xcomp_jax.models.xcomp import Params, XComp
+
+PLACEHOLDER = -200
+"""How the recordings mark the place of the video in `input_ids`."""
+
+
+def compression_of(env: Mapping[str, str]) -> CompressionConfig:
+    """What the original's environment variables asked for, in our schema."""
+    if env.get("EXTRA_PARAM_OVERWRITE_DROP_SCHEDULE") == "Cosine":
+        keep = "suffix" if "EXTRA_PARAM_ALWAYS_SUFFIX" in env else "uniform"
+        return CompressionConfig(schedule="cosine", keep=keep)  # type: ignore[arg-type]
+    after = ast.literal_eval(env.get("EXTRA_PARAM_INNER_CONDENSER_ID", "[]"))
+    if not after:
+        return CompressionConfig(schedule="none")
+    kinds = {"nexthalf": "uniform", "avgpool": "average"}
+    strides = ast.literal_eval(
+        env.get(
+            "EXTRA_PARAM_INNER_STRIDE_LIST",
+            str([int(env["EXTRA_PARAM_INNER_STRIDE"])] * len(after)),
+        )
+    )
+    return CompressionConfig(
+        schedule="stepwise",
+        keep=kinds[env["EXTRA_PARAM_INNER_CONDENSER_TYPE"]],  # type: ignore[arg-type]
+        drop_after_layers=tuple(after),
+        strides=tuple(strides),
+    )
+
+
+def factored_tables(case: Case) -> dict[str, np.ndarray]:
+    """Embedding (and untied head) that a case replaces: row i = U[i % period] + V[i // period]."""
+    (path,) = case.model_dir.glob("embed_factors*.safetensors")
+    factors = load_file(path)
+    rows = np.arange(case.config["vocab_size"])
+
+    def table(name: str) -> np.ndarray:
+        period = factors[f"{name}_U"].shape[0]
+        return factors[f"{name}_U"][rows % period] + factors[f"{name}_V"][rows // period]
+
+    tables = {"model.embed_tokens.weight": table("embed")}
+    if not case.config["tie_word_embeddings"]:
+        tables["lm_head.weight"] = table("lm_head")
+    return tables
+
+
+@functools.lru_cache(maxsize=4)
+def _load(case: Case, factored: bool) -> tuple[ModelConfig, Params]:
+    overrides = factored_tables(case) if factored else {}
+    return load_torch_checkpoint(
+        case.model_dir, dtype="float32", overrides=overrides, config=case.config
+    )
+
+
+def recorded_model(
+    case: Case, env: Mapping[str, str] | None = None, *, factored: bool = False
+) -> tuple[XComp, Params]:
+    """Model in float32 with the compression of `env`, and its parameters."""
+    config, params = _load(case, factored)
+    env = case.meta.get("env", {}) if env is None else env
+    config = dataclasses.replace(config, dtype="float32", compression=compression_of(env))
+    return XComp(config), params
+
+
+def split_ids(input_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Text before and after the placeholder, [1, P] and [1, Q] int32."""
+    ids = np.asarray(input_ids).reshape(-1)
+    (place,) = np.flatnonzero(ids == PLACEHOLDER)
+    return ids[None, :place].astype(np.int32), ids[None, place + 1 :].astype(np.int32)
+
+
+def exact_lengths(prefix: Any, visual: Any, suffix: Any) -> Lengths:
+    """No padding: every slot is a real token."""
+    return Lengths(
+        *(jnp.full((part.shape[0],), part.shape[1], jnp.int32) for part in (prefix, visual, suffix))
+    )
+
+
+def flat_visual(tokens: np.ndarray) -> np.ndarray:
+    """[clips, tokens, D] in clip order -> [1, V, D] float32."""
+    return np.asarray(tokens, np.float32).reshape(1, -1, tokens.shape[-1])
+
+
+def layer_of(name: str) -> int:
+    """The 0-based layer at the end of an array name such as `hidden_after_layer_07`."""
+    match = re.search(r"(\d+)$", name)
+    assert match is not None, name
+    return int(match.group(1))

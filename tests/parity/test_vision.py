@@ -1,0 +1,127 @@
+"""Case kinds `vision` and `projector`: from pixels to embeddings of the language model."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.parity.cases import Case, assert_parity
+from tests.parity.recorded_model import recorded_model
+from xcomp_jax.config import VisionConfig
+from xcomp_jax.models.position_tables import image_position_table, video_position_table
+from xcomp_jax.models.tome import merge_tokens
+from xcomp_jax.models.umt import Block, PatchEmbed, UMTEncoder
+
+ATOL = 2e-5
+
+
+def clips_of(case: Case) -> Iterator[tuple[str, np.ndarray]]:
+    """Run name and [C, T, S, S, 3] pixels; stored as integers times a scale, channels first."""
+    for name, stored in case.io.matching(r".+__pixel_values_int\d+_times_\d+").items():
+        run, scale = re.fullmatch(r"(.+)__pixel_values_int\d+_times_(\d+)", name).groups()
+        pixels = stored.astype(np.float32) / int(scale)
+        if pixels.ndim == 4:
+            pixels = pixels[:, None]  # single images are clips of one frame
+        yield run, np.moveaxis(pixels, 2, -1)
+
+
+def vision_config(case: Case, frames: int) -> tuple[VisionConfig, dict]:
+    model, params = recorded_model(case)
+    return dataclasses.replace(model.config.vision, clip_frames=frames), params
+
+
+def shifted_order(pixels: np.ndarray) -> np.ndarray:
+    """Control: frames (or, for images, columns) in another order."""
+    axis = 1 if pixels.shape[1] > 1 else 3
+    return np.roll(pixels, 1, axis=axis)
+
+
+@pytest.mark.golden("vision")
+def test_encoder(case) -> None:
+    for run, pixels in clips_of(case):
+        config, params = vision_config(case, pixels.shape[1])
+        encode = jax.jit(
+            lambda p, x, c=config: UMTEncoder(c, jnp.dtype("float32")).apply({"params": p}, x)
+        )
+        got = encode(params["vision"], pixels)
+        control = encode(params["vision"], shifted_order(pixels))
+        assert_parity(got, case.io[f"{run}__features"], atol=ATOL, control=control)
+
+
+@pytest.mark.golden("vision")
+def test_first_layers(case) -> None:
+    float32 = jnp.dtype("float32")
+    for run, pixels in clips_of(case):
+        if f"{run}__patch_embed" not in case.io:
+            continue
+        config, params = vision_config(case, pixels.shape[1])
+        vision = params["vision"]
+        patches = PatchEmbed(config, float32).apply({"params": vision["patch_embed"]}, pixels)
+        swapped = PatchEmbed(config, float32).apply(
+            {"params": vision["patch_embed"]}, pixels[..., ::-1]
+        )
+        assert_parity(patches, case.io[f"{run}__patch_embed"], atol=ATOL, control=swapped)
+        x = patches + video_position_table(pixels.shape[1], config.grid, config.width)
+        for name, want in case.io.matching(rf"{run}__block\d+_out").items():
+            number = int(re.search(r"block(\d+)_out", name).group(1))
+            for layer in range(number + 1):
+                block = jax.tree.map(lambda leaf, i=layer: leaf[i], vision["blocks"])
+                out = Block(config, float32).apply({"params": block}, x)
+                before, x = x, out
+            assert_parity(x, want, atol=ATOL, control=before)
+
+
+@pytest.mark.golden("vision")
+def test_position_tables(case) -> None:
+    for run, pixels in clips_of(case):
+        config, _ = vision_config(case, pixels.shape[1])
+        frames, grid = pixels.shape[1], config.grid
+        for kind in ("pos_embed", "img_pos_embed"):
+            if f"{run}__{kind}" in case.io:
+                image = kind == "img_pos_embed"
+                table = (
+                    image_position_table(grid, config.width)
+                    if image
+                    else video_position_table(frames, grid, config.width)
+                )
+                want = case.io[f"{run}__{kind}"]
+                control = np.roll(table, 1, axis=0)
+                assert_parity(table, want, atol=2e-6, control=control)
+    for name, want in case.io.matching(r"(img_)?pos_table_.+").items():
+        sizes = dict(re.findall(r"(img|frames|c)(\d+)", name.replace("img_pos", "")))
+        grid, width = int(sizes["img"]) // 16, int(sizes["c"])
+        table = (
+            image_position_table(grid, width)
+            if name.startswith("img_")
+            else video_position_table(int(sizes["frames"]), grid, width)
+        )
+        # Only every n-th row was stored; the number of rows says which n.
+        step = next(n for n in range(1, len(table) + 1) if len(table[::n]) == len(want))
+        control = np.roll(table, 1, axis=0)[::step]
+        assert_parity(table[::step], want, atol=2e-6, control=control)
+
+
+@pytest.mark.golden("projector")
+def test_projector(case) -> None:
+    for name, features in case.io.matching(r".+__features").items():
+        run = name.removesuffix("__features")
+        model, params = recorded_model(case)
+        frames = features.shape[1] // model.config.vision.patches_per_frame
+        per_clip = frames * model.config.projector.tokens_per_frame
+        project = jax.jit(lambda p, f, m=model: m.apply({"params": p}, f, method="project"))
+        # Control: neighbouring tokens exchanged before merging.
+        control = project(params, np.roll(features, 1, axis=1))
+        assert_parity(
+            project(params, features), case.io[f"{run}__llm_embeds"], atol=ATOL, control=control
+        )
+        if f"{run}__tome_out" in case.io:
+            heads = model.config.vision.num_heads
+            merged, _ = merge_tokens(jnp.asarray(features), per_clip, heads)
+            rolled, _ = merge_tokens(jnp.roll(features, 1, axis=1), per_clip, heads)
+            assert_parity(merged, case.io[f"{run}__tome_out"], atol=ATOL, control=rolled)

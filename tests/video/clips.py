@@ -1,0 +1,73 @@
+"""Clips whose every frame carries its number, so that a test can read which frames came."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+BITS = 16
+SIDE = 4  # blocks per side; SIDE * SIDE == BITS
+
+CODECS: dict[str, list[str]] = {
+    "mp4": ["-c:v", "libx264", "-bf", "2", "-g", "12"],
+    "mkv": ["-c:v", "libx264", "-bf", "2", "-g", "12"],
+    "webm": ["-c:v", "libvpx", "-b:v", "500k", "-deadline", "realtime", "-cpu-used", "8"],
+    "avi": ["-c:v", "mpeg4", "-q:v", "3"],
+    "ogg": ["-c:v", "libtheora", "-q:v", "8"],
+    "gif": [],
+    "mov": ["-c:v", "mjpeg", "-q:v", "3"],
+    "ts": ["-c:v", "mpeg2video", "-q:v", "3", "-bf", "2"],
+}
+"""How each container is written; B-frames where the codec has them, so that order is tested."""
+
+
+def coded_frame(number: int, block: int) -> NDArray[np.uint8]:
+    """Black and white blocks spelling `number` in binary, uint8 [4 block, 4 block, 3]."""
+    bits = (number >> np.arange(BITS)) & 1
+    grid = bits.reshape(SIDE, SIDE).astype(np.uint8) * 255
+    return np.repeat(grid.repeat(block, 0).repeat(block, 1)[..., None], 3, axis=-1)
+
+
+def number_of(frame: NDArray[np.uint8]) -> int:
+    """The number a decoded frame spells, whatever its size and compression noise."""
+    height, width, _ = frame.shape
+    rows = ((np.arange(SIDE) + 0.5) * height / SIDE).astype(int)
+    columns = ((np.arange(SIDE) + 0.5) * width / SIDE).astype(int)
+    bits = frame[rows][:, columns].mean(axis=-1).ravel() > 127
+    return int((bits.astype(int) << np.arange(BITS)).sum())
+
+
+def numbers(frames: Iterable[NDArray[np.uint8]]) -> list[int]:
+    return [number_of(frame) for frame in frames]
+
+
+def write_clip(
+    path: Path,
+    count: int,
+    *,
+    fps: str = "25",
+    block: int = 16,
+    options: Sequence[str] | None = None,
+) -> Path:
+    """Writes `count` coded frames; the codec follows from the suffix unless `options` are given."""
+    side = SIDE * block
+    codec = CODECS[path.suffix[1:]] if options is None else options
+    frames = b"".join(coded_frame(number, block).tobytes() for number in range(count))
+    ffmpeg(
+        *("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{side}x{side}", "-r", fps, "-i", "-"),
+        *("-pix_fmt", "yuv420p") * (path.suffix != ".gif"),
+        *codec,
+        str(path),
+        data=frames,
+    )
+    return path
+
+
+def ffmpeg(*arguments: str, data: bytes = b"") -> None:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", *arguments]
+    subprocess.run(command, input=data, check=True, capture_output=True, timeout=60)

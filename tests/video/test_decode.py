@@ -1,0 +1,228 @@
+"""read_frames: exactly the frames asked for, from every container, without leftovers."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.video.clips import CODECS, coded_frame, ffmpeg, numbers
+from tests.video.conftest import COUNT
+from xcomp_jax.video.decode import read_frames, select_expression
+from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.preprocess import resize_bicubic
+from xcomp_jax.video.probe import probe
+
+PATTERNS = {
+    "every frame": range(COUNT),
+    "the first": [0],
+    "the last": [COUNT - 1],
+    "one in the middle, not a key frame": [17],
+    "every seventh": range(3, COUNT, 7),
+    "repeats": [0, 0, 0, 5, 5, 6, 40, 40, COUNT - 1, COUNT - 1],
+    "runs and gaps": [*range(4, 9), 20, *range(30, 33), *range(60, COUNT)],
+}
+
+
+@pytest.mark.parametrize("suffix", CODECS)
+def test_the_frames_asked_for_come(clips: dict[str, Path], suffix: str) -> None:
+    for name, pattern in PATTERNS.items():
+        assert numbers(read_frames(clips[suffix], pattern)) == list(pattern), name
+
+
+def test_the_numbers_tell_neighbours_apart(clips: dict[str, Path]) -> None:
+    """Control of the test above: one frame off is seen in every place."""
+    shifted = numbers(read_frames(clips["mp4"], range(1, 41)))
+    assert all(number != wanted for number, wanted in zip(shifted, range(40), strict=True))
+
+
+def test_any_pattern(clips: dict[str, Path]) -> None:
+    draw = random.Random(0)
+    for _ in range(12):
+        pattern = sorted(draw.choices(range(COUNT), k=draw.randint(1, 60)))
+        assert numbers(read_frames(clips["webm"], pattern)) == pattern
+
+
+def test_frames_hidden_by_an_edit_list_do_not_count(cut_clip: Path) -> None:
+    shown = probe(cut_clip).num_frames
+    assert shown < COUNT
+    assert numbers(read_frames(cut_clip, range(shown))) == list(range(COUNT - shown, COUNT))
+
+
+def test_unevenly_spaced_frames_are_neither_dropped_nor_doubled(uneven_clip: Path) -> None:
+    assert numbers(read_frames(uneven_clip, range(60))) == list(range(60))
+
+
+def test_two_passes_are_equal(clips: dict[str, Path]) -> None:
+    first, second = (list(read_frames(clips["mp4"], range(0, COUNT, 3))) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    others = list(read_frames(clips["mp4"], range(1, COUNT, 3)))
+    assert not np.array_equal(first, others)
+
+
+def test_thousands_of_scattered_frames(long_clip: Path) -> None:
+    """8192 of 9000: the filter is longer than one argument of a command may be (128 KiB)."""
+    wanted = sorted(random.Random(1).sample(range(9000), 8192 // 2))
+    wanted = sorted(wanted * 2)
+    assert numbers(read_frames(long_clip, wanted)) == wanted
+    every_other = range(0, 9000, 2)
+    assert len(select_expression(every_other)) > 2**17
+    assert numbers(read_frames(long_clip, every_other)) == list(every_other)
+
+
+def test_select_expression_by_hand() -> None:
+    assert select_expression([3]) == "between(n,3,3)"
+    assert select_expression([0, 1, 2, 7]) == "if(lt(n,7),between(n,0,2),between(n,7,7))"
+
+
+# --- size --------------------------------------------------------------------------------------
+
+
+def test_bicubic_is_the_models_pixel_rule(clips: dict[str, Path]) -> None:
+    for path in (clips["mp4"], clips["gif"]):
+        native = read_frames(path, [2, 30])
+        for whole, small in zip(native, read_frames(path, [2, 30], size=28), strict=True):
+            assert small.shape == (28, 28, 3)
+            np.testing.assert_array_equal(small, resize_bicubic(whole, 28))
+
+
+def test_ffmpeg_scaling_is_close_but_not_the_same(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    smooth = np.kron(rng.integers(0, 255, (6, 8, 3)), np.ones((20, 20, 1))).astype(np.uint8)
+    Image.fromarray(smooth).save(tmp_path / "a_0.png")
+    video = tmp_path / "smooth.avi"
+    ffmpeg("-i", str(tmp_path / "a_0.png"), "-c:v", "ffv1", "-pix_fmt", "bgr0", str(video))
+    exact = next(read_frames(video, [0], size=48)).astype(int)
+    fast = next(read_frames(video, [0], size=48, resize="ffmpeg")).astype(int)
+    assert 0 < np.abs(exact - fast).max() <= 6
+    native = next(read_frames(video, [0])).astype(int)
+    assert np.array_equal(native, smooth)
+
+
+def test_repeated_frames_are_one_read_only_array(clips: dict[str, Path]) -> None:
+    first, second = read_frames(clips["mp4"], [4, 4])
+    assert first is second
+    with pytest.raises(ValueError, match="read-only"):
+        first[:] = 0
+
+
+# --- folders -----------------------------------------------------------------------------------
+
+
+def write_folder(folder: Path, names: list[str]) -> Path:
+    folder.mkdir()
+    for number, name in enumerate(names):
+        Image.fromarray(coded_frame(number, 8)).save(folder / name)
+    (folder / "notes.txt").write_text("not a frame")
+    return folder
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"frame_{i}.jpg" for i in range(12)],  # 10 comes after 9
+        [f"{i:05d}.png" for i in range(1, 13)],
+        ["x9_1.png", "a10_2.png", "x1_3.png"],  # only the last number counts
+        ["part2.1b.png", "part2.2b.png", "part10.1b.png"],  # no number at the end: natural order
+        ["b_3.jpeg", "a_20.JPG", "c_100.png"],
+    ],
+)
+def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path, names: list[str]) -> None:
+    folder = write_folder(tmp_path / "frames", names)
+    wanted = [0, 0, 1, len(names) - 1]
+    assert numbers(read_frames(folder, wanted)) == wanted
+    assert next(read_frames(folder, [0], size=20)).shape == (20, 20, 3)
+    assert next(read_frames(folder, [0], size=20, resize="ffmpeg")).shape == (20, 20, 3)
+
+
+def test_transparent_and_grey_images_become_rgb(tmp_path: Path) -> None:
+    (tmp_path / "frames").mkdir()
+    rgba = np.zeros((6, 5, 4), np.uint8)
+    rgba[..., :3] = (10, 20, 30)
+    Image.fromarray(rgba).save(tmp_path / "frames" / "f_0.png")
+    Image.fromarray(np.full((6, 5), 77, np.uint8)).save(tmp_path / "frames" / "f_1.png")
+    transparent, grey = read_frames(tmp_path / "frames", [0, 1])
+    assert (transparent == (10, 20, 30)).all()
+    assert (grey == 77).all()
+    assert grey.shape == (6, 5, 3)
+
+
+def test_a_broken_image_is_named(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames", ["f_0.png", "f_1.png"])
+    (folder / "f_1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
+    with pytest.raises(VideoError, match=r"f_1\.png.*not a readable image"):
+        list(read_frames(folder, [0, 1]))
+
+
+# --- ending ------------------------------------------------------------------------------------
+
+
+def test_too_few_frames_names_both_numbers(clips: dict[str, Path], tmp_path: Path) -> None:
+    folder = write_folder(tmp_path / "frames", [f"f_{i}.png" for i in range(COUNT)])
+    for path in (clips["mkv"], folder):
+        frames = read_frames(path, [0, 1, COUNT, COUNT + 5])
+        with pytest.raises(VideoError, match=f"4 different frames.* 2 came.*no frame {COUNT}"):
+            list(frames)
+
+
+@pytest.mark.parametrize("indices", [[], [3, 2], [-1, 0], [0, 5, 4, 9, 10, 11, 12, 13]])
+def test_impossible_indices_are_refused_at_once(clips: dict[str, Path], indices: list[int]) -> None:
+    with pytest.raises(VideoError, match="must be sorted, not negative and at least one"):
+        read_frames(clips["mp4"], indices)
+
+
+def test_unknown_resize_is_refused(clips: dict[str, Path]) -> None:
+    with pytest.raises(ValueError, match="known: 'bicubic', 'ffmpeg'"):
+        read_frames(clips["mp4"], [0], size=8, resize="nearest")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("resize", ["bicubic", "ffmpeg"])
+def test_stopping_early_ends_ffmpeg(
+    long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: Any
+) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    original = subprocess.Popen
+
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started.append(original(*args, **options))
+        return started[-1]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    frames = read_frames(long_clip, range(9000), size=400, resize=resize)
+    next(frames)
+    assert started[0].poll() is None  # Control: it was at work, held up by the full pipe.
+    assert list(tmp_path.iterdir())
+    frames.close()
+    assert started[0].poll() is not None
+    assert not list(tmp_path.iterdir())
+    assert len(started) == 1
+
+
+def test_not_reading_starts_nothing(
+    clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", None)
+    read_frames(clips["mp4"], [0]).close()
+
+
+def test_real_videos(real_videos: list[Path]) -> None:
+    for path in real_videos:
+        if "truncated" in path.name:
+            with pytest.raises(VideoError, match="truncated, damaged"):
+                list(read_frames(path, [0]))
+            continue
+        info = probe(path)
+        last = info.num_frames - 1
+        frames = read_frames(path, [0, last // 3, last // 3, last, last + 1])
+        first, third, again, _ = (next(frames) for _ in range(4))
+        assert third is again
+        assert first.shape == (info.height, info.width, 3)
+        with pytest.raises(VideoError, match=f"4 different frames.* 3 came: .*no frame {last + 1}"):
+            next(frames)

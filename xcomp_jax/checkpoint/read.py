@@ -1,0 +1,207 @@
+"""Reading a checkpoint, whole or in parts.
+
+Orbax wrote the arrays and describes them. The values are read with TensorStore, the library beneath
+Orbax: each process gets exactly the slices it needs, in memory that JAX can adopt, and a damaged
+file is reported with its name.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+from collections import deque
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import tensorstore as ts
+from flax import traverse_util
+from jax.typing import DTypeLike
+
+from xcomp_jax.checkpoint.memory import aligned_empty
+from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
+from xcomp_jax.config import ConfigError, ModelConfig, from_dict
+
+FORMAT = "xcomp_jax"
+VERSION = 1
+CONFIG_FILE = "config.json"
+PARAMS_FOLDER = "params"
+
+# Values are read in pieces of about this size, so many at a time.
+_PIECE_BYTES = 32 << 20
+_PIECES_IN_FLIGHT = 3
+
+Index = tuple[slice, ...]
+
+
+class CheckpointReader:
+    """An opened checkpoint whose arrays are read one at a time, as numpy on any host.
+
+    Attributes:
+        folder: its path.
+        model: its configuration.
+        source: where the parameters come from, as it was saved.
+        shapes, dtypes: of every array, by path.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        """Raises CheckpointError as `load_params` does; reads no values."""
+        self.folder = Path(folder)
+        config = _read_config(self.folder)
+        self.model = _model(self.folder, config)
+        self.source: dict[str, Any] = config.get("source", {})
+        self._digests: dict[str, str] = config.get("sha256", {})
+        self._params = (self.folder / PARAMS_FOLDER).absolute()
+        self.shapes, self.dtypes = _describe(self._params)
+        check_shapes(self.folder, self.model, self.shapes)
+
+    def read(self, path: str) -> np.ndarray:
+        """The values of one array, compared with the digest they were saved with.
+
+        Raises:
+            CheckpointError: the files are damaged.
+        """
+        values = self.part(path, (slice(None),) * len(self.shapes[path]))
+        saved = self._digests.get(path)
+        if saved is not None and digest(values) != saved:
+            raise CheckpointError(
+                f"{self.folder}: {path!r} was changed after it was saved: its sha256 is "
+                f"{digest(values)}, expected {saved}"
+            )
+        return values
+
+    def part(self, path: str, index: Index, dtype: DTypeLike | None = None) -> np.ndarray:
+        """The values of one array at `index`, cast to `dtype`."""
+        bounds = [s.indices(n)[:2] for s, n in zip(index, self.shapes[path], strict=True)]
+        shape = tuple(stop - start for start, stop in bounds)
+        out = aligned_empty(shape, np.dtype(dtype or self.dtypes[path]))
+        try:
+            store = _open(self._params, path)
+            window = store[tuple(slice(start, stop) for start, stop in bounds)]
+            for rows, values in _read_pieces(window.translate_to[0] if bounds else window):
+                np.copyto(out[rows], values, casting="unsafe")
+        except ValueError as error:
+            raise CheckpointError(f"{self.folder}: {path!r} cannot be read: {error}") from error
+        return out
+
+
+def load_params(
+    folder: str | os.PathLike[str],
+    *,
+    dtype: DTypeLike | None = None,
+    shardings: Any = None,
+) -> tuple[ModelConfig, dict[str, Any]]:
+    """Loads a checkpoint's configuration and parameters.
+
+    Args:
+        folder: as written by `save_params`.
+        dtype: of the returned arrays; default as saved.
+        shardings: tree of the parameters' structure with a jax.sharding.Sharding per array, or one
+            Sharding for all; each process then reads only its own parts. Default: the first device.
+
+    Returns:
+        The model's configuration and the nested tree of jax.Arrays.
+
+    Raises:
+        CheckpointError: no such folder, not a checkpoint, another version, damaged files, or arrays
+            whose names or shapes contradict the configuration.
+    """
+    reader = CheckpointReader(folder)
+    if shardings is None:
+        shardings = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    if isinstance(shardings, jax.sharding.Sharding):
+        by_path = dict.fromkeys(reader.shapes, shardings)
+    else:
+        by_path = traverse_util.flatten_dict(shardings, sep="/")
+    if by_path.keys() != reader.shapes.keys():
+        raise CheckpointError(
+            f"{folder}: shardings and parameters are not the same tree; only in one of them: "
+            f"{sorted(by_path.keys() ^ reader.shapes.keys())}"
+        )
+    flat = {
+        path: jax.make_array_from_callback(
+            shape, by_path[path], functools.partial(reader.part, path, dtype=dtype)
+        )
+        for path, shape in reader.shapes.items()
+    }
+    return reader.model, traverse_util.unflatten_dict(flat, sep="/")
+
+
+def digest(values: np.ndarray) -> str:
+    """sha256 of an array's bytes in C order (little endian), in hexadecimal."""
+    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
+    return hashlib.sha256(flat.data).hexdigest()
+
+
+def _open(params: Path, path: str) -> ts.TensorStore:
+    # Orbax names the folder of an array by its keys, joined with dots.
+    kvstore = {"driver": "file", "path": f"{params}/{path.replace('/', '.')}/"}
+    spec = {"driver": "zarr", "kvstore": kvstore, "fill_missing_data_reads": False}
+    return ts.open(spec, read=True, open=True).result()
+
+
+def _read_pieces(window: ts.TensorStore) -> Iterator[tuple[slice | tuple[()], np.ndarray]]:
+    """Consecutive rows of `window` and their values, a few reads ahead."""
+    if window.rank == 0 or window.size == 0:
+        yield (), window.read().result()
+        return
+    rows = window.shape[0]
+    row_bytes = window.size // rows * window.dtype.numpy_dtype.itemsize
+    step = max(1, _PIECE_BYTES // max(row_bytes, 1))
+    waiting: deque[tuple[slice, ts.Future]] = deque()
+    for start in range(0, rows, step):
+        piece = slice(start, min(start + step, rows))
+        waiting.append((piece, window[piece].read()))
+        if len(waiting) == _PIECES_IN_FLIGHT:
+            done, future = waiting.popleft()
+            yield done, future.result()
+    while waiting:
+        done, future = waiting.popleft()
+        yield done, future.result()
+
+
+def _describe(params: Path) -> tuple[dict[str, Shape], dict[str, np.dtype]]:
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        metadata = checkpointer.metadata(params).item_metadata
+    if metadata is None:
+        raise CheckpointError(f"{params}: not an Orbax pytree, or its description is damaged")
+    leaves = traverse_util.flatten_dict(metadata.tree, sep="/")
+    return (
+        {path: tuple(leaf.shape) for path, leaf in leaves.items()},
+        {path: np.dtype(leaf.dtype) for path, leaf in leaves.items()},
+    )
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: no such folder")
+    path = folder / CONFIG_FILE
+    if not path.is_file() or not (folder / PARAMS_FOLDER).is_dir():
+        names = sorted(entry.name for entry in folder.iterdir())
+        raise CheckpointError(
+            f"{folder}: not a checkpoint, it needs {CONFIG_FILE} and {PARAMS_FOLDER}/; found "
+            f"{names}. A folder with safetensors is converted by `python -m convert from_torch`"
+        )
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not valid JSON, {error}") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: expected a JSON object with format={FORMAT!r}")
+    if values.get("version") != VERSION:
+        raise CheckpointError(
+            f"{path}: version {values.get('version')!r}, this code reads version {VERSION}"
+        )
+    return values
+
+
+def _model(folder: Path, config: dict[str, Any]) -> ModelConfig:
+    try:
+        return from_dict(ModelConfig, config.get("model"), "model")
+    except ConfigError as error:
+        raise CheckpointError(f"{folder / CONFIG_FILE}: {error}") from error

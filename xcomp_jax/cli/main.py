@@ -1,0 +1,48 @@
+"""The `xcomp` command: parses, calls, prints."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from xcomp_jax import __version__
+from xcomp_jax.cli import ask, tune
+
+EXAMPLES = """examples:
+  xcomp tune --config configs/smoke.py --workdir runs/smoke
+  xcomp ask video.mp4 "What color is the moving shape?" --checkpoint runs/smoke/checkpoint
+  xcomp ask film.mp4 "Who arrives first?" --checkpoint checkpoints/xcomp-2b --frames 1024
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all sub-commands; each sets `run`, a function of the parsed arguments."""
+    parser = argparse.ArgumentParser(
+        prog="xcomp",
+        description="Long-video question answering with extreme token compression, in JAX.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"xcomp-jax {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    ask.add_parser(commands)
+    tune.add_parser(commands)
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command. Errors a user can mend are one paragraph on stderr and exit code 2."""
+    options = build_parser().parse_args(arguments)
+    try:
+        return options.run(options)
+    except (ValueError, OSError) as error:
+        print(f"xcomp {options.command}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nxcomp {options.command}: interrupted", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,396 @@
+"""The frozen, validated schema of every model and every run.
+
+A configuration file (`configs/*.py`) holds `get_config() -> ml_collections.ConfigDict`; it is turned
+into these dataclasses once, at the edge, and each module receives only its own part. Field names of
+the language model follow Hugging Face's Qwen2; what can be derived is a property, never a second knob.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+import jax.numpy as jnp
+
+DType = Literal["float32", "bfloat16"]
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be: the message names the field, the value and the way out."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ConfigError(message)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """UMT video encoder (facts: vision tower). Defaults are UMT-L at 448 px with 8-frame clips.
+
+    `depth` is the nominal depth of the published tower; `select_layer=-2` means that the last block
+    was never built, so `num_blocks` blocks exist in a checkpoint.
+    """
+
+    image_size: int = 448
+    patch_size: int = 16
+    width: int = 1024
+    depth: int = 24
+    select_layer: int = -2
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    clip_frames: int = 8
+    block_norm_eps: float = 1e-6
+    final_norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        _require(
+            self.image_size % self.patch_size == 0,
+            f"vision.patch_size={self.patch_size} must divide vision.image_size={self.image_size}",
+        )
+        _require(
+            self.width % self.num_heads == 0,
+            f"vision.num_heads={self.num_heads} must divide vision.width={self.width}",
+        )
+        _require(
+            self.width % 2 == 0, f"vision.width={self.width} must be even (sine and cosine channels)"
+        )
+        _require(
+            -self.depth <= self.select_layer <= -1,
+            f"vision.select_layer={self.select_layer} must lie in [-{self.depth}, -1]",
+        )
+        _require(self.clip_frames >= 1, f"vision.clip_frames={self.clip_frames} must be at least 1")
+
+    @property
+    def num_blocks(self) -> int:
+        return self.depth + self.select_layer + 1
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of a frame."""
+        return self.image_size // self.patch_size
+
+    @property
+    def patches_per_frame(self) -> int:
+        return self.grid * self.grid
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProjectorConfig:
+    """Token merging to `tokens_per_frame` tokens a frame, then a two-layer MLP to the LLM's width."""
+
+    tokens_per_frame: int = 16
+
+    def __post_init__(self) -> None:
+        _require(
+            self.tokens_per_frame >= 1,
+            f"projector.tokens_per_frame={self.tokens_per_frame} must be at least 1",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LLMConfig:
+    """Qwen2 decoder; defaults are Qwen2.5-1.5B."""
+
+    vocab_size: int = 151936
+    hidden_size: int = 1536
+    intermediate_size: int = 8960
+    num_hidden_layers: int = 28
+    num_attention_heads: int = 12
+    num_key_value_heads: int = 2
+    rope_theta: float = 1_000_000.0
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        _require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"llm.num_attention_heads={self.num_attention_heads} must divide "
+            f"llm.hidden_size={self.hidden_size}",
+        )
+        _require(
+            self.num_attention_heads % self.num_key_value_heads == 0,
+            f"llm.num_key_value_heads={self.num_key_value_heads} must divide "
+            f"llm.num_attention_heads={self.num_attention_heads}",
+        )
+        _require(
+            self.head_dim % 2 == 0,
+            f"llm: head size {self.head_dim} = hidden_size / num_attention_heads must be even "
+            "(rotary embedding turns pairs)",
+        )
+        _require(self.num_hidden_layers >= 1, "llm.num_hidden_layers must be at least 1")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompressionConfig:
+    """LP-Comp: which layers see how many tokens of a frame (paper 3.2).
+
+    schedule:
+        `cosine`, the published one; `stepwise`, after `drop_after_layers[i]` layers every
+        `strides[i]` tokens become one; `none`.
+    keep:
+        `suffix`, each frame's last tokens (published); `uniform`, spread over the frame (the original
+        without ALWAYS_SUFFIX); `average`, mean of each run of tokens (stepwise only).
+    max_distinct_lengths:
+        departure from the original: at most this many different token counts over depth, so that a
+        pod compiles a few layer bodies instead of sixteen. None keeps the schedule as published.
+    """
+
+    schedule: Literal["cosine", "stepwise", "none"] = "cosine"
+    keep: Literal["suffix", "uniform", "average"] = "suffix"
+    drop_after_layers: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    max_distinct_lengths: int | None = None
+
+    def __post_init__(self) -> None:
+        stepwise = self.schedule == "stepwise"
+        _require(
+            stepwise == bool(self.drop_after_layers),
+            f"compression.drop_after_layers={self.drop_after_layers} goes with "
+            f"schedule='stepwise' and only with it, got schedule={self.schedule!r}",
+        )
+        _require(
+            len(self.drop_after_layers) == len(self.strides),
+            f"compression.strides={self.strides} needs one entry for each of "
+            f"drop_after_layers={self.drop_after_layers}",
+        )
+        _require(
+            all(stride >= 2 for stride in self.strides),
+            f"compression.strides={self.strides}: each must be at least 2",
+        )
+        _require(
+            self.keep != "average" or stepwise,
+            "compression.keep='average' needs schedule='stepwise': a mean is taken over whole runs",
+        )
+        _require(
+            self.max_distinct_lengths is None or self.max_distinct_lengths >= 2,
+            f"compression.max_distinct_lengths={self.max_distinct_lengths} must be at least 2",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides shapes and arithmetic of the model."""
+
+    vision: VisionConfig = VisionConfig()
+    projector: ProjectorConfig = ProjectorConfig()
+    llm: LLMConfig = LLMConfig()
+    compression: CompressionConfig = CompressionConfig()
+    dtype: DType = "bfloat16"
+
+    def __post_init__(self) -> None:
+        _require(
+            self.vision.patches_per_frame > self.projector.tokens_per_frame,
+            f"projector.tokens_per_frame={self.projector.tokens_per_frame} must be less than the "
+            f"{self.vision.patches_per_frame} patches of a frame: token merging has to merge",
+        )
+        layers = self.llm.num_hidden_layers
+        after = self.compression.drop_after_layers
+        _require(
+            all(1 <= n < layers for n in after) and list(after) == sorted(set(after)),
+            f"compression.drop_after_layers={after} must increase within [1, {layers - 1}] "
+            f"for {layers} layers",
+        )
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingConfig:
+    """Which frames of a video are looked at (facts: frame sampling). `fps` is frames per second."""
+
+    fps: int = 8
+    min_frames: int = 128
+    max_frames: int = 1024
+
+    def __post_init__(self) -> None:
+        _require(self.fps >= 1, f"sampling.fps={self.fps} must be at least 1")
+        _require(
+            1 <= self.min_frames <= self.max_frames,
+            f"sampling: min_frames={self.min_frames} must lie in "
+            f"[1, max_frames={self.max_frames}]",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each axis; -1 (at most once) takes what is left."""
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.astuple(self)
+        _require(
+            all(n == -1 or n >= 1 for n in sizes) and sizes.count(-1) <= 1,
+            f"mesh {dataclasses.asdict(self)}: sizes are positive, and one may be -1",
+        )
+
+
+TRAINABLE_PARTS = ("vision", "projector", "llm")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of training: some parts of the model, one compression, one learning-rate curve.
+
+    batch_size counts examples of one optimiser step over all devices and accumulation steps.
+    loss_average:
+        `tokens`, mean over all label tokens of a micro batch, what the original computes;
+        `examples`, mean of each example's mean, what its published run amounts to (one example per
+        device, so that every example weighs the same).
+    projector_learns_below_frames:
+        videos of that many frames or more give the projector no gradient. The original's training
+        does so from 512 frames on, as a side effect of encoding long videos without gradients.
+    remat: recompute decoder layers in the backward pass instead of storing their insides.
+    """
+
+    name: str
+    num_steps: int
+    learning_rate: float
+    compression: CompressionConfig = CompressionConfig()
+    trainable: tuple[str, ...] = ("projector", "llm")
+    batch_size: int = 32
+    accumulate_steps: int = 1
+    warmup_ratio: float = 0.03
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    loss_average: Literal["tokens", "examples"] = "tokens"
+    projector_learns_below_frames: int | None = None
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        _require(self.num_steps >= 1, f"stage {self.name!r}: num_steps={self.num_steps} is below 1")
+        _require(
+            bool(self.trainable) and set(self.trainable) <= set(TRAINABLE_PARTS),
+            f"stage {self.name!r}: trainable={self.trainable} must be taken from {TRAINABLE_PARTS}",
+        )
+        _require(
+            self.batch_size % self.accumulate_steps == 0,
+            f"stage {self.name!r}: accumulate_steps={self.accumulate_steps} must divide "
+            f"batch_size={self.batch_size}",
+        )
+        _require(
+            0 <= self.warmup_ratio < 1,
+            f"stage {self.name!r}: warmup_ratio={self.warmup_ratio} must lie in [0, 1)",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is learnt from.
+
+    `source="generated"` makes short videos with known answers; `source="prepared"` reads the
+    ArrayRecord sets `prepared_dir`/train and `prepared_dir`/eval (see `data.prepared`).
+    """
+
+    source: Literal["generated", "prepared"] = "prepared"
+    prepared_dir: str = ""
+    num_train_videos: int = 0
+    num_eval_videos: int = 0
+    question_kinds: tuple[str, ...] = ("color", "direction", "flash_color", "flash_moment")
+    tokenizer: str | None = None
+    max_text_tokens: int = 512
+
+    def __post_init__(self) -> None:
+        if self.source == "generated":
+            _require(
+                self.num_train_videos >= 1 and self.num_eval_videos >= 1,
+                "data.source='generated' needs num_train_videos and num_eval_videos of at least 1",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentConfig:
+    """One run: model, data, the stages of training, the mesh."""
+
+    name: str
+    model: ModelConfig
+    stages: tuple[StageConfig, ...]
+    data: DataConfig = DataConfig()
+    sampling: SamplingConfig = SamplingConfig()
+    mesh: MeshConfig = MeshConfig()
+    init_from: str | None = None
+    seed: int = 0
+    save_every_steps: int = 200
+    keep_checkpoints: int = 2
+    eval_batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        _require(bool(names), "an experiment needs at least one stage")
+        _require(len(set(names)) == len(names), f"stage names {names} must differ")
+
+    def stage_model(self, stage: StageConfig) -> ModelConfig:
+        """The model with the compression of that stage."""
+        return dataclasses.replace(self.model, compression=stage.compression)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dict (tuples become lists) for JSON and ConfigDict."""
+    return dataclasses.asdict(
+        config,
+        dict_factory=lambda items: {
+            key: list(value) if isinstance(value, tuple) else value for key, value in items
+        },
+    )
+
+
+def from_dict(schema: type, values: Any, path: str = "") -> Any:
+    """Builds the dataclass `schema` from nested mappings; unknown or ill-typed fields are refused.
+
+    Raises:
+        ConfigError: naming the field, what was given and what is known.
+    """
+    where = path or schema.__name__
+    _require(hasattr(values, "items"), f"{where}: expected a mapping of fields, got {values!r}")
+    hints = get_type_hints(schema)
+    known = {field.name: field for field in dataclasses.fields(schema)}
+    unknown = sorted(set(dict(values.items())) - set(known))
+    _require(not unknown, f"{where}: unknown field(s) {unknown}; known: {sorted(known)}")
+    built = {
+        name: _convert(hints[name], value, f"{path}.{name}" if path else name)
+        for name, value in values.items()
+    }
+    missing = [
+        name
+        for name, field in known.items()
+        if name not in built
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    _require(not missing, f"{where}: missing field(s) {missing}")
+    return schema(**built)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, path)  # type: ignore[arg-type]
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        _require(isinstance(value, (list, tuple)), f"{path}: expected a sequence, got {value!r}")
+        return tuple(_convert(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        _require(value in args, f"{path}={value!r} must be one of {list(args)}")
+        return value
+    if type(None) in args:
+        if value is None:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    _require(
+        isinstance(value, hint) and (hint is bool or not isinstance(value, bool)),
+        f"{path}={value!r} must be of type {hint.__name__}, got {type(value).__name__}",
+    )
+    return value

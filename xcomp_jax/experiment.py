@@ -1,0 +1,88 @@
+"""Configuration files and command-line overrides into one validated `ExperimentConfig`."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
+
+
+def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
+    """Reads `get_config()` of a Python file and applies `field.path=value` overrides.
+
+    Raises:
+        ConfigError: no such file or function, an unknown field (the nearest ones are named), a value
+            of the wrong type, or a combination that cannot be.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such configuration file; the repository has some in configs/")
+    spec = importlib.util.spec_from_file_location("xcomp_experiment", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
+    values: ConfigDict = module.get_config()
+    for override in overrides:
+        _apply(values, override)
+    return from_dict(ExperimentConfig, values.to_dict())
+
+
+def _apply(values: ConfigDict, override: str) -> None:
+    name, equals, text = override.partition("=")
+    if not equals:
+        raise ConfigError(f"override {override!r} must read field=value, e.g. seed=1")
+    node: Any = values
+    *parents, last = name.split(".")
+    for depth, part in enumerate(parents):
+        node = _child(node, part, ".".join(parents[: depth + 1]), values)
+    _child(node, last, name, values)
+    key = int(last) if isinstance(node, (list, tuple)) else last
+    # Checked against the schema afterwards; here only text becomes a value.
+    value = _literal(text)
+    if isinstance(node, tuple):
+        raise ConfigError(f"override {override!r}: set the whole sequence instead")
+    if isinstance(node, ConfigDict):
+        with node.ignore_type():
+            node[key] = value
+    else:
+        node[key] = value
+
+
+def _child(node: Any, part: str, path: str, root: ConfigDict) -> Any:
+    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
+        return node[int(part)]
+    if isinstance(node, (dict, ConfigDict)) and part in node:
+        return node[part]
+    known = list(_paths(root))
+    near = difflib.get_close_matches(path, known, n=3) or known[:10]
+    raise ConfigError(f"no field {path!r} in this configuration; nearest: {', '.join(near)}")
+
+
+def _paths(node: Any, prefix: str = "") -> Iterable[str]:
+    if isinstance(node, (dict, ConfigDict)):
+        items: Iterable[tuple[Any, Any]] = node.items()
+    elif isinstance(node, (list, tuple)):
+        items = enumerate(node)
+    else:
+        return
+    for key, value in items:
+        path = f"{prefix}{key}"
+        yield path
+        yield from _paths(value, f"{path}.")
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        # Not a Python literal: the shell's true/false/none, or a plain word.
+        return {"true": True, "false": False, "none": None, "null": None}.get(text.lower(), text)

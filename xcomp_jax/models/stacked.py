@@ -1,0 +1,41 @@
+"""Parameters of equal layers, stacked along a leading axis so that one scan runs them all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+from jax import lax
+
+Params = dict[str, Any]
+
+
+def stacked_params(
+    parent: nn.Module, name: str, layer: nn.Module, num_layers: int, *example: Any
+) -> Params:
+    """Declares `num_layers` copies of `layer`'s parameters on `parent`, every leaf [L, ...].
+
+    `example` are the arguments `layer` is called with; only their shapes matter.
+    """
+
+    def init(key: jax.Array) -> Params:
+        return jax.vmap(lambda k: layer.init(k, *example)["params"])(
+            jax.random.split(key, num_layers)
+        )
+
+    return parent.param(name, init)
+
+
+def split_stages(params: Params, sizes: Sequence[int]) -> list[Params]:
+    """Cuts stacked parameters into stages of `sizes` layers (they sum to L).
+
+    `lax.split`, not slices: its transpose is one concatenation, where a slice would transpose to a
+    pad and an addition for every stage.
+    """
+    leaves, structure = jax.tree.flatten(params)
+    parts = [lax.split(leaf, list(sizes), axis=0) for leaf in leaves]
+    return [
+        jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(len(sizes))
+    ]

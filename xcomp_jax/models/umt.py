@@ -1,0 +1,126 @@
+"""UMT video encoder (facts: vision tower): a ViT over the space-time patches of one clip.
+
+Faithful details: attention bias on queries and values only, exact GELU, fixed sine positions, the
+last nominal block never built (select layer -2), a closing LayerNorm with eps 1e-12.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from xcomp_jax.config import VisionConfig
+from xcomp_jax.models.position_tables import image_position_table, video_position_table
+from xcomp_jax.models.stacked import stacked_params
+from xcomp_jax.ops.attention import attention
+
+
+def _layer_norm(eps: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
+    # Two-pass variance: the one-pass form cancels when the mean is large against the spread.
+    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+
+
+class Attention(nn.Module):
+    """Full attention over all tokens of a clip; keys have no bias."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[C, S, D] -> [C, S, D]."""
+        clips, length, width = x.shape
+        heads = self.config.num_heads
+        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, name="qkv")(x)
+        q_bias = self.param("q_bias", nn.initializers.zeros, (width,))
+        v_bias = self.param("v_bias", nn.initializers.zeros, (width,))
+        query, key, value = jnp.split(qkv, 3, axis=-1)
+        query += q_bias.astype(self.dtype)
+        value += v_bias.astype(self.dtype)
+        out = attention(
+            *(part.reshape(clips, length, heads, width // heads) for part in (query, key, value)),
+            causal=False,
+        )
+        return nn.Dense(width, dtype=self.dtype, name="proj")(out.reshape(clips, length, width))
+
+
+class MLP(nn.Module):
+    """Two layers with the exact (erf) GELU between them."""
+
+    hidden: int
+    out: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., D] -> [..., out]."""
+        x = nn.Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
+        return nn.Dense(self.out, dtype=self.dtype, name="fc2")(nn.gelu(x, approximate=False))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[C, S, D] -> [C, S, D]."""
+        cfg = self.config
+        norm = functools.partial(_layer_norm, cfg.block_norm_eps, self.dtype)
+        x = x + Attention(cfg, self.dtype, name="attn")(norm("norm1")(x))
+        hidden = int(cfg.width * cfg.mlp_ratio)
+        return x + MLP(hidden, cfg.width, self.dtype, name="mlp")(norm("norm2")(x))
+
+
+class PatchEmbed(nn.Module):
+    """Non-overlapping patches of single frames, projected: a matrix product, not a convolution."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, pixels: Array) -> Array:
+        """[C, T, S, S, 3] -> [C, T * P, D]: frame major, then rows, then columns."""
+        cfg = self.config
+        side, grid = cfg.patch_size, cfg.grid
+        kernel = self.param(
+            "kernel", nn.initializers.lecun_normal(in_axis=(0, 1, 2)), (side, side, 3, cfg.width)
+        )
+        bias = self.param("bias", nn.initializers.zeros, (cfg.width,))
+        clips, frames = pixels.shape[:2]
+        patches = pixels.astype(self.dtype).reshape(clips, frames, grid, side, grid, side, 3)
+        out = jnp.einsum("ntrpcqx,pqxd->ntrcd", patches, kernel.astype(self.dtype))
+        return out.reshape(clips, frames * grid * grid, cfg.width) + bias.astype(self.dtype)
+
+
+class UMTEncoder(nn.Module):
+    """Clips of frames to patch features, exactly as handed to the projector."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, pixels: Array) -> Array:
+        """[C, T, S, S, 3] normalised pixels -> [C, T * P, D] features.
+
+        T is 1 for single images, which have a position table of their own.
+        """
+        cfg = self.config
+        x = PatchEmbed(cfg, self.dtype, name="patch_embed")(pixels)
+        frames = pixels.shape[1]
+        table = (
+            image_position_table(cfg.grid, cfg.width)
+            if frames == 1
+            else video_position_table(frames, cfg.grid, cfg.width)
+        )
+        x = x + jnp.asarray(table, self.dtype)
+        block = Block(cfg, self.dtype, parent=None)
+        params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
+        x, _ = jax.lax.scan(lambda h, p: (block.apply({"params": p}, h), None), x, params)
+        return _layer_norm(cfg.final_norm_eps, self.dtype, "norm")(x)

@@ -1,0 +1,122 @@
+"""The whole model: video encoder, token merging and projector, compressing language model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from xcomp_jax.compression.schedule import plan_stages
+from xcomp_jax.config import ModelConfig
+from xcomp_jax.models.projector import Projector
+from xcomp_jax.models.qwen2 import NewKeys, PrefillOutput, Qwen2Decoder, StageCache
+from xcomp_jax.models.sequence import Lengths
+from xcomp_jax.models.umt import UMTEncoder
+
+Params = dict[str, Any]
+
+
+class XComp(nn.Module):
+    """Pure `init`/`apply` model; use `XComp(config).apply({"params": params}, ..., method=...)`.
+
+    Parameters are a plain nested dict with the keys `vision`, `projector` and `llm`; equal layers are
+    stacked along a leading axis.
+    """
+
+    config: ModelConfig
+
+    def setup(self) -> None:
+        cfg = self.config
+        self.vision = UMTEncoder(cfg.vision, cfg.compute_dtype)
+        self.projector = Projector(cfg, cfg.compute_dtype)
+        self.llm = Qwen2Decoder(
+            cfg.llm,
+            plan_stages(
+                cfg.compression,
+                num_layers=cfg.llm.num_hidden_layers,
+                tokens_per_frame=cfg.projector.tokens_per_frame,
+            ),
+            cfg.compute_dtype,
+        )
+
+    def __call__(self, pixels: Array, prefix_ids: Array, suffix_ids: Array) -> Array:
+        """Touches every parameter once; only for `init` and shape evaluation."""
+        visual = self.encode(pixels)
+        batch = prefix_ids.shape[0]
+        visual = visual.reshape(batch, -1, visual.shape[-1])
+        lengths = Lengths(
+            *(jnp.full((batch,), part.shape[1]) for part in (prefix_ids, visual, suffix_ids))
+        )
+        out = self.prefill(prefix_ids, visual, suffix_ids, lengths)
+        return self.logits(out.suffix)
+
+    def encode(self, pixels: Array) -> Array:
+        """Visual tokens of clips (or, with T = 1, of images).
+
+        Args:
+            pixels: [C, T, S, S, 3] normalised frames (`video.preprocess.normalize`).
+
+        Returns:
+            [C, T * tokens_per_frame, D] embeddings for the language model.
+        """
+        return self.projector(self.vision(pixels))
+
+    def vision_features(self, pixels: Array) -> Array:
+        """[C, T, S, S, 3] -> [C, T * P, D_vision], what token merging gets."""
+        return self.vision(pixels)
+
+    def project(self, features: Array) -> Array:
+        """[C, T * P, D_vision] -> [C, T * tokens_per_frame, D]."""
+        return self.projector(features)
+
+    def prefill(
+        self,
+        prefix_ids: Array,
+        visual: Array,
+        suffix_ids: Array,
+        lengths: Lengths,
+        *,
+        keep_cache: bool = False,
+        collect_layers: bool = False,
+        remat: bool = False,
+    ) -> PrefillOutput:
+        """Text ids [B, P] and [B, Q] around visual tokens [B, V, D]; see `Qwen2Decoder.prefill`."""
+        return self.llm.prefill(
+            self.llm.embed(prefix_ids),
+            visual.astype(self.config.compute_dtype),
+            self.llm.embed(suffix_ids),
+            lengths,
+            keep_cache=keep_cache,
+            collect_layers=collect_layers,
+            remat=remat,
+        )
+
+    def empty_new_keys(self, batch: int, max_new_tokens: int) -> NewKeys:
+        """See `Qwen2Decoder.empty_new_keys`."""
+        return self.llm.empty_new_keys(batch, max_new_tokens)
+
+    def decode(
+        self, token: Array, step: Array, cache: tuple[StageCache, ...], new: NewKeys
+    ) -> tuple[Array, NewKeys]:
+        """See `Qwen2Decoder.decode`."""
+        return self.llm.decode(token, step, cache, new)
+
+    def logits(self, hidden: Array) -> Array:
+        """[..., D] -> [..., vocab] float32."""
+        return self.llm.logits(hidden)
+
+
+def init_params(config: ModelConfig, key: Array) -> Params:
+    """Random parameters in float32; traceable, so `jax.eval_shape` gives shapes at any size."""
+    vision = config.vision
+    pixels = jnp.zeros((1, vision.clip_frames, vision.image_size, vision.image_size, 3))
+    ids = jnp.zeros((1, 1), jnp.int32)
+    return XComp(config).init(key, pixels, ids, ids)["params"]
+
+
+def abstract_params(config: ModelConfig) -> Params:
+    """Shapes and dtypes of `init_params` without computing anything."""
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))

@@ -1,0 +1,144 @@
+"""Softmax attention without a materialised mask, in bounded memory.
+
+Queries are taken in blocks, so that the largest intermediate is [B, N, block, S] and never S x S. Under
+a causal mask the blocks are grouped, and a group looks only at the keys up to its own end.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+# A block of 512 rows keeps one head's scores at 64k keys within 128 MiB; eight groups spend 56 % of
+# the full S x S products where a causal mask needs 50 %.
+QUERY_BLOCK = 512
+CAUSAL_GROUPS = 8
+# Finite, so that a row without any key to look at gives a mean instead of NaN.
+MASKED = -1e30
+
+
+def attention(
+    query: Array,
+    key: Array,
+    value: Array,
+    *,
+    causal: bool,
+    key_mask: Array | None = None,
+    query_block: int = QUERY_BLOCK,
+) -> Array:
+    """Scaled dot-product attention with grouped key/value heads.
+
+    Args:
+        query: [B, S, N, H].
+        key, value: [B, S', K, H] with K dividing N; S' = S when `causal`.
+        causal: row i sees keys 0..i.
+        key_mask: [B, S'] bool, False for keys nobody may see (padding).
+        query_block: rows computed at a time.
+
+    Returns:
+        [B, S, N, H] in the dtype of `query`; scores and softmax are float32.
+    """
+    rows = query.shape[1]
+    if rows <= query_block:
+        return _attend(query, key, value, key_mask, 0 if causal else None)
+    blocks = -(-rows // query_block)
+    groups = min(CAUSAL_GROUPS, blocks) if causal else 1
+    blocks_per_group = -(-blocks // groups)
+    group_rows = blocks_per_group * query_block
+    outputs = []
+    for start in range(0, rows, group_rows):
+        stop = min(start + group_rows, rows)
+        keys = stop if causal else key.shape[1]
+        outputs.append(
+            _attend_in_blocks(
+                query[:, start:stop],
+                key[:, :keys],
+                value[:, :keys],
+                None if key_mask is None else key_mask[:, :keys],
+                start if causal else None,
+                query_block,
+            )
+        )
+    return jnp.concatenate(outputs, axis=1)
+
+
+def _attend_in_blocks(
+    query: Array,
+    key: Array,
+    value: Array,
+    key_mask: Array | None,
+    offset: int | None,
+    query_block: int,
+) -> Array:
+    batch, rows, heads, size = query.shape
+    blocks = -(-rows // query_block)
+    padded = jnp.pad(query, ((0, 0), (0, blocks * query_block - rows), (0, 0), (0, 0)))
+    stacked = jnp.moveaxis(padded.reshape(batch, blocks, query_block, heads, size), 1, 0)
+
+    @jax.checkpoint  # or the backward pass would keep every block's scores: S x S again
+    def one_block(index: Array, block: Array) -> Array:
+        first_row = None if offset is None else offset + index * query_block
+        return _attend(block, key, value, key_mask, first_row)
+
+    out = jax.lax.map(lambda item: one_block(*item), (jnp.arange(blocks), stacked))
+    return jnp.moveaxis(out, 0, 1).reshape(batch, -1, heads, size)[:, :rows]
+
+
+def _attend(
+    query: Array,
+    key: Array,
+    value: Array,
+    key_mask: Array | None,
+    first_row: Array | int | None,
+) -> Array:
+    """All rows at once; `first_row` is the position of the first query under a causal mask."""
+    batch, rows, heads, size = query.shape
+    kv_heads = key.shape[2]
+    grouped = query.reshape(batch, rows, kv_heads, heads // kv_heads, size)
+    scores = jnp.einsum(
+        "bqkgh,bskh->bkgqs", grouped * size**-0.5, key, preferred_element_type=jnp.float32
+    )
+    if first_row is not None:
+        visible = first_row + jnp.arange(rows)[:, None] >= jnp.arange(key.shape[1])[None, :]
+        scores = jnp.where(visible, scores, MASKED)
+    if key_mask is not None:
+        scores = jnp.where(key_mask[:, None, None, None, :], scores, MASKED)
+    weights = jax.nn.softmax(scores, axis=-1)
+    out = jnp.einsum("bkgqs,bskh->bqkgh", weights.astype(value.dtype), value)
+    return out.reshape(batch, rows, heads, size)
+
+
+def attention_with_new_keys(
+    query: Array,
+    cached: tuple[Array, Array],
+    cached_mask: Array,
+    new: tuple[Array, Array],
+    new_mask: Array,
+) -> Array:
+    """One decoding step: a query row over a read-only prefix cache and the tokens written since.
+
+    The two parts share one softmax and are never concatenated, so that the prefix, which is large
+    and may serve many questions, is not copied at every token.
+
+    Args:
+        query: [B, 1, N, H].
+        cached: key and value, each [B, S, K, H]; cached_mask: [B, S] bool.
+        new: key and value, each [B, M, K, H]; new_mask: [B, M] bool.
+    """
+    batch, rows, heads, size = query.shape
+    kv_heads = cached[0].shape[2]
+    grouped = query.reshape(batch, rows, kv_heads, heads // kv_heads, size) * size**-0.5
+
+    def masked_scores(key: Array, mask: Array) -> Array:
+        scores = jnp.einsum("bqkgh,bskh->bkgqs", grouped, key, preferred_element_type=jnp.float32)
+        return jnp.where(mask[:, None, None, None, :], scores, MASKED)
+
+    scores = jnp.concatenate(
+        [masked_scores(cached[0], cached_mask), masked_scores(new[0], new_mask)], axis=-1
+    )
+    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
+    split = cached[0].shape[1]
+    out = jnp.einsum("bkgqs,bskh->bqkgh", weights[..., :split], cached[1])
+    out += jnp.einsum("bkgqs,bskh->bqkgh", weights[..., split:], new[1])
+    return out.reshape(batch, rows, heads, size)

@@ -1,0 +1,1 @@
+"""Text in: the ChatML prompt around a video, label masks for training, tokenizers."""

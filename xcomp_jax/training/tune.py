@@ -1,0 +1,217 @@
+"""A whole run in a folder: data, stages, evaluation, report. Run again, it continues where it stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from xcomp_jax.checkpoint import load_params, save_params
+from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, to_dict
+from xcomp_jax.data.dataset import PreparedDataset, open_prepared
+from xcomp_jax.data.generated import generate
+from xcomp_jax.data.prepared import prepare
+from xcomp_jax.files import write_json
+from xcomp_jax.models.xcomp import Params, init_params
+from xcomp_jax.sharding import make_mesh, parameter_shardings
+from xcomp_jax.text.tokenizer import load_tokenizer
+from xcomp_jax.training.evaluate import Evaluation, evaluate, text_only_accuracy
+from xcomp_jax.training.loop import run_stage
+from xcomp_jax.training.metrics import read_metrics
+from xcomp_jax.training.report import Outcome, write_report
+
+
+def tune(config: ExperimentConfig, workdir: Path, *, progress: bool = True) -> dict[str, Any]:
+    """Runs what is left of an experiment.
+
+    Leaves in `workdir`: config.json, data/, stages/NAME/ (Orbax checkpoints), metrics.jsonl,
+    evaluation_*.json, checkpoint/ (parameters, config and tokenizer: for `xcomp ask --checkpoint`),
+    plot.png, report.md, summary.json.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        ConfigError: `workdir` belongs to another configuration or to a running process, or the
+            configuration cannot run here.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with _only_process(workdir):
+        _claim(config, workdir)
+        summary = workdir / "summary.json"
+        if not summary.exists():
+            _run(config, workdir, progress)
+        return json.loads(summary.read_text(encoding="utf-8"))
+
+
+def _run(config: ExperimentConfig, workdir: Path, progress: bool) -> None:
+    clock = _Clock(workdir / "elapsed.json")
+    tokenizer = load_tokenizer(config.data.tokenizer)
+    train, held_out = _datasets(config, workdir, tokenizer, progress)
+    clock.save()
+    mesh = make_mesh(config.mesh)
+    params = _initial_params(config, mesh)
+
+    def evaluated(label: str, compression: CompressionConfig, params: Params) -> Evaluation:
+        return _once(
+            workdir / f"evaluation_{label}.json",
+            lambda: evaluate(
+                dataclasses.replace(config.model, compression=compression),
+                params,
+                held_out,
+                tokenizer,
+                batch_size=config.eval_batch_size,
+                label=f"evaluate {label}",
+                progress=progress,
+            ),
+        )
+
+    *earlier, last = config.stages
+    for stage in earlier:
+        params = run_stage(config, stage, params, train, mesh, workdir, progress=progress)
+        clock.save()
+    # What the model could do before compression, and what merely switching it on leaves of that.
+    uncompressed = evaluated("uncompressed", CompressionConfig(schedule="none"), params)
+    before = evaluated("before", last.compression, params)
+    params = run_stage(config, last, params, train, mesh, workdir, progress=progress)
+    clock.save()
+    after = evaluated("after", last.compression, params)
+    _export(config, params, tokenizer, workdir)
+    outcome = Outcome(
+        uncompressed=uncompressed,
+        before=before,
+        after=after,
+        chance=text_only_accuracy(held_out),
+        seconds=clock.save(),
+    )
+    write_report(config, outcome, read_metrics(workdir / "metrics.jsonl"), workdir)
+
+
+def _datasets(
+    config: ExperimentConfig, workdir: Path, tokenizer: Any, progress: bool
+) -> tuple[PreparedDataset, PreparedDataset]:
+    data, vision = config.data, config.model.vision
+    if data.source == "prepared":
+        folder = Path(data.prepared_dir)
+        return open_prepared(folder / "train"), open_prepared(folder / "eval")
+    made = generate(
+        workdir / "data",
+        seed=config.seed,
+        num_train_videos=data.num_train_videos,
+        num_eval_videos=data.num_eval_videos,
+        kinds=data.question_kinds,
+        progress=progress,
+    )
+    train, held_out = (
+        prepare(
+            manifest,
+            workdir / "data" / "prepared",
+            sampling=config.sampling,
+            image_size=vision.image_size,
+            clip_frames=vision.clip_frames,
+            tokenizer=tokenizer,
+            max_text_tokens=data.max_text_tokens,
+            progress=progress,
+        )
+        for manifest in (made.train_manifest, made.eval_manifest)
+    )
+    return train, held_out
+
+
+def _initial_params(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Params:
+    if config.init_from is not None:
+        model, params = load_params(config.init_from)
+        for part in ("vision", "projector", "llm"):
+            if getattr(model, part) != getattr(config.model, part):
+                raise ConfigError(
+                    f"init_from={config.init_from!r} holds a model with {part}="
+                    f"{getattr(model, part)}, the experiment wants {getattr(config.model, part)}"
+                )
+        return jax.device_put(params, parameter_shardings(params, mesh))
+    abstract = jax.eval_shape(lambda key: init_params(config.model, key), jax.random.key(0))
+    init = jax.jit(
+        lambda key: init_params(config.model, key), out_shardings=parameter_shardings(abstract, mesh)
+    )
+    return init(jax.random.key(config.seed))
+
+
+def _export(config: ExperimentConfig, params: Params, tokenizer: Any, workdir: Path) -> None:
+    tokenizer_folder = workdir / "tokenizer"
+    tokenizer.save_pretrained(tokenizer_folder)
+    save_params(
+        workdir / "checkpoint",
+        config.stage_model(config.stages[-1]),
+        params,
+        source={"experiment": config.name, "config": to_dict(config)},
+        extra_files=sorted(path for path in tokenizer_folder.iterdir() if path.is_file()),
+        overwrite=True,
+    )
+
+
+def _once(path: Path, compute: Callable[[], Evaluation]) -> Evaluation:
+    """The stored evaluation if there is one, else computes and stores it."""
+    if path.exists():
+        values = json.loads(path.read_text(encoding="utf-8"))
+        kinds = {kind: (right, asked) for kind, (right, asked) in values["by_kind"].items()}
+        return Evaluation(right=values["right"], asked=values["asked"], by_kind=kinds)
+    evaluation = compute()
+    write_json(
+        path,
+        {
+            "accuracy": evaluation.accuracy,
+            "right": evaluation.right,
+            "asked": evaluation.asked,
+            "by_kind": evaluation.by_kind,
+        },
+    )
+    return evaluation
+
+
+def _claim(config: ExperimentConfig, workdir: Path) -> None:
+    """Writes config.json, or checks that the folder was begun with the same one."""
+    path, mine = workdir / "config.json", to_dict(config)
+    if not path.exists():
+        write_json(path, mine)
+        return
+    theirs = json.loads(path.read_text(encoding="utf-8"))
+    if theirs != json.loads(json.dumps(mine)):
+        fields = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        raise ConfigError(
+            f"{workdir} holds a run of another configuration (differs in {', '.join(fields)}): "
+            "use another --workdir, or the configuration that began it"
+        )
+
+
+@contextlib.contextmanager
+def _only_process(workdir: Path) -> Iterator[None]:
+    """Two processes in one folder would spoil each other's checkpoints."""
+    with (workdir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConfigError(
+                f"{workdir} is in use by another running process; wait for it or use another --workdir"
+            ) from None
+        yield
+
+
+class _Clock:
+    """Wall seconds spent on a run, over all its restarts (what a kill lost is not counted)."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._earlier = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
+        self._began = time.monotonic()
+
+    def save(self) -> float:
+        """Stores and returns the seconds so far."""
+        seconds = self._earlier + time.monotonic() - self._began
+        write_json(self._path, {"seconds": seconds})
+        return seconds

@@ -1,0 +1,71 @@
+"""A folder of extracted frames as a video: one image file per frame, in the order of its number."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from xcomp_jax.video.errors import VideoError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+
+
+def frame_files(folder: Path) -> list[Path]:
+    """Image files by the number before the extension; by natural order if one has no number."""
+    files = [
+        file
+        for file in folder.iterdir()
+        if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+    ]
+    if not files:
+        raise VideoError(
+            folder,
+            f"the folder holds no images ({', '.join(IMAGE_SUFFIXES)})",
+            "Give a video file, or a folder with one image per frame.",
+        )
+    numbers = {file: int(re.findall(r"\d+$", file.stem)[0]) for file in files if _numbered(file)}
+    if len(numbers) < len(files):
+        return sorted(files, key=_natural)
+    return sorted(files, key=lambda file: (numbers[file], _natural(file)))
+
+
+def _numbered(file: Path) -> bool:
+    return file.stem[-1].isdecimal()
+
+
+def _natural(file: Path) -> list[tuple[int, int, str]]:
+    parts = re.findall(r"\d+|\D+", file.name)
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
+
+
+def sidecar_duration(folder: Path) -> float | None:
+    """Seconds from `<folder>.json` ({"duration": 37.5}), None where there is no such file."""
+    sidecar = folder.with_name(folder.name + ".json")
+    if not sidecar.is_file():
+        return None
+    advice = 'Write {"duration": SECONDS} with a positive number, or remove the file.'
+    try:
+        content = json.loads(sidecar.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VideoError(sidecar, f"not readable as JSON ({error})", advice) from error
+    duration = content.get("duration") if isinstance(content, dict) else None
+    if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration > 0:
+        raise VideoError(sidecar, f'"duration" is {duration!r}', advice)
+    return float(duration)
+
+
+def read_image(file: Path) -> NDArray[np.uint8]:
+    """uint8 [H, W, 3]; transparency is dropped, grey repeated, the camera's rotation applied."""
+    try:
+        with Image.open(file) as image:
+            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    # Pillow's PNG reader raises SyntaxError on a broken header.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise VideoError(
+            file, f"not a readable image ({error})", "Extract this frame again."
+        ) from error
