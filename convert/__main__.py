@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jax
 
-from convert import variants
+from convert import activations, variants
 from convert.dtypes import FLOATS
 from convert.errors import ConversionError
 from convert.from_torch import convert_from_torch
@@ -49,7 +49,10 @@ examples:
   python -m convert verify downloads/xcomp checkpoints/xcomp-f32 --allow-dtype
   python -m convert verify downloads/xcomp checkpoints/xcomp --activations recorded.npz
 
-A and B are local folders, each either in the original's layout or a checkpoint of ours."""
+A and B are local folders, each either in the original's layout or a checkpoint of ours.
+
+"""
+_VERIFY += activations.__doc__ or ""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -106,6 +109,20 @@ def _parser() -> argparse.ArgumentParser:
         "--allow-dtype", action="store_true", help="accept another dtype when the values agree"
     )
     command.add_argument(
+        "--activations",
+        type=Path,
+        metavar="FILE.npz",
+        help="also run the model of B against activations recorded with the original",
+    )
+    command.add_argument(
+        "--activations-tolerance",
+        type=float,
+        default=1e-4,
+        metavar="X",
+        help="accepted difference relative to the largest value of a recorded array; default 1e-4, "
+        "right for float32 recordings",
+    )
+    command.add_argument(
         "--report", type=Path, metavar="PATH", help="writes PATH.json and PATH.txt"
     )
 
@@ -147,6 +164,8 @@ def _run(options: argparse.Namespace) -> int:
             atol=options.atol,
             rtol=options.rtol,
             allow_dtype=options.allow_dtype,
+            activations=options.activations,
+            activations_tolerance=options.activations_tolerance,
             report=options.report,
             progress=True,
         )

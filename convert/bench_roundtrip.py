@@ -1,4 +1,4 @@
-"""Time and memory of a round trip: original -> ours -> original -> ours.
+"""Time and memory of a round trip: original -> ours -> original -> ours -> original.
 
     python -m convert.bench_roundtrip --folder /large/disk
     python -m convert.bench_roundtrip --folder /large/disk --variant VideoChat-Flash-Qwen2-7B_res448
@@ -21,16 +21,19 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from convert.dtypes import FLOATS
-from convert.from_torch import convert_from_torch
+from convert.from_torch import convert_from_torch, load_torch_checkpoint
 from convert.hf_config import to_hf_config
+from convert.plan import equal_bits
 from convert.safetensors_write import Declared, SafetensorsWriter
 from convert.to_torch import convert_to_torch
 from convert.torch_folder import CONFIG, SINGLE, read_weights
 from convert.variants import VARIANTS, Variant
+from xcomp_jax.checkpoint import load_params
 
 ALLOWANCE_BYTES = 500_000_000
 _SAMPLE_SECONDS = 0.005
@@ -51,8 +54,9 @@ class Measurement:
 
     def __str__(self) -> str:
         return (
-            f"{self.step:<12} {self.seconds:7.1f} s   peak anonymous "
-            f"{self.peak_anonymous_bytes / 1e9:6.2f} GB   arrays {self.array_bytes / 1e9:6.2f} GB   "
+            f"{self.step:<13} {self.seconds:7.1f} s   "
+            f"peak anonymous {self.peak_anonymous_bytes / 1e9:6.2f} GB   "
+            f"arrays {self.array_bytes / 1e9:6.2f} GB   "
             f"{'within' if self.within else 'MORE THAN'} arrays + {ALLOWANCE_BYTES / 1e9:.1f} GB"
         )
 
@@ -75,7 +79,7 @@ def write_random(folder: Path, variant: Variant, dtype: str, *, seed: int = 0) -
 
 
 def run(folder: Path, variant: Variant, dtype: str) -> list[Measurement]:
-    """The three steps of a round trip in `folder`.
+    """A round trip in `folder`, and loading both kinds into host memory.
 
     Raises:
         RuntimeError: a step failed, or the tensors at the end are not those at the start.
@@ -86,6 +90,8 @@ def run(folder: Path, variant: Variant, dtype: str) -> list[Measurement]:
         ("to_torch", convert_to_torch, "ours", "theirs"),
         ("from_torch", _from_torch, "theirs", "again"),
         ("to_torch", convert_to_torch, "again", "theirs again"),
+        ("load original", _load_original, "source", ""),
+        ("load ours", _load_ours, "ours", ""),
     ]
     measured = []
     for name, function, source, out in steps:
@@ -99,21 +105,26 @@ def run(folder: Path, variant: Variant, dtype: str) -> list[Measurement]:
 def check_equal(a: Path, b: Path) -> None:
     """Raises RuntimeError unless two folders hold the same tensors, bit by bit."""
     ours, theirs = read_weights(a), read_weights(b)
-    different = [
-        name
-        for name in ours.keys() | theirs.keys()
-        if name not in ours
-        or name not in theirs
-        or ours[name].values is None
-        or theirs[name].values is None
-        or ours[name].values.tobytes() != theirs[name].values.tobytes()
-    ]
+    different = sorted(ours.keys() ^ theirs.keys())
+    for name in ours.keys() & theirs.keys():
+        x, y = ours[name].values, theirs[name].values
+        if x is None or y is None or not equal_bits(x, y):
+            different.append(name)
     if different:
-        raise RuntimeError(f"not the same after the round trip: {sorted(different)}")
+        raise RuntimeError(f"not the same after the round trip: {different}")
 
 
 def _from_torch(source: Path, out: Path) -> str:
     return convert_from_torch(str(source), out)
+
+
+def _load_original(source: Path, _: Path) -> str:
+    device = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    return f"{len(jax.tree.leaves(load_torch_checkpoint(source, shardings=device)[1]))} arrays"
+
+
+def _load_ours(source: Path, _: Path) -> str:
+    return f"{len(jax.tree.leaves(load_params(source)[1]))} arrays"
 
 
 def _measure(
@@ -134,6 +145,7 @@ def _measure(
 
 
 def _child(function: Callable[[Path, Path], str], source: Path, out: Path, send: object) -> None:
+    jax.config.update("jax_platforms", "cpu")
     peak, done = 0, threading.Event()
 
     def sample() -> None:

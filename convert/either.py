@@ -6,6 +6,7 @@ fastest) and `read(name)`, the values in the original's layout.
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from convert.errors import ConversionError
 from convert.hf_config import to_model_config
 from convert.rules import TIED_COPY, rules_for
 from convert.torch_folder import CONFIG, read_json_object, read_weights
-from xcomp_jax.checkpoint import CheckpointReader
+from xcomp_jax.checkpoint import CheckpointError, CheckpointReader
 from xcomp_jax.checkpoint.read import FORMAT, PARAMS_FOLDER
 
 
@@ -44,28 +45,49 @@ class TorchCheckpoint:
 
 
 class JaxCheckpoint:
-    """A folder of ours; one array of it is kept in memory."""
+    """A folder of ours, read block by block.
+
+    Arrays whose tensors are read in the order of `shapes` are also compared with the sha256 they
+    were saved with, which finds whole files put in the place of others.
+    """
 
     kind = FORMAT
 
     def __init__(self, reader: CheckpointReader) -> None:
         self._reader = reader
-        self.model = self._reader.model
-        self._slots = plan.slots(rules_for(self.model), self._reader.shapes)
+        self.model = reader.model
+        self._slots = plan.slots(rules_for(self.model), reader.shapes)
         self.shapes = {name: slot.shape for name, slot in self._slots.items()}
         self.dtypes = {
-            name: self._reader.dtypes[slot.rule.target].name for name, slot in self._slots.items()
+            name: reader.dtypes[slot.rule.target].name for name, slot in self._slots.items()
         }
-        self._path, self._array = "", np.empty(0)
+        self._hashed: tuple[str, int] = ("", 0)
+        self._sha256 = hashlib.sha256()
 
     def read(self, name: str) -> np.ndarray:
         slot = self._slots[name]
         path = slot.rule.target
-        if path != self._path:
-            self._array = np.empty(0)  # freed before the next one is read
-            self._path, self._array = path, self._reader.read(path)
-        ours = self._array if slot.block is None else self._array[slot.block]
-        return slot.rule.layout.to_source(ours)
+        index = [slice(0, size) for size in self._reader.shapes[path]]
+        if slot.block is not None:
+            index[0] = slice(slot.block, slot.block + 1)
+        values = self._reader.part(path, tuple(index))
+        self._check(path, slot.block or 0, values)
+        return slot.rule.layout.to_source(values if slot.block is None else values[0])
+
+    def _check(self, path: str, block: int, values: np.ndarray) -> None:
+        if block == 0:
+            self._hashed, self._sha256 = (path, 0), hashlib.sha256()
+        if self._hashed != (path, block):
+            return
+        self._sha256.update(values.reshape(-1).view(np.uint8).data)
+        self._hashed = (path, block + 1)
+        saved = self._reader.sha256.get(path)
+        whole = block + len(values) == self._reader.shapes[path][0]
+        if whole and saved is not None and saved != self._sha256.hexdigest():
+            raise CheckpointError(
+                f"{self._reader.folder}: {path!r} was changed after it was saved: its sha256 is "
+                f"{self._sha256.hexdigest()}, expected {saved}"
+            )
 
 
 def open_checkpoint(folder: Path) -> TorchCheckpoint | JaxCheckpoint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 from collections.abc import Sequence
 
@@ -31,6 +32,10 @@ class Leaf:
     sources: Sequence[Tensor]
     problems: list[str] = dataclasses.field(default_factory=list)
     _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    @property
+    def nbytes(self) -> int:
+        return math.prod(self.shape) * self.dtype.itemsize
 
     def part(self, index: Index) -> np.ndarray:
         """The values at `index` of the whole array, in new memory of exactly that size."""

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
+from tqdm import tqdm
 
 from convert.card import jax_card
-from convert.dtypes import FLOATS
 from convert.errors import collect, refuse
 from convert.files import check_disk, companions, describe_file, missing_companions
 from convert.hf_config import stored_dtype, to_model_config
 from convert.hub import find_source
 from convert.safetensors_read import Tensor
 from convert.torch_folder import CONFIG, read_json_object, read_weights, weight_files
-from convert.tree import Shardings, tree_from_tensors
-from xcomp_jax.checkpoint import check_free, param_shapes, save_params
+from convert.tree import Shardings, fill_tree, lazy_tree, plan_leaves
+from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
 from xcomp_jax.config import CompressionConfig, ModelConfig
 
 
@@ -55,15 +53,10 @@ def load_torch_checkpoint(
     hf_config, model, tensors = _read_folder(source, config, compression)
     for name, array in (overrides or {}).items():
         tensors[name] = Tensor.from_array(name, np.asarray(array), "overrides")
-    return tree_from_tensors(
-        source,
-        tensors,
-        model,
-        dtype=dtype,
-        declared=stored_dtype(hf_config),
-        shardings=shardings,
-        progress=progress,
+    model, leaves = plan_leaves(
+        source, tensors, model, dtype=dtype, declared=stored_dtype(hf_config)
     )
+    return model, fill_tree(source, leaves, shardings, progress=progress)
 
 
 def convert_from_torch(
@@ -94,21 +87,10 @@ def convert_from_torch(
     check_free(out, overwrite=overwrite)
     source = find_source(name, revision)
     hf_config, model, tensors = _read_folder(source.folder, None, compression)
-    # What check_names_and_shapes is going to refuse needs no room; float32 is the upper bound.
-    itemsize = FLOATS[dtype].itemsize if dtype else _itemsize(tensors)
-    check_disk(out, itemsize * sum(math.prod(shape) for shape in param_shapes(model).values()))
-    # Host memory whatever accelerator is there; Orbax writes such arrays without a copy.
-    host = jax.sharding.SingleDeviceSharding(jax.local_devices(backend="cpu")[0])
-    model, params = tree_from_tensors(
-        name,
-        tensors,
-        model,
-        dtype=dtype,
-        declared=stored_dtype(hf_config),
-        shardings=host,
-        progress=progress,
-    )
-    stored = params["llm"]["embed_tokens"]["embedding"].dtype.name
+    model, leaves = plan_leaves(name, tensors, model, dtype=dtype, declared=stored_dtype(hf_config))
+    stored = leaves[0].dtype.name
+    size = sum(leaf.nbytes for leaf in leaves)
+    check_disk(out, size)
     provenance = {
         "name": source.name,
         "revision": source.revision,
@@ -116,15 +98,19 @@ def convert_from_torch(
         "files": [describe_file(path) for path in weight_files(source.folder)],
         "hf_config": dict(hf_config),
     }
-    save_params(
-        out,
-        model,
-        params,
-        source=provenance,
-        extra_files=companions(source.folder),
-        texts={"README.md": jax_card(model, provenance, stored)},
-        overwrite=overwrite,
-    )
+    with (
+        new_folder(out, overwrite=overwrite) as draft,
+        tqdm(total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress) as bar,
+    ):
+        write_checkpoint(
+            draft,
+            model,
+            lazy_tree(leaves, bar),
+            source=provenance,
+            extra_files=companions(source.folder),
+            texts={"README.md": jax_card(model, provenance, stored)},
+        )
+        refuse(name, [problem for leaf in leaves for problem in leaf.problems])
     return _summary(out, len(tensors), stored, missing_companions(source.folder))
 
 
@@ -141,11 +127,6 @@ def _read_folder(
     refuse(folder, problems)
     assert config is not None
     return config, model, tensors
-
-
-def _itemsize(tensors: Mapping[str, Tensor]) -> int:
-    sizes = [FLOATS[tensor.dtype].itemsize for tensor in tensors.values() if tensor.dtype in FLOATS]
-    return max(sizes, default=FLOATS["float32"].itemsize)
 
 
 def _summary(out: Path, count: int, stored: str, missing: list[str]) -> str:

@@ -14,32 +14,29 @@ from convert import plan
 from convert.dtypes import compute_dtype, float_dtype
 from convert.errors import refuse
 from convert.fill import Leaf
-from convert.layouts import Shape
-from convert.rules import TIED_COPY, Rule, rules_for
+from convert.rules import TIED_COPY, rules_for
 from convert.safetensors_read import Tensor
-from xcomp_jax.checkpoint import param_shapes
+from xcomp_jax.checkpoint import LazyArray, param_shapes
 from xcomp_jax.config import ModelConfig
 
 Shardings = jax.sharding.Sharding | Mapping[str, Any]
 
 
-def tree_from_tensors(
+def plan_leaves(
     subject: object,
     tensors: dict[str, Tensor],
     model: ModelConfig,
     *,
     dtype: str | None,
     declared: str | None,
-    shardings: Shardings | None,
-    progress: bool,
-) -> tuple[ModelConfig, dict[str, Any]]:
-    """Checks and maps named tensors.
+) -> tuple[ModelConfig, list[Leaf]]:
+    """Decides what every array of ours is filled with; no value is read unless something is wrong.
 
     Args:
         subject: heads the messages.
         tensors: by the original's names.
         model: configuration; its dtype is replaced by what suits the stored dtype.
-        dtype, shardings, progress: see `convert.from_torch.load_torch_checkpoint`.
+        dtype: of our arrays; default what the tensors have.
         declared: dtype the original's configuration claims, if it does.
 
     Raises:
@@ -47,15 +44,31 @@ def tree_from_tensors(
             non-finite tensor.
     """
     rules, shapes = rules_for(model), param_shapes(model)
-    wanted = plan.slots(rules, shapes)
+    slots = plan.slots(rules, shapes)
     tensors, problems = _without_tied_copy(tensors, model)
-    problems += plan.check_names_and_shapes(wanted, rules, tensors)
+    problems += plan.check_names_and_shapes(slots, rules, tensors)
     stored, dtype_problems = _choose_dtype(tensors, dtype, declared)
     problems += dtype_problems
     if problems:
         # Nothing will be filled, so the values are read here: one refusal lists everything.
         refuse(subject, problems + plan.check_finite(tensors.values()))
-    leaves = _leaves(rules, shapes, tensors, stored)
+    leaves = []
+    for rule in rules:
+        shape = shapes[rule.target]
+        blocks = range(shape[0]) if rule.stacked else range(1)
+        sources = [tensors[rule.source_name(block)] for block in blocks]
+        leaves.append(Leaf(rule, shape, float_dtype(stored), sources))
+    return dataclasses.replace(model, dtype=compute_dtype(stored)), leaves
+
+
+def fill_tree(
+    subject: object, leaves: Sequence[Leaf], shardings: Shardings | None, *, progress: bool
+) -> dict[str, Any]:
+    """Reads all arrays into host memory (None) or onto devices.
+
+    Raises:
+        ConversionError: listing every tensor whose values are not finite.
+    """
     if isinstance(shardings, Mapping):
         by_path = traverse_util.flatten_dict(shardings, sep="/")
     else:
@@ -68,24 +81,21 @@ def tree_from_tensors(
         else:
             flat[path] = jax.make_array_from_callback(leaf.shape, by_path[path], leaf.part)
     refuse(subject, [problem for leaf in leaves for problem in leaf.problems])
-    model = dataclasses.replace(model, dtype=compute_dtype(stored))
-    return model, traverse_util.unflatten_dict(flat, sep="/")
+    return traverse_util.unflatten_dict(flat, sep="/")
 
 
-def _leaves(
-    rules: Sequence[Rule], shapes: Mapping[str, Shape], tensors: Mapping[str, Tensor], stored: str
-) -> list[Leaf]:
-    leaves = []
-    for rule in rules:
-        shape = shapes[rule.target]
-        names = (
-            [rule.source_name(block) for block in range(shape[0])]
-            if rule.stacked
-            else [rule.source]
-        )
-        sources = [tensors[name] for name in names]
-        leaves.append(Leaf(rule, shape, float_dtype(stored), sources))
-    return leaves
+def lazy_tree(leaves: Sequence[Leaf], bar: tqdm[Any]) -> dict[str, Any]:
+    """The same arrays, read while they are written; `Leaf.problems` is complete after that."""
+
+    def read(leaf: Leaf, rows: slice) -> Any:
+        values = leaf.part((rows, *(slice(0, size) for size in leaf.shape[1:])))
+        bar.update(values.nbytes)
+        return values
+
+    def lazy(leaf: Leaf) -> LazyArray:
+        return LazyArray(leaf.shape, leaf.dtype, lambda rows: read(leaf, rows))
+
+    return traverse_util.unflatten_dict({leaf.rule.target: lazy(leaf) for leaf in leaves}, sep="/")
 
 
 def _without_tied_copy(

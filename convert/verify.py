@@ -10,6 +10,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from convert.activations import Departure, compare_activations, first_departure
 from convert.compare import Comparison, compare
 from convert.either import JaxCheckpoint, TorchCheckpoint, open_checkpoint
 from xcomp_jax.config import ModelConfig, to_dict
@@ -23,10 +24,12 @@ class Report:
     b: str
     config_differences: list[str]
     tensors: list[Comparison]
+    activations: list[Departure] = dataclasses.field(default_factory=list)
 
     @property
     def equal(self) -> bool:
-        return not self.config_differences and all(row.ok for row in self.tensors)
+        rows: list[Comparison | Departure] = [*self.tensors, *self.activations]
+        return not self.config_differences and all(row.ok for row in rows)
 
     def text(self, *, full: bool) -> str:
         """A table of all tensors when `full`, else of those that are not identical."""
@@ -39,6 +42,8 @@ class Report:
         ]
         lines += [_line(row) for row in rows]
         lines.append(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+        if self.activations:
+            lines += [*map(str, self.activations), first_departure(self.activations)]
         lines.append("EQUAL" if self.equal else "DIFFERENT")
         return "\n".join(lines)
 
@@ -78,6 +83,8 @@ def verify(
     atol: float = 0.0,
     rtol: float = 0.0,
     allow_dtype: bool = False,
+    activations: Path | None = None,
+    activations_tolerance: float = 1e-4,
     report: Path | None = None,
     progress: bool = False,
 ) -> Report:
@@ -87,6 +94,8 @@ def verify(
         a, b: folders, each of either kind.
         atol, rtol: accepted is |a - b| <= atol + rtol * |b|; by default only equality.
         allow_dtype: accept another dtype when the values agree.
+        activations: recorded .npz file that the model of `b` is run against, layer by layer.
+        activations_tolerance: see `compare_activations`.
         report: written as `report`.json and `report`.txt.
         progress: shows a bar on stderr.
 
@@ -102,7 +111,11 @@ def verify(
         for name in tqdm(names, desc="comparing", unit="tensor", disable=not progress)
     ]
     result = Report(
-        f"{a} ({left.kind})", f"{b} ({right.kind})", _config_differences(left, right), rows
+        f"{a} ({left.kind})",
+        f"{b} ({right.kind})",
+        _config_differences(left, right),
+        rows,
+        compare_activations(b, activations, tolerance=activations_tolerance) if activations else [],
     )
     if report is not None:
         result.write(report)

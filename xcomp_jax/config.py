@@ -1,8 +1,9 @@
 """The frozen, validated schema of every model and every run.
 
-A configuration file (`configs/*.py`) holds `get_config() -> ml_collections.ConfigDict`; it is turned
-into these dataclasses once, at the edge, and each module receives only its own part. Field names of
-the language model follow Hugging Face's Qwen2; what can be derived is a property, never a second knob.
+A configuration file (`configs/*.py`) holds `get_config() -> ml_collections.ConfigDict`; it is
+turned into these dataclasses once, at the edge, and each module receives only its own part. Field
+names of the language model follow Hugging Face's Qwen2; what can be derived is a property, never a
+second knob.
 """
 
 from __future__ import annotations
@@ -53,7 +54,8 @@ class VisionConfig:
             f"vision.num_heads={self.num_heads} must divide vision.width={self.width}",
         )
         _require(
-            self.width % 2 == 0, f"vision.width={self.width} must be even (sine and cosine channels)"
+            self.width % 2 == 0,
+            f"vision.width={self.width} must be even (sine and cosine channels)",
         )
         _require(
             -self.depth <= self.select_layer <= -1,
@@ -77,7 +79,8 @@ class VisionConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProjectorConfig:
-    """Token merging to `tokens_per_frame` tokens a frame, then a two-layer MLP to the LLM's width."""
+    """Token merging to `tokens_per_frame` tokens a frame, then a two-layer MLP to the LLM's
+    width."""
 
     tokens_per_frame: int = 16
 
@@ -133,8 +136,8 @@ class CompressionConfig:
         `cosine`, the published one; `stepwise`, after `drop_after_layers[i]` layers every
         `strides[i]` tokens become one; `none`.
     keep:
-        `suffix`, each frame's last tokens (published); `uniform`, spread over the frame (the original
-        without ALWAYS_SUFFIX); `average`, mean of each run of tokens (stepwise only).
+        `suffix`, each frame's last tokens (published); `uniform`, spread over the frame (the
+        original without ALWAYS_SUFFIX); `average`, mean of each run of tokens (stepwise only).
     max_distinct_lengths:
         departure from the original: at most this many different token counts over depth, so that a
         pod compiles a few layer bodies instead of sixteen. None keeps the schedule as published.
@@ -213,8 +216,7 @@ class SamplingConfig:
         _require(self.fps >= 1, f"sampling.fps={self.fps} must be at least 1")
         _require(
             1 <= self.min_frames <= self.max_frames,
-            f"sampling: min_frames={self.min_frames} must lie in "
-            f"[1, max_frames={self.max_frames}]",
+            f"sampling: min_frames={self.min_frames} must lie in [1, max_frames={self.max_frames}]",
         )
 
 

@@ -18,11 +18,14 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
     """Reads `get_config()` of a Python file and applies `field.path=value` overrides.
 
     Raises:
-        ConfigError: no such file or function, an unknown field (the nearest ones are named), a value
+        ConfigError: no such file or function, an unknown field (the nearest ones are named), a
+        value
             of the wrong type, or a combination that cannot be.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no such configuration file; the repository has some in configs/")
+        raise ConfigError(
+            f"{path}: no such configuration file; the repository has some in configs/"
+        )
     spec = importlib.util.spec_from_file_location("xcomp_experiment", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")

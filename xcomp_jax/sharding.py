@@ -1,7 +1,7 @@
 """The mesh and the one table that says where every parameter lives.
 
-Axes: `data` repeats the parameters and splits the batch; `fsdp` splits both; `tensor` splits the wide
-side of every matrix. Optimiser state follows its parameter.
+Axes: `data` repeats the parameters and splits the batch; `fsdp` splits both; `tensor` splits the
+wide side of every matrix. Optimiser state follows its parameter.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from xcomp_jax.config import ConfigError, MeshConfig
 AXES = ("data", "fsdp", "tensor")
 BATCH = PartitionSpec(("data", "fsdp"))
 
-# Path of a parameter (first match wins) -> the mesh axis of each of its dimensions. The leading None of
-# stacked layers is the layer axis, which the scan walks along.
+# Path of a parameter (first match wins) -> the mesh axis of each of its dimensions. The leading
+# None of stacked layers is the layer axis, which the scan walks along.
 RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"llm/embed_tokens/embedding", ("tensor", "fsdp")),
     (r"llm/lm_head/kernel", ("fsdp", "tensor")),
@@ -65,16 +65,14 @@ def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSp
     Raises:
         ConfigError: no rule matches, or a mesh axis does not divide its dimension.
     """
-    for pattern, axes in RULES:
-        if re.fullmatch(pattern, name):
-            break
-    else:
+    axes = next((axes for pattern, axes in RULES if re.fullmatch(pattern, name)), None)
+    if axes is None:
         raise ConfigError(f"no sharding rule matches parameter {name!r} of shape {shape}")
     for size, axis in zip(shape, axes, strict=False):
         if axis is not None and size % mesh.shape[axis]:
             raise ConfigError(
-                f"parameter {name!r} of shape {shape}: mesh axis {axis}={mesh.shape[axis]} does not "
-                f"divide its dimension of {size}; choose a mesh.{axis} that does"
+                f"parameter {name!r} of shape {shape}: mesh axis {axis}={mesh.shape[axis]} does "
+                f"not divide its dimension of {size}; choose a mesh.{axis} that does"
             )
     return PartitionSpec(*axes)
 

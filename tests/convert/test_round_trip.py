@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import jax
@@ -152,8 +154,6 @@ def test_folder_for_the_original_is_complete(source: Path) -> None:
 
 
 def test_hashes_on_the_card_are_those_of_the_files(source: Path) -> None:
-    import hashlib
-
     _, theirs, _ = around(source, source.parent, shard_bytes=10**9)
     raw = (theirs / "model.safetensors").read_bytes()
     assert hashlib.sha256(raw).hexdigest() in (theirs / "README.md").read_text()
@@ -215,14 +215,27 @@ def test_mixed_dtypes_need_a_choice(tmp_path: Path) -> None:
     convert_to_torch(ours, tmp_path / "theirs", dtype="float32")
 
 
-def test_changed_files_of_ours_are_noticed(source: Path) -> None:
+def test_damaged_files_of_ours_are_noticed(source: Path) -> None:
     ours = source.parent / "ours"
     convert_from_torch(str(source), ours)
-    path = ours / "params" / "llm.embed_tokens.embedding" / "0.0"
+    path = ours / "params" / "llm.embed_tokens.embedding" / "c" / "0" / "0"
     raw = bytearray(path.read_bytes())
     raw[len(raw) // 2] ^= 1
     path.write_bytes(raw)
-    with pytest.raises(CheckpointError, match=r"llm/embed_tokens/embedding.*(changed|cannot be)"):
+    with pytest.raises(CheckpointError, match=r"llm/embed_tokens/embedding' cannot be read"):
+        convert_to_torch(ours, source.parent / "theirs")
+    assert not (source.parent / "theirs").exists()
+
+
+@pytest.mark.parametrize("array", ["llm.norm.scale", "llm.layers.input_layernorm.scale"])
+def test_exchanged_files_of_ours_are_noticed(source: Path, array: str) -> None:
+    """Each file is intact, but belongs to another checkpoint."""
+    ours, other = source.parent / "ours", source.parent / "other"
+    convert_from_torch(str(source), ours)
+    convert_from_torch(str(torch_model.make(source.parent / "s2", seed=1)), other)
+    shutil.rmtree(ours / "params" / array)
+    shutil.copytree(other / "params" / array, ours / "params" / array)
+    with pytest.raises(CheckpointError, match=r"was changed after it was saved: its sha256 is"):
         convert_to_torch(ours, source.parent / "theirs")
     assert not (source.parent / "theirs").exists()
 

@@ -96,7 +96,7 @@ def recorded_video(row: Row) -> VideoInfo:
     duration = (row.get("sidecar_duration") or total) if folder else total / row["fps"]
     fps = total / duration if folder else row["fps"]
     times = tuple(i / fps for i in range(total))
-    return VideoInfo(Path(row["kind"]), total, fps, duration, 16, 16, times, is_folder=folder)
+    return VideoInfo(Path(row["kind"]), total, fps, duration, times, is_folder=folder)
 
 
 def plan_of(row: Row) -> FramePlan:

@@ -21,8 +21,8 @@ from tests.parity.recorded_model import layer_of, recorded_model
 from xcomp_jax.compression.drop import apply_drop
 
 # The recordings come with their own float32-against-float64 distance; two float32 programs that sum
-# in different orders are each that far from the truth, and the largest element of one is not that of
-# the other. Twice the sum of both is the tolerance.
+# in different orders are each that far from the truth, and the largest element of one is not that
+# of the other. Twice the sum of both is the tolerance.
 NOISE_FACTOR = 4
 
 
@@ -87,7 +87,7 @@ def test_prefill(case) -> None:
 
 @pytest.mark.golden("lm_prefill_lpcomp")
 def test_embedding_and_splice(case) -> None:
-    model, params = recorded_model(case)
+    _, params = recorded_model(case)
     inputs = Inputs.of(case.io)
     table = np.asarray(params["llm"]["embed_tokens"]["embedding"])
     got = np.concatenate([table[inputs.prefix[0]], inputs.visual[0], table[inputs.suffix[0]]])
@@ -120,7 +120,7 @@ def test_positions_and_cache(case) -> None:
 
 @pytest.mark.golden("lm_generate")
 def test_generate(case) -> None:
-    inputs, run, control = prefilled(case)
+    _, run, control = prefilled(case)
     tolerance = logit_noise(case.meta)
 
     want = case.io["generated_ids"]

@@ -23,7 +23,7 @@ from xcomp_jax.video.sampling import plan_frames
 def test_counts_and_times(clips: dict[str, Path], suffix: str) -> None:
     info = probe(clips[suffix])
     assert (info.num_frames, info.fps, info.duration) == (COUNT, 25.0, COUNT / 25)
-    assert (info.width, info.height, info.is_folder) == (64, 64, False)
+    assert not info.is_folder
     np.testing.assert_allclose(info.times, np.arange(COUNT) / 25, atol=0.01)
 
 
@@ -87,9 +87,7 @@ def test_rotated_video_has_the_size_of_its_frames(tmp_path: Path) -> None:
     ffmpeg(*("-f", "lavfi", "-i", "testsrc=size=64x32:rate=10:duration=1"), str(flat))
     ffmpeg("-display_rotation", "90", "-i", str(flat), "-c", "copy", str(turned))
     for path, size in ((flat, (64, 32)), (turned, (32, 64))):
-        info = probe(path)
-        assert (info.width, info.height) == size
-        assert next(read_frames(path, [0])).shape == (info.height, info.width, 3)
+        assert next(read_frames(path, [0])).shape == (*size[::-1], 3)
 
 
 def test_a_cover_picture_is_not_the_video(clips: dict[str, Path], tmp_path: Path) -> None:
@@ -115,7 +113,6 @@ def folder(tmp_path: Path) -> Path:
 def test_a_folder_is_one_image_a_second(folder: Path) -> None:
     info = probe(folder)
     assert (info.num_frames, info.fps, info.duration, info.is_folder) == (12, 1.0, 12.0, True)
-    assert (info.width, info.height) == (10, 6)
     assert info.times == tuple(float(i) for i in range(12))
     assert probe(folder, folder_fps=3.0).duration == 4.0
     with pytest.raises(ValueError, match="folder_fps"):

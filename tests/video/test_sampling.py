@@ -28,7 +28,7 @@ from xcomp_jax.video.sampling import (
 
 def video(total: int, fps: float, *, is_folder: bool = False) -> VideoInfo:
     times = tuple(i / fps for i in range(total))
-    return VideoInfo(Path("v.mp4"), total, fps, total / fps, 8, 8, times, is_folder)
+    return VideoInfo(Path("v.mp4"), total, fps, total / fps, times, is_folder)
 
 
 def test_middles_by_hand() -> None:

@@ -8,17 +8,19 @@
 Parameters are plain nested dicts of arrays, as the model of `xcomp_jax.models.xcomp` takes them.
 """
 
-from xcomp_jax.checkpoint.read import CheckpointReader, digest, load_params
+from xcomp_jax.checkpoint.read import CheckpointReader, load_params
+from xcomp_jax.checkpoint.stream import LazyArray
 from xcomp_jax.checkpoint.tree import CheckpointError, param_shapes
-from xcomp_jax.checkpoint.write import check_free, new_folder, save_params
+from xcomp_jax.checkpoint.write import check_free, new_folder, save_params, write_checkpoint
 
 __all__ = [
     "CheckpointError",
     "CheckpointReader",
+    "LazyArray",
     "check_free",
-    "digest",
     "load_params",
     "new_folder",
     "param_shapes",
     "save_params",
+    "write_checkpoint",
 ]

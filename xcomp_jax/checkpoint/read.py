@@ -8,7 +8,6 @@ file is reported with its name.
 from __future__ import annotations
 
 import functools
-import hashlib
 import json
 import os
 from collections import deque
@@ -23,7 +22,7 @@ import tensorstore as ts
 from flax import traverse_util
 from jax.typing import DTypeLike
 
-from xcomp_jax.checkpoint.memory import aligned_empty
+from xcomp_jax.checkpoint.memory import aligned_empty, row_pieces
 from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
 from xcomp_jax.config import ConfigError, ModelConfig, from_dict
 
@@ -32,21 +31,21 @@ VERSION = 1
 CONFIG_FILE = "config.json"
 PARAMS_FOLDER = "params"
 
-# Values are read in pieces of about this size, so many at a time.
-_PIECE_BYTES = 32 << 20
-_PIECES_IN_FLIGHT = 3
+# Pieces of rows (`row_pieces`) being read at a time.
+_IN_FLIGHT = 2
 
 Index = tuple[slice, ...]
 
 
 class CheckpointReader:
-    """An opened checkpoint whose arrays are read one at a time, as numpy on any host.
+    """An opened checkpoint whose arrays are read part by part, as numpy on any host.
 
     Attributes:
         folder: its path.
         model: its configuration.
         source: where the parameters come from, as it was saved.
         shapes, dtypes: of every array, by path.
+        sha256: of the bytes of every array that was saved by a single process, by path.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
@@ -55,36 +54,24 @@ class CheckpointReader:
         config = _read_config(self.folder)
         self.model = _model(self.folder, config)
         self.source: dict[str, Any] = config.get("source", {})
-        self._digests: dict[str, str] = config.get("sha256", {})
+        self.sha256: dict[str, str] = config.get("sha256", {})
         self._params = (self.folder / PARAMS_FOLDER).absolute()
         self.shapes, self.dtypes = _describe(self._params)
         check_shapes(self.folder, self.model, self.shapes)
 
-    def read(self, path: str) -> np.ndarray:
-        """The values of one array, compared with the digest they were saved with.
+    def part(self, path: str, index: Index, dtype: DTypeLike | None = None) -> np.ndarray:
+        """The values of one array at `index`, cast to `dtype`.
 
         Raises:
-            CheckpointError: the files are damaged.
+            CheckpointError: a file is missing or damaged.
         """
-        values = self.part(path, (slice(None),) * len(self.shapes[path]))
-        saved = self._digests.get(path)
-        if saved is not None and digest(values) != saved:
-            raise CheckpointError(
-                f"{self.folder}: {path!r} was changed after it was saved: its sha256 is "
-                f"{digest(values)}, expected {saved}"
-            )
-        return values
-
-    def part(self, path: str, index: Index, dtype: DTypeLike | None = None) -> np.ndarray:
-        """The values of one array at `index`, cast to `dtype`."""
         bounds = [s.indices(n)[:2] for s, n in zip(index, self.shapes[path], strict=True)]
+        rows, *rest = (slice(start, stop) for start, stop in bounds)
         shape = tuple(stop - start for start, stop in bounds)
         out = aligned_empty(shape, np.dtype(dtype or self.dtypes[path]))
         try:
-            store = _open(self._params, path)
-            window = store[tuple(slice(start, stop) for start, stop in bounds)]
-            for rows, values in _read_pieces(window.translate_to[0] if bounds else window):
-                np.copyto(out[rows], values, casting="unsafe")
+            for piece, values in _read_rows(_open(self._params, path), rows, tuple(rest)):
+                np.copyto(out[piece], values, casting="unsafe")
         except ValueError as error:
             raise CheckpointError(f"{self.folder}: {path!r} cannot be read: {error}") from error
         return out
@@ -132,36 +119,27 @@ def load_params(
     return reader.model, traverse_util.unflatten_dict(flat, sep="/")
 
 
-def digest(values: np.ndarray) -> str:
-    """sha256 of an array's bytes in C order (little endian), in hexadecimal."""
-    flat = np.ascontiguousarray(values).reshape(-1).view(np.uint8)
-    return hashlib.sha256(flat.data).hexdigest()
-
-
 def _open(params: Path, path: str) -> ts.TensorStore:
     # Orbax names the folder of an array by its keys, joined with dots.
     kvstore = {"driver": "file", "path": f"{params}/{path.replace('/', '.')}/"}
-    spec = {"driver": "zarr", "kvstore": kvstore, "fill_missing_data_reads": False}
+    spec = {"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}
     return ts.open(spec, read=True, open=True).result()
 
 
-def _read_pieces(window: ts.TensorStore) -> Iterator[tuple[slice | tuple[()], np.ndarray]]:
-    """Consecutive rows of `window` and their values, a few reads ahead."""
-    if window.rank == 0 or window.size == 0:
-        yield (), window.read().result()
-        return
-    rows = window.shape[0]
-    row_bytes = window.size // rows * window.dtype.numpy_dtype.itemsize
-    step = max(1, _PIECE_BYTES // max(row_bytes, 1))
+def _read_rows(
+    store: ts.TensorStore, rows: slice, rest: Index
+) -> Iterator[tuple[slice, np.ndarray]]:
+    """Values of `store[rows, *rest]` in pieces, some reads ahead; their slices count from rows."""
+    row_bytes = store.size // store.shape[0] * store.dtype.numpy_dtype.itemsize
+    chunk_rows = store.chunk_layout.read_chunk_template.shape[0]
     waiting: deque[tuple[slice, ts.Future]] = deque()
-    for start in range(0, rows, step):
-        piece = slice(start, min(start + step, rows))
-        waiting.append((piece, window[piece].read()))
-        if len(waiting) == _PIECES_IN_FLIGHT:
+    for piece in row_pieces(rows.start, rows.stop, row_bytes=row_bytes, chunk_rows=chunk_rows):
+        local = slice(piece.start - rows.start, piece.stop - rows.start)
+        waiting.append((local, store[(piece, *rest)].read()))
+        if len(waiting) == _IN_FLIGHT:
             done, future = waiting.popleft()
             yield done, future.result()
-    while waiting:
-        done, future = waiting.popleft()
+    for done, future in waiting:
         yield done, future.result()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -18,14 +19,10 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 from jax.experimental import multihost_utils
 
-from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION, digest
+from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
+from xcomp_jax.checkpoint.stream import LazyArray, StreamHandler
 from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
 from xcomp_jax.config import ModelConfig, to_dict
-
-# Large arrays are written in chunks of at most this many bytes, so that writing needs a few chunks
-# of memory beside them. OCDBT, Orbax's default, buffers a whole copy of the parameters instead.
-_CHUNK_BYTES = 64 << 20
-_CONCURRENT_GB = 1
 
 
 def save_params(
@@ -45,7 +42,7 @@ def save_params(
     Args:
         folder: to be created.
         model: configuration the parameters belong to.
-        params: nested tree of arrays.
+        params: nested tree of jax.Array, numpy.ndarray or LazyArray.
         source: where they come from; any JSON object.
         extra_files: copied into the folder under their own names (tokenizer files).
         texts: further small files, name -> content (the model card).
@@ -54,62 +51,85 @@ def save_params(
     Raises:
         CheckpointError: the tree contradicts `model`, `folder` is taken, or the disk refuses.
     """
+    with new_folder(folder, overwrite=overwrite) as draft:
+        write_checkpoint(draft, model, params, source=source, extra_files=extra_files, texts=texts)
+
+
+def write_checkpoint(
+    draft: Path,
+    model: ModelConfig,
+    params: dict[str, Any],
+    *,
+    source: Mapping[str, Any],
+    extra_files: Iterable[Path] = (),
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """What `save_params` puts into the folder, for callers that have more to do before it is named.
+
+    Arguments and errors are those of `save_params`; `draft` comes from `new_folder`.
+    """
     flat = traverse_util.flatten_dict(params, sep="/")
-    check_shapes(folder, model, {path: tuple(np.shape(leaf)) for path, leaf in flat.items()})
+    check_shapes(draft, model, {path: tuple(leaf.shape) for path, leaf in flat.items()})
+    digests = _save_arrays(draft / PARAMS_FOLDER, flat)
+    if jax.process_index() != 0:
+        return
+    for path in extra_files:
+        shutil.copyfile(path, draft / path.name)
+    for name, text in (texts or {}).items():
+        (draft / name).write_text(text, encoding="utf-8")
     config = {
         "format": FORMAT,
         "version": VERSION,
         "model": to_dict(model),
         "source": dict(source),
-        "sha256": _digests(flat),
+        "sha256": digests,
     }
-    with new_folder(folder, overwrite=overwrite) as draft:
-        _save_arrays(draft / PARAMS_FOLDER, params)
-        if jax.process_index() == 0:
-            for path in extra_files:
-                shutil.copyfile(path, draft / path.name)
-            for name, text in (texts or {}).items():
-                (draft / name).write_text(text, encoding="utf-8")
-            text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
-            (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
+    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
-def _digests(flat: Mapping[str, Any]) -> dict[str, str]:
-    """Digest of every array that this process holds as a whole."""
-    return {
-        path: digest(_gather(leaf))
-        for path, leaf in flat.items()
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-    }
-
-
-def _gather(leaf: Any) -> np.ndarray:
-    """The whole array on the host; np.asarray would keep that copy as long as a sharded array."""
-    if not isinstance(leaf, jax.Array) or len(leaf.sharding.device_set) == 1:
-        return np.asarray(leaf)
-    whole = np.empty(leaf.shape, leaf.dtype)
-    for shard in leaf.addressable_shards:
-        whole[shard.index] = shard.data
-    return whole
-
-
-def _save_arrays(folder: Path, params: dict[str, Any]) -> None:
-    arguments = jax.tree.map(_save_args, params)
-    handler = ocp.PyTreeCheckpointHandler(use_ocdbt=False, save_concurrent_gb=_CONCURRENT_GB)
+def _save_arrays(folder: Path, flat: Mapping[str, Any]) -> dict[str, str]:
+    """Writes the Orbax pytree; returns the sha256 of every array that this process has whole."""
+    stream = StreamHandler()
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (LazyArray, stream), (jax.Array, ocp.type_handlers.get_type_handler(jax.Array))
+    )
+    handler = ocp.PyTreeCheckpointHandler(
+        use_ocdbt=False, use_zarr3=True, type_handler_registry=registry
+    )
+    leaves = {path: _streamed(leaf) for path, leaf in flat.items()}
+    tree = traverse_util.unflatten_dict(leaves, sep="/")
     with _quiet_orbax(), ocp.Checkpointer(handler) as checkpointer:
         try:
-            checkpointer.save(
-                folder.absolute(), args=ocp.args.PyTreeSave(params, save_args=arguments)
-            )
+            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree))
         except ValueError as error:  # what TensorStore raises for a full disk, among others
             raise CheckpointError(f"{folder}: cannot be written: {error}") from error
+    by_name = {path.replace("/", "."): path for path in leaves}
+    return {by_name[name]: sha256 for name, sha256 in sorted(stream.digests.items())}
 
 
-def _save_args(leaf: Any) -> ocp.SaveArgs:
-    if leaf.nbytes <= _CHUNK_BYTES:
-        return ocp.SaveArgs()
-    # Cut along the first axis: the blocks of a stack lie one after the other in memory.
-    return ocp.SaveArgs(chunk_byte_size=_CHUNK_BYTES, shard_axes=(0,))
+def _streamed(leaf: Any) -> LazyArray | jax.Array:
+    """Whatever this process has whole is streamed; only arrays spread over processes are not."""
+    if isinstance(leaf, LazyArray):
+        return leaf
+    if isinstance(leaf, np.ndarray):
+        return LazyArray(leaf.shape, leaf.dtype, leaf.__getitem__)
+    if not leaf.is_fully_addressable:
+        return leaf
+    return LazyArray(leaf.shape, np.dtype(leaf.dtype), functools.partial(_rows, leaf))
+
+
+def _rows(array: jax.Array, rows: slice) -> np.ndarray:
+    """`array[rows]` on the host, collected from the devices."""
+    out = np.empty((rows.stop - rows.start, *array.shape[1:]), array.dtype)
+    for shard in array.addressable_shards:
+        first, *rest = shard.index
+        start, stop, _ = first.indices(array.shape[0])
+        low, high = max(start, rows.start), min(stop, rows.stop)
+        if low < high:
+            place = (slice(low - rows.start, high - rows.start), *rest)
+            out[place] = np.asarray(shard.data)[low - start : high - start]
+    return out
 
 
 @contextlib.contextmanager

@@ -7,12 +7,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xcomp_jax.cli.arguments import add_cache_dir
+
 if TYPE_CHECKING:
     from xcomp_jax.inference.session import Answer, Session
 
-DESCRIPTION = """Answers a question about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
-images, and says where the time went. Without --checkpoint the tiny embedded model runs with random
-weights: enough to try a video, a frame count or the memory it takes, not for answers."""
+DESCRIPTION = """Answers a question about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder
+of images, and says where the time went. Without --checkpoint the tiny embedded model runs with
+random weights: enough to try a video, a frame count or the memory it takes, not for answers."""
 
 EXAMPLES = """examples:
   xcomp ask clip.mp4 "What color is the moving shape?" --checkpoint runs/smoke/checkpoint
@@ -47,14 +49,10 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="default: 64")
     parser.add_argument("--temperature", type=float, help="above 0: sample instead of greedy")
     parser.add_argument("--top-p", type=float, help="sample from the likeliest tokens of this mass")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="default: as the checkpoint")
     parser.add_argument(
-        "--cache-dir",
-        type=Path,
-        default=Path("~/.cache/xcomp-jax/compiled"),
-        metavar="DIR",
-        help="compiled programs are kept here (default: %(default)s)",
+        "--dtype", choices=("float32", "bfloat16"), help="default: as the checkpoint"
     )
+    add_cache_dir(parser)
     parser.set_defaults(run=run)
 
 
@@ -89,19 +87,18 @@ def run(options: argparse.Namespace) -> int:
 def _session(options: argparse.Namespace) -> Session:
     import dataclasses
 
-    from xcomp_jax.inference.embedded import embedded_session
-    from xcomp_jax.inference.from_checkpoint import open_session
+    from xcomp_jax.inference.open_session import embedded_session, open_session
 
     if options.checkpoint is None:
         print(
-            "xcomp ask: no --checkpoint: random weights of the tiny embedded model, the answer means "
-            "nothing. Train one with `xcomp tune --config configs/smoke.py --workdir runs/smoke` and "
-            "give --checkpoint runs/smoke/checkpoint",
+            "xcomp ask: no --checkpoint: random weights of the tiny embedded model, the answer "
+            "means nothing. Train one with `xcomp tune --config configs/smoke.py --workdir "
+            "runs/smoke` and give --checkpoint runs/smoke/checkpoint",
             file=sys.stderr,
         )
-        session = embedded_session(options.dtype)
+        session = embedded_session(dtype=options.dtype)
     else:
-        session = open_session(options.checkpoint, options.dtype)
+        session = open_session(options.checkpoint, dtype=options.dtype)
     changes = {
         "max_new_tokens": options.max_new_tokens,
         "temperature": options.temperature,

@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from xcomp_jax.cli.arguments import add_cache_dir
+
 DESCRIPTION = """Runs the experiment of a configuration file in a folder of its own: data, training
 stages, evaluation before and after, report. Started again with the same arguments after any
 interruption, it continues where it stopped and ends with the same parameters."""
@@ -28,8 +30,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, help="a file such as configs/smoke.py")
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of this run, made if new")
+    parser.add_argument(
+        "--config", type=Path, required=True, help="a file such as configs/smoke.py"
+    )
+    parser.add_argument(
+        "--workdir", type=Path, required=True, help="folder of this run, made if new"
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -38,6 +44,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         help="override one field of the configuration; may be repeated",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    add_cache_dir(parser)
     parser.set_defaults(run=run)
 
 
@@ -45,8 +52,10 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; prints the summary as JSON."""
     # Heavy imports wait until here, so that --help answers at once.
     from xcomp_jax.experiment import load_experiment
+    from xcomp_jax.inference.compilation import use_compilation_cache
     from xcomp_jax.training.tune import tune
 
+    use_compilation_cache(options.cache_dir.expanduser())
     config = load_experiment(options.config, options.set)
     summary = tune(config, options.workdir, progress=not options.quiet)
     print(json.dumps(summary, indent=2))

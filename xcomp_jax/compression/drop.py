@@ -12,7 +12,8 @@ from xcomp_jax.compression.schedule import Drop
 def apply_drop(visual: Array, drop: Drop) -> Array:
     """Reduces [B, V, D] visual tokens to [B, V // group * kept, D].
 
-    Suffixes and single positions are plain slices; only `uniform` gathers, along a static index list.
+    Suffixes and single positions are plain slices; only `uniform` gathers, along a static index
+    list.
     """
     batch, length, width = visual.shape
     runs = visual.reshape(batch, length // drop.group, drop.group, width)

@@ -8,7 +8,9 @@ between layers n-1 and n, as in the original (facts: LP-Comp in the LLM).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from typing import Any
 
 from xcomp_jax.config import CompressionConfig, ConfigError
 
@@ -17,8 +19,8 @@ from xcomp_jax.config import CompressionConfig, ConfigError
 class Drop:
     """One reduction of the visual tokens between two layers.
 
-    The visual tokens are taken in runs of `group` consecutive ones; of each run the positions `keep`
-    survive (in order), or, with `average`, its mean replaces it.
+    The visual tokens are taken in runs of `group` consecutive ones; of each run the positions
+    `keep` survive (in order), or, with `average`, its mean replaces it.
     """
 
     group: int
@@ -38,10 +40,10 @@ class Stage:
     num_layers: int
     drop: Drop | None = None
 
-    def visual_length(self, length: int) -> int:
+    def visual_length(self, length: Any) -> Any:
         """Visual tokens in this stage, given those of the stage before.
 
-        Works on traced values too. Raises ConfigError when a static length does not divide.
+        An int, or a traced array of them. Raises ConfigError when a static length does not divide.
         """
         if self.drop is None:
             return length
@@ -69,13 +71,14 @@ def cosine_token_counts(num_layers: int, tokens_per_frame: int) -> tuple[int, ..
 
 
 def coarsen(counts: tuple[int, ...], max_distinct: int) -> tuple[int, ...]:
-    """The cheapest non-increasing counts with at most `max_distinct` values, nowhere below `counts`.
+    """The cheapest non-increasing counts with at most `max_distinct` values, nowhere below
+    `counts`.
 
-    Named departure (`compression.max_distinct_lengths`): no token leaves earlier than published, the
-    first and last layer keep their count, and the total number of tokens is the least possible.
+    Named departure (`compression.max_distinct_lengths`): no token leaves earlier than published,
+    the first and last layer keep their count, and the total number of tokens is the least possible.
     """
-    # best[j][n]: least total over the first j layers in exactly n runs, and where the last run began.
-    # A run costs its first (largest) count at each of its layers.
+    # best[j][n]: least total over the first j layers in exactly n runs, and where the last run
+    # began. A run costs its first (largest) count at each of its layers.
     layers = len(counts)
     tail = next(i for i in range(layers) if counts[i] == counts[-1])
     infinity = math.inf
@@ -103,9 +106,9 @@ def coarsen(counts: tuple[int, ...], max_distinct: int) -> tuple[int, ...]:
 def uniform_survivors(tokens_per_frame: int) -> dict[int, tuple[int, ...]]:
     """Which tokens of a frame are left at every count, when spread evenly; nested sets.
 
-    From n to n-1 the token leaves whose absence brings the survivors nearest (least squares, the last
-    one not counted, first candidate on ties) to n-1 equidistant places ending at the frame's last.
-    This is the original's rule without ALWAYS_SUFFIX. Positions count from 0.
+    From n to n-1 the token leaves whose absence brings the survivors nearest (least squares, the
+    last one not counted, first candidate on ties) to n-1 equidistant places ending at the frame's
+    last. This is the original's rule without ALWAYS_SUFFIX. Positions count from 0.
     """
 
     def distance(tokens: tuple[int, ...]) -> float:
@@ -154,7 +157,7 @@ def plan_stages(
 def _per_frame_drops(keep: str, counts: tuple[int, ...]) -> tuple[Drop, ...]:
     survivors = uniform_survivors(counts[0])
     drops = []
-    for before, after in zip(counts, counts[1:], strict=False):
+    for before, after in itertools.pairwise(counts):
         if keep == "suffix":
             positions = tuple(range(before - after, before))
         else:
@@ -173,8 +176,8 @@ def _stepwise_drops(compression: CompressionConfig, tokens_per_frame: int) -> tu
     for stride in compression.strides:
         if counts[-1] % stride:
             raise ConfigError(
-                f"compression.strides={compression.strides} with keep='suffix': stride {stride} must "
-                f"divide the {counts[-1]} tokens of a frame that are left"
+                f"compression.strides={compression.strides} with keep='suffix': stride {stride} "
+                f"must divide the {counts[-1]} tokens of a frame that are left"
             )
         counts.append(counts[-1] // stride)
     return _per_frame_drops("suffix", tuple(counts))

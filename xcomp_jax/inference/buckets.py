@@ -4,7 +4,8 @@ from __future__ import annotations
 
 
 def bucket(length: int, unit: int) -> int:
-    """The least of unit x (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that holds `length` (at least one unit).
+    """The least of unit x (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that holds `length` (at least one
+    unit).
 
     Two sizes to an octave: padding costs at most half the real length, and an hour of video meets
     about a dozen programs.

@@ -17,10 +17,10 @@ class CompileLog:
     count: int = 0
     seconds: float = 0.0
 
-    def _record(self, event: str, seconds: float, **_: object) -> None:
+    def _record(self, event: str, duration_secs: float, **_: object) -> None:
         if event == _EVENT:
             self.count += 1
-            self.seconds += seconds
+            self.seconds += duration_secs
 
 
 COMPILATIONS = CompileLog()

@@ -19,14 +19,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from xcomp_jax.models.qwen2 import NewKeys, StageCache
-from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.models.xcomp import Params, XComp, run
 
 NEVER = -jnp.inf
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
-    """How tokens are chosen. `temperature=0` is greedy; `top_p=1` and `top_k=0` switch those off."""
+    """How tokens are chosen. `temperature=0` is greedy; `top_p=1` and `top_k=0` switch those
+    off."""
 
     max_new_tokens: int = 64
     temperature: float = 0.0
@@ -50,8 +51,8 @@ class GenerationConfig:
 def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationConfig:
     """Greedy decoding with what the published evaluation leaves active of `generation_config.json`.
 
-    It overrides sampling but neither the repetition penalty nor the end tokens. A folder without the
-    file gives plain greedy decoding.
+    It overrides sampling but neither the repetition penalty nor the end tokens. A folder without
+    the file gives plain greedy decoding.
     """
     path = folder / "generation_config.json"
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
@@ -65,8 +66,9 @@ def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationCon
 
 @flax.struct.dataclass
 class Generated:
-    """ids [B, M] int32 (after the end token: that token again); count [B], tokens up to and including
-    the end token; logits, scores: per step [B, M, vocab] before and after processing, or None."""
+    """ids [B, M] int32 (after the end token: that token again); count [B], tokens up to and
+    including the end token; logits, scores: per step [B, M, vocab] before and after processing, or
+    None."""
 
     ids: Array
     count: Array
@@ -114,9 +116,7 @@ def process_scores(
     return jax.lax.cond(temperature > 0, filtered, lambda: scores)
 
 
-@functools.partial(
-    jax.jit, static_argnames=("model", "max_new_tokens", "record")
-)
+@functools.partial(jax.jit, static_argnames=("model", "max_new_tokens", "record"))
 def _generate(
     model: XComp,
     params: Params,
@@ -129,7 +129,6 @@ def _generate(
     record: bool,
 ) -> Generated:
     batch, vocab = first_logits.shape
-    apply = functools.partial(model.apply, {"params": params})
 
     def choose(state: _State) -> tuple[Array, Array, _State]:
         scores = process_scores(
@@ -146,7 +145,7 @@ def _generate(
             lambda: jax.random.categorical(draw, scores),
             lambda: jnp.argmax(scores, axis=-1),
         ).astype(jnp.int32)
-        return token, scores, state.replace(key=key)
+        return token, scores, dataclasses.replace(state, key=key)
 
     def body(state: _State) -> _State:
         token, scores, state = choose(state)
@@ -159,8 +158,9 @@ def _generate(
                 kept[0].at[:, state.step].set(state.logits),
                 kept[1].at[:, state.step].set(scores),
             )
-        logits, new = apply(token, state.step, cache, state.new, method="decode")
-        return state.replace(
+        logits, new = run(model, params, "decode", token, state.step, cache, state.new)
+        return dataclasses.replace(
+            state,
             step=state.step + 1,
             logits=logits,
             new=new,
@@ -175,17 +175,15 @@ def _generate(
     state = _State(
         step=jnp.zeros((), jnp.int32),
         logits=first_logits,
-        new=apply(batch, max_new_tokens, method="empty_new_keys"),
+        new=run(model, params, "empty_new_keys", batch, max_new_tokens),
         seen=jnp.zeros((batch, vocab), bool),
         done=jnp.zeros((batch,), bool),
         ids=jnp.zeros((batch, max_new_tokens), jnp.int32),
         count=jnp.zeros((batch,), jnp.int32),
         key=key,
-        record=(empty, empty) if record else None,
+        record=None if empty is None else (empty, empty),
     )
-    state = jax.lax.while_loop(
-        lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done), body, state
-    )
+    state = jax.lax.while_loop(lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done), body, state)
     # Places the loop never reached repeat the end token, like those after it.
     last = jnp.take_along_axis(state.ids, jnp.maximum(state.count - 1, 0)[:, None], axis=1)
     ids = jnp.where(jnp.arange(max_new_tokens) < state.count[:, None], state.ids, last)

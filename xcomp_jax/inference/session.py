@@ -1,8 +1,8 @@
 """Asking a model about videos: decoding, encoding, prefill and answer in one place.
 
-Memory does not grow with the length of the video: frames are decoded, encoded and forgotten a few clips
-at a time, and only visual tokens stay (16 a frame). Every length is rounded up to a bucket, so that the
-next question compiles nothing.
+Memory does not grow with the length of the video: frames are decoded, encoded and forgotten a few
+clips at a time, and only visual tokens stay (16 a frame). Every length is rounded up to a bucket,
+so that the next question compiles nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xcomp_jax.inference.compilation import COMPILATIONS
 from xcomp_jax.inference.generate import GenerationConfig, generate
 from xcomp_jax.models.qwen2 import StageCache
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.models.xcomp import Params, XComp, run
 from xcomp_jax.text.prompts import answer_text, inference_ids, split_at_video
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
@@ -34,7 +34,8 @@ from xcomp_jax.video.preprocess import normalize
 from xcomp_jax.video.probe import probe
 from xcomp_jax.video.sampling import FramePlan, plan_frames
 
-# Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2 GB.
+# Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
+# GB.
 CLIPS_PER_CALL = 4
 PREFIX_UNIT, SUFFIX_UNIT = 16, 64
 
@@ -73,7 +74,7 @@ class Stopwatch:
 @functools.partial(jax.jit, static_argnames="model")
 def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
     """uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D]."""
-    return model.apply({"params": params}, normalize(clips), method="encode")
+    return run(model, params, "encode", normalize(clips))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -86,17 +87,17 @@ def prefill(
     lengths: Lengths,
 ) -> tuple[Array, tuple[StageCache, ...]]:
     """Logits [B, vocab] after the last text token, and the cache of unequal length per stage."""
-    out = model.apply(
-        {"params": params}, prefix_ids, visual, suffix_ids, lengths, keep_cache=True, method="prefill"
-    )
+    out = run(model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
-    return model.apply({"params": params}, last, method="logits"), out.cache
+    return run(model, params, "logits", last), out.cache
 
 
 def padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:
     """[B, S] int32, zeros behind each sequence, S rounded up to a bucket."""
     length = bucket(max(len(ids) for ids in sequences), unit)
-    return np.stack([np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences])
+    return np.stack(
+        [np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences]
+    )
 
 
 class Session:

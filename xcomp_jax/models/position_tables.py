@@ -1,8 +1,8 @@
 """Fixed sine position tables of the UMT tower, resampled to the clip at hand.
 
-The tower was pre-trained on 4 frames of 14 x 14 patches; other sizes interpolate that table (bicubic
-in space, linear in time), as the original does at construction (facts: vision tower). Tables are
-computed in float64 on the host and become constants of the compiled program.
+The tower was pre-trained on 4 frames of 14 x 14 patches; other sizes interpolate that table
+(bicubic in space, linear in time), as the original does at construction (facts: vision tower).
+Tables are computed in float64 on the host and become constants of the compiled program.
 """
 
 from __future__ import annotations
@@ -44,9 +44,7 @@ def bicubic_matrix(out_size: int, in_size: int, a: float = -0.75) -> np.ndarray:
     matrix = np.zeros((out_size, in_size))
     for offset in (-1, 0, 1, 2):
         weight = kernel(place - (base + offset))
-        np.add.at(
-            matrix, (np.arange(out_size), np.clip(base + offset, 0, in_size - 1)), weight
-        )
+        np.add.at(matrix, (np.arange(out_size), np.clip(base + offset, 0, in_size - 1)), weight)
     return matrix
 
 

@@ -1,12 +1,13 @@
 """Qwen2 decoder with LP-Comp between its layers (paper 3.2; facts: LP-Comp in the LLM).
 
-One definition serves training, prefill and decoding. Layers that see the same tokens form a stage and
-share one scan; between stages every frame drops tokens and positions are counted anew, so the key/value
-cache has another length in every stage.
+One definition serves training, prefill and decoding. Layers that see the same tokens form a stage
+and share one scan; between stages every frame drops tokens and positions are counted anew, so the
+key/value cache has another length in every stage.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -32,8 +33,8 @@ Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
 class StageCache:
     """Keys (rotated) and values of one stage's layers, read-only after prefill.
 
-    key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B], how many there are, which
-    is also the position of the next token at these layers.
+    key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B], how many there are,
+    which is also the position of the next token at these layers.
     """
 
     key: Array
@@ -55,9 +56,9 @@ class PrefillOutput:
     """Result of one pass over a whole sequence.
 
     prefix [B, P, D], visual [B, V', D], suffix [B, Q, D]: final hidden states after the last norm,
-    V' being what compression left; lengths: real tokens of each; cache: one entry per stage, or None
-    when it was not asked for; layers: when collected, per stage the output of each of its layers
-    [L, B, S, D].
+    V' being what compression left; lengths: real tokens of each; cache: one entry per stage, or
+    None when it was not asked for; layers: when collected, per stage the output of each of its
+    layers [L, B, S, D].
     """
 
     prefix: Array
@@ -207,7 +208,8 @@ class Qwen2Decoder(nn.Module):
         for stage, params in zip(self.stages, parts, strict=True):
             if stage.drop is not None:
                 visual = apply_drop(visual, stage.drop)
-                lengths = lengths.replace(visual=stage.visual_length(lengths.visual))
+                visual_length = stage.visual_length(lengths.visual)
+                lengths = dataclasses.replace(lengths, visual=visual_length)
             layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
             mask = layout.mask(lengths)
             cos, sin = rope_tables(
@@ -227,7 +229,8 @@ class Qwen2Decoder(nn.Module):
             x, (kept, outputs) = lax.scan(scan_body, x, params)
             prefix, visual, suffix = layout.split(x)
             if keep_cache:
-                caches.append(StageCache(*kept, mask=mask, length=lengths.total))
+                key, value = kept
+                caches.append(StageCache(key, value, mask, lengths.total))
             if collect_layers:
                 collected.append(outputs)
         return PrefillOutput(
@@ -242,7 +245,13 @@ class Qwen2Decoder(nn.Module):
     def empty_new_keys(self, batch: int, max_new_tokens: int) -> NewKeys:
         """Room for `max_new_tokens` decoded tokens at every layer."""
         cfg = self.config
-        shape = (cfg.num_hidden_layers, batch, max_new_tokens, cfg.num_key_value_heads, cfg.head_dim)
+        shape = (
+            cfg.num_hidden_layers,
+            batch,
+            max_new_tokens,
+            cfg.num_key_value_heads,
+            cfg.head_dim,
+        )
         return NewKeys(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
     def decode(
@@ -293,9 +302,7 @@ class Qwen2Decoder(nn.Module):
 
                 return self.layer.apply({"params": p}, x, cos, sin, attend)
 
-            x, written = lax.scan(
-                body, x, (params, stage_cache.key, stage_cache.value, stage_new)
-            )
+            x, written = lax.scan(body, x, (params, stage_cache.key, stage_cache.value, stage_new))
             updated.append(written)
         new = jax.tree.map(lambda *layers: jnp.concatenate(layers), *updated)
         return self.logits(self.norm(x))[:, 0], new

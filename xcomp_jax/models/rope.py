@@ -14,7 +14,8 @@ def rope_tables(
 
     Angles are float32 (bfloat16 cannot count beyond 256), cast only at the end like the original's.
     """
-    # On the host and by division, as the original: an ulp of frequency is 0.004 rad at token 65,536.
+    # On the host and by division, as the original: an ulp of frequency is 0.004 rad at token
+    # 65,536.
     exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequency = np.float32(1) / np.float32(theta) ** exponent
     angle = positions.astype(jnp.float32)[..., None] * frequency

@@ -1,7 +1,7 @@
 """The token sequence of the decoder: text before the video, visual tokens, text after it.
 
-Each of the three parts is padded on its right to a bucket, so that the order of slots is the order of
-tokens. Positions count real tokens only and start anew at every stage, as in the original
+Each of the three parts is padded on its right to a bucket, so that the order of slots is the order
+of tokens. Positions count real tokens only and start anew at every stage, as in the original
 (facts: LP-Comp in the LLM); padding is masked as a key and its rows are never read.
 """
 

@@ -28,14 +28,12 @@ def stacked_params(
     return parent.param(name, init)
 
 
-def split_stages(params: Params, sizes: Sequence[int]) -> list[Params]:
-    """Cuts stacked parameters into stages of `sizes` layers (they sum to L).
+def split_stages(params: Any, sizes: Sequence[int]) -> list[Any]:
+    """Cuts a stacked pytree into stages of `sizes` layers (they sum to L).
 
     `lax.split`, not slices: its transpose is one concatenation, where a slice would transpose to a
     pad and an addition for every stage.
     """
     leaves, structure = jax.tree.flatten(params)
     parts = [lax.split(leaf, list(sizes), axis=0) for leaf in leaves]
-    return [
-        jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(len(sizes))
-    ]
+    return [jax.tree.unflatten(structure, [part[i] for part in parts]) for i in range(len(sizes))]

@@ -1,10 +1,10 @@
 """Token merging (ToMe): exact bipartite soft matching with a size-weighted average.
 
-Facts: projector. Each step splits the tokens into sources (even places) and destinations (odd places),
-joins the most similar sources to their best destination, and leaves first the unmerged sources in
-descending similarity, then the destinations in place order. So after a step that merges only some
-sources the order is no longer spatial; the language model's "tokens of a frame" are consecutive runs
-of that order.
+Facts: projector. Each step splits the tokens into sources (even places) and destinations (odd
+places), joins the most similar sources to their best destination, and leaves first the unmerged
+sources in descending similarity, then the destinations in place order. So after a step that merges
+only some sources the order is no longer spatial; the language model's "tokens of a frame" are
+consecutive runs of that order.
 """
 
 from __future__ import annotations
@@ -49,7 +49,8 @@ def merge_tokens(x: Array, target: int, num_heads: int) -> tuple[Array, Array]:
 
 def _merge_step(x: Array, size: Array, merged: int, num_heads: int) -> tuple[Array, Array]:
     """One clip: x [S, D], size [S] -> [S - merged, D], [S - merged]."""
-    # Choices are piecewise constant in x; without the stop, the norm's gradient would only add NaNs.
+    # Choices are piecewise constant in x; without the stop, the norm's gradient would only add
+    # NaNs.
     metric = jax.lax.stop_gradient(x).astype(jnp.float32)
     metric = metric.reshape(x.shape[0], num_heads, -1).mean(axis=1)
     metric = metric / jnp.linalg.norm(metric, axis=-1, keepdims=True)

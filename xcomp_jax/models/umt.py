@@ -7,6 +7,7 @@ last nominal block never built (select layer -2), a closing LayerNorm with eps 1
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -122,5 +123,9 @@ class UMTEncoder(nn.Module):
         x = x + jnp.asarray(table, self.dtype)
         block = Block(cfg, self.dtype, parent=None)
         params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
-        x, _ = jax.lax.scan(lambda h, p: (block.apply({"params": p}, h), None), x, params)
+
+        def body(x: Array, p: Any) -> tuple[Any, None]:
+            return block.apply({"params": p}, x), None
+
+        x, _ = jax.lax.scan(body, x, params)
         return _layer_norm(cfg.final_norm_eps, self.dtype, "norm")(x)

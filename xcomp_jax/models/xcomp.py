@@ -22,8 +22,8 @@ Params = dict[str, Any]
 class XComp(nn.Module):
     """Pure `init`/`apply` model; use `XComp(config).apply({"params": params}, ..., method=...)`.
 
-    Parameters are a plain nested dict with the keys `vision`, `projector` and `llm`; equal layers are
-    stacked along a leading axis.
+    Parameters are a plain nested dict with the keys `vision`, `projector` and `llm`; equal layers
+    are stacked along a leading axis.
     """
 
     config: ModelConfig
@@ -107,6 +107,11 @@ class XComp(nn.Module):
     def logits(self, hidden: Array) -> Array:
         """[..., D] -> [..., vocab] float32."""
         return self.llm.logits(hidden)
+
+
+def run(model: XComp, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:
+    """`model.METHOD(...)` as a pure function of its parameters."""
+    return model.apply({"params": params}, *args, method=method, **kwargs)
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:

@@ -1,7 +1,7 @@
 """Softmax attention without a materialised mask, in bounded memory.
 
-Queries are taken in blocks, so that the largest intermediate is [B, N, block, S] and never S x S. Under
-a causal mask the blocks are grouped, and a group looks only at the keys up to its own end.
+Queries are taken in blocks, so that the largest intermediate is [B, N, block, S] and never S x S.
+Under a causal mask the blocks are grouped, and a group looks only at the keys up to its own end.
 """
 
 from __future__ import annotations

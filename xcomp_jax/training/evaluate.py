@@ -7,7 +7,6 @@ import dataclasses
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
 from xcomp_jax.config import ModelConfig
@@ -72,7 +71,7 @@ def evaluate(
 
 
 def _answer(
-    model: XComp, params: Params, batch: dict[str, np.ndarray], generation: GenerationConfig
+    model: XComp, params: Params, batch: dict[str, Any], generation: GenerationConfig
 ) -> Any:
     config = model.config
     frames = batch["frames"]
@@ -95,7 +94,8 @@ def _answer(
 
 
 def text_only_accuracy(dataset: PreparedDataset) -> float:
-    """What the best constant answer to each question text would reach: chance, without the video."""
+    """What the best constant answer to each question text would reach: chance, without the
+    video."""
     answers: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for row in dataset.rows:
         answers[row.question][row.answer] += 1

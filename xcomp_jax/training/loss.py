@@ -1,7 +1,7 @@
 """Next-token loss over the text of a sequence whose video was compressed on the way.
 
-Labels of visual tokens are always ignored, so that logits are computed at text rows and at one more:
-the last visual token, which predicts the first token after the video. Float32 throughout.
+Labels of visual tokens are always ignored, so that logits are computed at text rows and at one
+more: the last visual token, which predicts the first token after the video. Float32 throughout.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ def _markdown(config: ExperimentConfig, outcome: Outcome) -> str:
         "",
         "Tokens per frame, by decoder layer: " + " ".join(str(count) for count in counts) + ".",
         "",
-        "| question | base, no compression | base, compression switched on | tuned with compression |",
+        "| question | base, no compression | base, compression on | tuned with compression |",
         "|---|---|---|---|",
     ]
     for kind in sorted(outcome.after.by_kind):
@@ -91,7 +91,9 @@ def _plot(outcome: Outcome, metrics: list[dict[str, Any]], path: Path) -> None:
     done = 0
     for stage, group in itertools.groupby(metrics, key=lambda line: line["stage"]):
         lines = list(group)
-        loss.plot([done + line["step"] for line in lines], [line["loss"] for line in lines], label=stage)
+        loss.plot(
+            [done + line["step"] for line in lines], [line["loss"] for line in lines], label=stage
+        )
         done += len(lines)
     loss.set(xlabel="optimiser step", ylabel="loss", yscale="log", title="training loss")
     loss.legend()

@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.config import ModelConfig, StageConfig
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, abstract_params
+from xcomp_jax.models.xcomp import Params, XComp, abstract_params, run
 from xcomp_jax.sharding import BATCH, parameter_shardings
 from xcomp_jax.training.loss import next_token_loss
 from xcomp_jax.training.optimizer import learning_rate, make_optimizer
@@ -36,8 +36,11 @@ class TrainState:
     opt_state: Any
 
 
-def visual_tokens(model: XComp, params: Params, batch: Batch, stage: StageConfig) -> Array:
-    """[B, F * tokens_per_frame, D] embeddings of the batch's frames [B, F, S, S, 3] uint8."""
+def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Batch) -> Array:
+    """[B, F * tokens_per_frame, D] embeddings of the batch's frames [B, F, S, S, 3] uint8.
+
+    The fields of a batch are described in `data.pipeline`.
+    """
     config = model.config
     frames = batch["frames"]
     batch_size, num_frames = frames.shape[:2]
@@ -47,7 +50,7 @@ def visual_tokens(model: XComp, params: Params, batch: Batch, stage: StageConfig
     clips = frames.reshape(-1, clip, *frames.shape[2:])
 
     def features(some: Array) -> Array:
-        return model.apply({"params": params}, normalize(some), method="vision_features")
+        return run(model, params, "vision_features", normalize(some))
 
     if "vision" in stage.trainable or clips.shape[0] <= FROZEN_CLIPS_PER_CALL:
         encoded = features(clips)
@@ -55,7 +58,7 @@ def visual_tokens(model: XComp, params: Params, batch: Batch, stage: StageConfig
         encoded = jax.lax.map(
             lambda one: features(one[None])[0], clips, batch_size=FROZEN_CLIPS_PER_CALL
         )
-    tokens = model.apply({"params": params}, encoded, method="project")
+    tokens = run(model, params, "project", encoded)
     tokens = tokens.reshape(batch_size, -1, tokens.shape[-1])
     if stage.projector_learns_below_frames is not None:
         learns = batch["num_frames"] < stage.projector_learns_below_frames
@@ -63,25 +66,27 @@ def visual_tokens(model: XComp, params: Params, batch: Batch, stage: StageConfig
     return tokens
 
 
-def batch_loss(model: XComp, stage: StageConfig, params: Params, batch: Batch) -> Array:
-    """Mean next-token loss of a (micro) batch; see `data.pipeline` for its fields."""
-    visual = visual_tokens(model, params, batch, stage)
+def text_loss(
+    model: XComp, stage: StageConfig, params: Params, visual: Array, batch: Batch
+) -> Array:
+    """Mean next-token loss given the visual tokens [B, V, D] of a (micro) batch."""
     lengths = Lengths(
         prefix=batch["prefix_len"],
         visual=batch["num_frames"] * model.config.projector.tokens_per_frame,
         suffix=batch["suffix_len"],
     )
-    out = model.apply(
-        {"params": params},
+    out = run(
+        model,
+        params,
+        "prefill",
         batch["prefix_ids"],
         visual,
         batch["suffix_ids"],
         lengths,
         remat=stage.remat,
-        method="prefill",
     )
     return next_token_loss(
-        functools.partial(model.apply, {"params": params}, method="logits"),
+        functools.partial(run, model, params, "logits"),
         out,
         batch["prefix_labels"],
         batch["suffix_labels"],
@@ -96,7 +101,9 @@ def loss_and_grads(
     trainable = {name: params[name] for name in stage.trainable}
 
     def loss_fn(trainable: Params, micro: Batch) -> Array:
-        return batch_loss(model, stage, {**params, **trainable}, micro)
+        whole = {**params, **trainable}
+        visual = visual_tokens(model, stage, whole, micro)
+        return text_loss(model, stage, whole, visual, micro)
 
     value_and_grad = jax.value_and_grad(loss_fn)
     if stage.accumulate_steps == 1:
@@ -134,18 +141,21 @@ def init_state(stage: StageConfig, params: Params) -> TrainState:
     """Fresh optimiser state around `params`."""
     trainable = {name: params[name] for name in stage.trainable}
     return TrainState(
-        step=jnp.zeros((), jnp.int32), params=params, opt_state=make_optimizer(stage).init(trainable)
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        opt_state=make_optimizer(stage).init(trainable),
     )
 
 
-def state_shardings(config: ModelConfig, stage: StageConfig, mesh: Mesh) -> TrainState:
-    """Where every leaf of the training state lives; optimiser moments follow their parameter."""
+def state_shardings(config: ModelConfig, stage: StageConfig, mesh: Mesh) -> Any:
+    """A TrainState of shardings, one per leaf; optimiser moments follow their parameter."""
     params = abstract_params(config)
     shardings = parameter_shardings(params, mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
     trainable = {name: shardings[name] for name in stage.trainable}
     opt_state = jax.eval_shape(lambda p: init_state(stage, p).opt_state, params)
-    return TrainState(
+    where: Any = TrainState  # holds shardings here in place of arrays
+    return where(
         step=replicated,
         params=shardings,
         opt_state=optax.tree_utils.tree_map_params(

@@ -1,4 +1,5 @@
-"""A whole run in a folder: data, stages, evaluation, report. Run again, it continues where it stopped."""
+"""A whole run in a folder: data, stages, evaluation, report. Run again, it continues where it
+stopped."""
 
 from __future__ import annotations
 
@@ -137,7 +138,8 @@ def _initial_params(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Params
         return jax.device_put(params, parameter_shardings(params, mesh))
     abstract = jax.eval_shape(lambda key: init_params(config.model, key), jax.random.key(0))
     init = jax.jit(
-        lambda key: init_params(config.model, key), out_shardings=parameter_shardings(abstract, mesh)
+        lambda key: init_params(config.model, key),
+        out_shardings=parameter_shardings(abstract, mesh),
     )
     return init(jax.random.key(config.seed))
 
@@ -182,7 +184,9 @@ def _claim(config: ExperimentConfig, workdir: Path) -> None:
         return
     theirs = json.loads(path.read_text(encoding="utf-8"))
     if theirs != json.loads(json.dumps(mine)):
-        fields = sorted(key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key))
+        fields = sorted(
+            key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
+        )
         raise ConfigError(
             f"{workdir} holds a run of another configuration (differs in {', '.join(fields)}): "
             "use another --workdir, or the configuration that began it"
@@ -197,7 +201,7 @@ def _only_process(workdir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ConfigError(
-                f"{workdir} is in use by another running process; wait for it or use another --workdir"
+                f"{workdir} is in use by another running process; wait for it or use another folder"
             ) from None
         yield
 

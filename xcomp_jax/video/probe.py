@@ -1,4 +1,4 @@
-"""What there is to sample from: frame count, times, rate and size, without decoding the video."""
+"""What there is to sample from: frame count, times and rate, without decoding the video."""
 
 from __future__ import annotations
 
@@ -24,15 +24,13 @@ class VideoInfo:
 
     `fps` is frames per second over the whole video (an average if frames are unevenly spaced) and
     `duration` is in seconds; `num_frames / fps == duration` up to rounding. `times` are the true
-    seconds of every frame from the first. `width` and `height` are those of the decoded frames.
+    seconds of every frame from the first.
     """
 
     path: Path
     num_frames: int
     fps: float
     duration: float
-    width: int
-    height: int
     times: tuple[float, ...] = dataclasses.field(repr=False)
     is_folder: bool = False
 
@@ -42,9 +40,9 @@ def probe(
 ) -> VideoInfo:
     """Counts and times the frames of a video file or of a folder of images.
 
-    A file is counted by its packets, which costs a fraction of a second for an hour of video; one
-    frame is decoded for the size. A folder has `folder_fps` images a second unless a file
-    `<folder>.json` states its duration (original: one image a second, 3 for TVQA).
+    A file is counted by its packets, which costs a fraction of a second for an hour of video. A
+    folder has `folder_fps` images a second unless a file `<folder>.json` states its duration
+    (original: one image a second, 3 for TVQA).
     Raises VideoError for anything that is not a readable video.
     """
     place = ffmpeg.local_path(path)
@@ -57,15 +55,12 @@ def probe_folder(path: Path, folder_fps: float) -> VideoInfo:
     if not folder_fps > 0:
         raise ValueError(f"{folder_fps=} must be positive")
     files = folder.frame_files(path)
-    height, width, _ = folder.read_image(files[0]).shape
     duration = folder.sidecar_duration(path) or len(files) / folder_fps
     return VideoInfo(
         path=path,
         num_frames=len(files),
         fps=len(files) / duration,
         duration=duration,
-        width=width,
-        height=height,
         times=tuple(i * duration / len(files) for i in range(len(files))),
         is_folder=True,
     )
@@ -83,14 +78,11 @@ def probe_file(path: Path, *, threads: int, timeout: float) -> VideoInfo:
     if not ticks:
         raise VideoError(path, "the video stream holds no frames", ffmpeg.REENCODE)
     fps = constant_rate(ticks, time_base) or len(ticks) / float((end - ticks[0]) * time_base)
-    width, height = first_frame_size(path, source, timeout=timeout)
     return VideoInfo(
         path=path,
         num_frames=len(ticks),
         fps=fps,
         duration=len(ticks) / fps,
-        width=width,
-        height=height,
         times=tuple(float((tick - ticks[0]) * time_base) for tick in ticks),
     )
 
@@ -139,18 +131,3 @@ def _explains(ticks: list[int], spacing: Fraction) -> bool:
     """Whether every tick is `spacing` times its index, rounded in either direction."""
     over, under = spacing.numerator, spacing.denominator
     return all(abs((tick - ticks[0]) * under - i * over) <= under for i, tick in enumerate(ticks))
-
-
-def first_frame_size(path: Path, source: list[str], *, timeout: float) -> tuple[int, int]:
-    """(width, height) of a decoded frame: after rotation, which the container's numbers are not."""
-    image, said = ffmpeg.run(
-        [*source, "-frames:v", "1", "-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"],
-        path,
-        timeout=timeout,
-    )
-    header = re.match(rb"P6\s(\d+)\s(\d+)\s", image)
-    if header is None:
-        raise VideoError(
-            path, f"no frame could be decoded ({ffmpeg.complaint(said)})", ffmpeg.REENCODE
-        )
-    return int(header[1]), int(header[2])

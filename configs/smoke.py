@@ -1,0 +1,54 @@
+"""The whole system in minutes on two CPU cores: generated videos, base, compression tuning, report.
+
+    xcomp tune --config configs/smoke.py --workdir runs/smoke
+
+Copy this file to begin an experiment of your own.
+"""
+
+from ml_collections import ConfigDict
+
+from xcomp_jax.config import (
+    CompressionConfig,
+    DataConfig,
+    ExperimentConfig,
+    StageConfig,
+    to_dict,
+)
+from xcomp_jax.variants import SMOKE, SMOKE_SAMPLING
+
+BATCH = 16
+
+
+def get_config() -> ConfigDict:
+    """A tiny base without compression, then supervised compression tuning with LP-Comp."""
+    return ConfigDict(
+        to_dict(
+            ExperimentConfig(
+                name="smoke",
+                model=SMOKE,
+                data=DataConfig(source="generated", num_train_videos=512, num_eval_videos=96),
+                sampling=SMOKE_SAMPLING,
+                stages=(
+                    StageConfig(
+                        name="base",
+                        num_steps=600,
+                        batch_size=BATCH,
+                        learning_rate=2e-3,
+                        beta2=0.99,
+                        compression=CompressionConfig(schedule="none"),
+                        trainable=("vision", "projector", "llm"),
+                    ),
+                    StageConfig(
+                        name="sct",
+                        num_steps=200,
+                        batch_size=BATCH,
+                        learning_rate=1e-3,
+                        beta2=0.99,
+                        compression=CompressionConfig(schedule="cosine", keep="suffix"),
+                        trainable=("projector", "llm"),
+                    ),
+                ),
+                save_every_steps=100,
+            )
+        )
+    )

@@ -1,0 +1,58 @@
+"""The published recipe: supervised compression tuning of VideoChat-Flash-2B (paper 4.1, appendix
+A).
+
+    python -m convert from_torch VideoChat-Flash-Qwen2_5-2B_res448 checkpoints/base-2b
+    xcomp tune --config configs/xcomp_2b.py --workdir runs/xcomp-2b \\
+        --set init_from=checkpoints/base-2b --set data.prepared_dir=data/sct
+
+71,927 samples (2.5 % of the base's stage-3 mixture), one epoch: 2,247 steps of 32.
+"""
+
+from ml_collections import ConfigDict
+
+from xcomp_jax.config import (
+    CompressionConfig,
+    DataConfig,
+    ExperimentConfig,
+    MeshConfig,
+    SamplingConfig,
+    StageConfig,
+    to_dict,
+)
+from xcomp_jax.variants import XCOMP_2B
+
+
+def get_config() -> ConfigDict:
+    """One stage; the encoder stays frozen, the projector and the language model learn."""
+    return ConfigDict(
+        to_dict(
+            ExperimentConfig(
+                name="xcomp_2b",
+                model=XCOMP_2B,
+                data=DataConfig(
+                    source="prepared",
+                    prepared_dir="data/sct",
+                    tokenizer="Qwen/Qwen2.5-1.5B-Instruct",
+                    max_text_tokens=2048,
+                ),
+                sampling=SamplingConfig(fps=8, min_frames=128, max_frames=1024),
+                stages=(
+                    StageConfig(
+                        name="sct",
+                        num_steps=2247,
+                        batch_size=32,
+                        accumulate_steps=4,
+                        learning_rate=1e-5,
+                        warmup_ratio=0.03,
+                        compression=CompressionConfig(schedule="cosine", keep="suffix"),
+                        trainable=("projector", "llm"),
+                        loss_average="examples",
+                        projector_learns_below_frames=512,
+                        remat=True,
+                    ),
+                ),
+                mesh=MeshConfig(data=1, fsdp=-1, tensor=1),
+                save_every_steps=200,
+            )
+        )
+    )

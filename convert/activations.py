@@ -1,0 +1,177 @@
+"""Recorded activations against the model of a checkpoint, layer by layer.
+
+An .npz file recorded with the original holds one or both of these groups (batch dimension 1 removed
+or kept, float32 is best):
+
+    pixel_values [clips, T, 3, S, S]        normalised frames, T frames a clip
+    features [clips, T * patches, C]        optional: output of the vision tower
+    llm_embeds [clips, tokens, D]           optional: output of the projector
+
+    input_ids [S]                           prompt with -200 in the place of the video
+    visual_tokens [clips, tokens, D]        what the video was replaced by
+    hidden_after_layer_NN [rows, D]         any of the layers, counted from 0
+    final_normed_hidden [rows, D]           optional
+    logits [rows, vocab]                    optional
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from convert.errors import ConversionError
+from convert.from_torch import load_torch_checkpoint
+from xcomp_jax.checkpoint import load_params
+from xcomp_jax.checkpoint.read import PARAMS_FOLDER
+from xcomp_jax.config import ModelConfig
+from xcomp_jax.models.sequence import Lengths
+from xcomp_jax.models.xcomp import XComp
+
+PLACEHOLDER = -200
+_LAYER = re.compile(r"hidden_after_layer_([0-9]+)")
+_KNOWN = ("pixel_values", "features", "llm_embeds", "input_ids", "visual_tokens",
+          "final_normed_hidden", "logits")  # fmt: skip
+
+Arrays = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Departure:
+    """One recorded array: how far ours is from it.
+
+    Attributes:
+        max_abs: largest |ours - recorded|.
+        relative: the same over the largest |recorded|.
+        ok: whether `relative` is within the tolerance.
+    """
+
+    name: str
+    max_abs: float
+    relative: float
+    ok: bool
+
+    def __str__(self) -> str:
+        verdict = "agrees" if self.ok else "DEPARTS"
+        return f"{self.name}  max_abs {self.max_abs:.3g}  relative {self.relative:.3g}  {verdict}"
+
+
+def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> list[Departure]:
+    """Runs the model of a checkpoint in float32 on recorded inputs.
+
+    Args:
+        folder: a checkpoint of either kind; one of the original's is run with published LP-Comp.
+        recorded: .npz file as described above.
+        tolerance: accepted difference relative to the largest recorded value of an array.
+
+    Returns:
+        One entry for each recorded output, in the order of computation.
+
+    Raises:
+        ConversionError: the file lacks an input, holds other arrays or shapes than the model gives.
+        CheckpointError: the checkpoint cannot be read.
+    """
+    arrays = _read(recorded)
+    if (folder / PARAMS_FOLDER).is_dir():
+        model, params = load_params(folder, dtype=jnp.float32)
+    else:
+        model, params = load_torch_checkpoint(folder, dtype="float32")
+    model = dataclasses.replace(model, dtype="float32")
+    found = []
+    for name, ours in _outputs(model, params, arrays, recorded):
+        want = np.asarray(arrays[name], np.float64).reshape(-1, arrays[name].shape[-1])
+        got = np.asarray(ours, np.float64).reshape(-1, ours.shape[-1])
+        if got.shape != want.shape:
+            problem = f"{name!r}: recorded {arrays[name].shape}, the model gives {ours.shape}"
+            raise ConversionError(str(recorded), [problem])
+        gap, scale = float(np.abs(got - want).max()), float(np.abs(want).max())
+        relative = gap / scale if scale else gap
+        found.append(Departure(name, gap, relative, relative <= tolerance))
+    return found
+
+
+def first_departure(found: list[Departure]) -> str:
+    """The sentence that ends a report."""
+    for entry in found:
+        if not entry.ok:
+            return f"activations depart first at {entry.name}"
+    return f"all {len(found)} recorded activations agree"
+
+
+def _read(path: Path) -> Arrays:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+    except (ValueError, BadZipFile, EOFError) as error:
+        raise ConversionError(str(path), [f"not a readable .npz file: {error}"]) from error
+    problems = []
+    for name in arrays:
+        if name not in _KNOWN and not _LAYER.fullmatch(name):
+            problems.append(f"unknown array {name!r}; known: {[*_KNOWN, 'hidden_after_layer_NN']}")
+    has_layers = any(_LAYER.fullmatch(name) or name in _KNOWN[-2:] for name in arrays)
+    for needed, wanted in (
+        (("pixel_values",), bool({"features", "llm_embeds"} & arrays.keys())),
+        (("input_ids", "visual_tokens"), has_layers),
+    ):
+        problems += [f"{name!r} is missing" for name in needed if wanted and name not in arrays]
+    if not has_layers and not {"features", "llm_embeds"} & arrays.keys():
+        problems.append("no recorded output to compare with")
+    if problems:
+        raise ConversionError(str(path), problems)
+    return arrays
+
+
+def _outputs(
+    model: ModelConfig, params: Any, arrays: Arrays, recorded: Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Names of the recorded outputs and our values, in the order of computation."""
+    if {"features", "llm_embeds"} & arrays.keys():
+        pixels = np.moveaxis(np.asarray(arrays["pixel_values"], np.float32), 2, -1)
+        vision = dataclasses.replace(model.vision, clip_frames=pixels.shape[1])
+        network = XComp(dataclasses.replace(model, vision=vision))
+        apply = jax.jit(network.apply, static_argnames="method")
+        features = apply({"params": params}, pixels, method="vision_features")
+        if "features" in arrays:
+            yield "features", np.asarray(features)
+        if "llm_embeds" in arrays:
+            embeds = apply({"params": params}, features, method="project")
+            yield "llm_embeds", np.asarray(embeds)
+    if "input_ids" in arrays:
+        yield from _language_outputs(model, params, arrays, recorded)
+
+
+def _language_outputs(
+    model: ModelConfig, params: Any, arrays: Arrays, recorded: Path
+) -> Iterator[tuple[str, np.ndarray]]:
+    ids = np.asarray(arrays["input_ids"]).reshape(-1).astype(np.int32)
+    places = np.flatnonzero(ids == PLACEHOLDER)
+    if len(places) != 1:
+        problem = f"'input_ids' holds {PLACEHOLDER} {len(places)} times, expected once"
+        raise ConversionError(str(recorded), [problem])
+    prefix, suffix = ids[None, : places[0]], ids[None, places[0] + 1 :]
+    visual = np.asarray(arrays["visual_tokens"], np.float32)
+    visual = visual.reshape(1, -1, visual.shape[-1])
+    lengths = Lengths(*(jnp.array([part.shape[1]]) for part in (prefix, visual, suffix)))
+    network = XComp(model)
+    prefill = jax.jit(lambda p, *inputs: network.apply(
+        {"params": p}, *inputs, collect_layers=True, method="prefill"))  # fmt: skip
+    out: Any = prefill(params, prefix, visual, suffix, lengths)
+    layers = [np.asarray(layer[0]) for stage in out.layers for layer in stage]
+    numbers = {int(match[1]): name for name in sorted(arrays) if (match := _LAYER.fullmatch(name))}
+    if beyond := sorted(number for number in numbers if number >= len(layers)):
+        problem = f"recorded layers {beyond}, the model has {len(layers)}"
+        raise ConversionError(str(recorded), [problem])
+    for number in sorted(numbers):
+        yield numbers[number], layers[number]
+    final = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)[0]
+    if "final_normed_hidden" in arrays:
+        yield "final_normed_hidden", np.asarray(final)
+    if "logits" in arrays:
+        yield "logits", np.asarray(network.apply({"params": params}, final, method="logits"))

@@ -1,0 +1,107 @@
+"""Asking about real video files with the embedded model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from xcomp_jax.config import ConfigError
+from xcomp_jax.inference.buckets import bucket
+from xcomp_jax.inference.open_session import embedded_session
+from xcomp_jax.inference.session import Session
+from xcomp_jax.video.errors import VideoError
+
+
+@pytest.fixture(scope="module", name="session")
+def session_fixture() -> Session:
+    return embedded_session()
+
+
+def make_video(path: Path, seconds: float, seed: int) -> Path:
+    """Noise that changes from frame to frame, 25 frames a second."""
+    rng = np.random.default_rng(seed)
+    writer = imageio_ffmpeg.write_frames(str(path), (64, 48), fps=25, macro_block_size=2)
+    writer.send(None)
+    for _ in range(int(seconds * 25)):
+        frame = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module", name="videos")
+def videos_fixture(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("videos")
+    return [make_video(folder / f"{i}.mp4", 2 + i, i) for i in range(2)]
+
+
+def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]) -> None:
+    first = session.ask(videos[0], "What color is it?", num_frames=16)
+    assert first.compilations > 0
+    assert set(first.seconds) == {"probe", "decode", "encode", "prefill", "generate"}
+    # Another question, another video, another number of frames of the same bucket.
+    for video, question, frames in (
+        (videos[0], "Which way does it move?", 16),
+        (videos[1], "When does it flash?", 16),
+        (videos[1], "When does it flash?", 16),
+    ):
+        answer = session.ask(video, question, num_frames=frames)
+        assert answer.compilations == 0, (video, question, frames)
+    # Control: another bucket does compile.
+    assert session.ask(videos[0], "What color is it?", num_frames=40).compilations > 0
+
+
+def test_a_batch_answers_like_single_questions(session: Session, videos: list[Path]) -> None:
+    looked = [
+        session.look(video, num_frames=frames)
+        for video, frames in zip(videos, (8, 32), strict=True)
+    ]
+    questions = ["What color is the moving shape?", "When does the flash appear, early or late?"]
+    alone = [
+        session.answer([video], [question])[0].token_ids
+        for video, question in zip(looked, questions, strict=True)
+    ]
+    together = session.answer(looked, questions)
+    assert [answer.token_ids for answer in together] == alone
+    assert alone[0] != alone[1]
+
+
+def test_encoding_in_chunks_equals_one_call(session: Session) -> None:
+    size = session.config.vision.image_size
+    frames = np.random.default_rng(0).integers(0, 256, (28, size, size, 3), np.uint8)
+    whole = np.asarray(session.encode(iter(frames), total=28))
+    parts = [np.asarray(session.encode(iter(frames[i : i + 4]), total=4)) for i in range(0, 28, 4)]
+    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
+    assert np.abs(whole - np.concatenate(parts[::-1])).max() > 1e-2
+
+
+def test_refusals(session: Session, videos: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"num_frames=10 must be a positive multiple .* of 4"):
+        session.ask(videos[0], "What?", num_frames=10)
+    with pytest.raises(VideoError, match=r"missing\.mp4"):
+        session.ask(tmp_path / "missing.mp4", "What?")
+    with pytest.raises(ValueError, match="a question is empty"):
+        session.ask(videos[0], "  ", num_frames=16)
+    looked = session.look(videos[0], num_frames=8)
+    with pytest.raises(ValueError, match="1 videos need as many questions, got 2"):
+        session.answer([looked], ["a", "b"])
+
+
+def test_a_foreign_tokenizer_is_refused(session: Session) -> None:
+    class Large:
+        def __len__(self) -> int:
+            return 10**6
+
+    with pytest.raises(ConfigError, match="the tokenizer has 1000000 tokens"):
+        Session(session.config, session.params, Large())
+
+
+def test_buckets() -> None:
+    assert [bucket(n, 8) for n in (0, 1, 8, 9, 17, 25, 33, 1000, 1025)] == [
+        *(8, 8, 8, 16, 24, 32, 48, 1024, 1536)
+    ]
+    assert all(bucket(n, 16) >= n for n in range(3000))
+    assert all(bucket(n, 16) <= max(16, 1.5 * n) for n in range(3000) if n > 16)

@@ -1,0 +1,87 @@
+"""Blockwise attention against its definition."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xcomp_jax.ops.attention import attention, attention_with_new_keys
+
+
+def definition(q, k, v, *, causal: bool, mask=None) -> np.ndarray:
+    """Softmax attention in float64, one head at a time."""
+    q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
+    batch, rows, heads, size = q.shape
+    group = heads // k.shape[2]
+    out = np.zeros(q.shape)
+    for b in range(batch):
+        for h in range(heads):
+            scores = q[b, :, h] @ k[b, :, h // group].T / np.sqrt(size)
+            if causal:
+                scores[np.triu_indices(rows, 1)] = -np.inf
+            if mask is not None:
+                scores[:, ~mask[b]] = -np.inf
+            weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+            out[b, :, h] = weights / weights.sum(axis=1, keepdims=True) @ v[b, :, h // group]
+    return out
+
+
+def random_inputs(rows: int, heads: int, kv_heads: int) -> tuple[np.ndarray, ...]:
+    rng = np.random.default_rng(rows)
+    shapes = ((2, rows, heads, 8), (2, rows, kv_heads, 8), (2, rows, kv_heads, 8))
+    return tuple(rng.normal(size=shape).astype(np.float32) for shape in shapes)
+
+
+@pytest.mark.parametrize(("heads", "kv_heads"), [(2, 2), (6, 1), (12, 2), (7, 1)])
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 150])
+@pytest.mark.parametrize("causal", [True, False])
+def test_blocks_equal_the_definition(rows: int, heads: int, kv_heads: int, causal: bool) -> None:
+    q, k, v = random_inputs(rows, heads, kv_heads)
+    mask = np.arange(rows)[None, :] < np.array([[rows], [max(1, rows - 5)]])
+    got = attention(q, k, v, causal=causal, key_mask=jnp.asarray(mask), query_block=16)
+    want = definition(q, k, v, causal=causal, mask=mask)
+    np.testing.assert_allclose(got, want, atol=1e-5)
+    if rows > 1:
+        control = attention(
+            1.3 * q, k, v, causal=causal, key_mask=jnp.asarray(mask), query_block=16
+        )
+        assert np.abs(control - want).max() > 1e-3
+
+
+def test_gradients_do_not_depend_on_the_blocks() -> None:
+    q, k, v = random_inputs(70, 4, 2)
+
+    def gradients(block: int):
+        loss = lambda *x: jnp.sum(attention(*x, causal=True, query_block=block) ** 2)  # noqa: E731
+        return jax.grad(loss, argnums=(0, 1, 2))(q, k, v)
+
+    for one, many in zip(gradients(128), gradients(16), strict=True):
+        np.testing.assert_allclose(one, many, atol=1e-5)
+
+
+def test_memory_grows_with_the_length_not_its_square() -> None:
+    def temporary_bytes(rows: int) -> int:
+        shapes = [jax.ShapeDtypeStruct((1, rows, n, 8), jnp.float32) for n in (2, 1, 1)]
+        compiled = jax.jit(lambda q, k, v: attention(q, k, v, causal=True)).lower(*shapes).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    small, large = temporary_bytes(4096), temporary_bytes(16384)
+    assert large < 5 * small
+    assert large < 16384 * 16384 * 4 / 4, "a quarter of one head's S x S scores"
+
+
+def test_cached_and_new_keys_share_one_softmax() -> None:
+    q, k, v = random_inputs(20, 4, 2)
+    mask = np.arange(20)[None, :] < np.array([[20], [18]])
+    want = definition(q[:, -1:], k, v, causal=False, mask=mask)
+    split = 15
+    got = attention_with_new_keys(
+        q[:, -1:],
+        (k[:, :split], v[:, :split]),
+        mask[:, :split],
+        (k[:, split:], v[:, split:]),
+        mask[:, split:],
+    )
+    np.testing.assert_allclose(got, want, atol=1e-5)

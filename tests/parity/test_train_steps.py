@@ -1,0 +1,184 @@
+"""Case kind `train_steps`: loss, gradients and optimiser steps of the original's training code."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from convert.rules import rules_for
+from tests.parity.cases import Case, assert_parity
+from tests.parity.recorded_model import PLACEHOLDER, recorded_model
+from xcomp_jax.config import StageConfig
+from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.text.prompts import IGNORE
+from xcomp_jax.training.optimizer import learning_rate, make_optimizer, warmup_steps
+from xcomp_jax.training.step import text_loss
+
+LOSS_RTOL, GRAD_RTOL = 1e-5, 2e-5
+
+
+def stage_of(case: Case, **changes: Any) -> StageConfig:
+    recipe = case.meta["optimizer"]
+    return StageConfig(
+        name="recorded",
+        num_steps=recipe["n_steps"],
+        learning_rate=recipe["lr"],
+        beta1=recipe["betas"][0],
+        beta2=recipe["betas"][1],
+        eps=recipe["eps"],
+        weight_decay=recipe["weight_decay"],
+        warmup_ratio=recipe["warmup_ratio"],
+        max_grad_norm=recipe["max_grad_norm"],
+        **changes,
+    )
+
+
+def text_of(case: Case, name: str) -> dict[str, np.ndarray]:
+    """The text fields of a batch (see `data.pipeline`) from ids with a placeholder and a mask."""
+    ids, labels = case.io[f"{name}__input_ids"], case.io[f"{name}__labels"]
+    real = case.io[f"{name}__attention_mask"].astype(bool)
+    rows: dict[str, list[np.ndarray]] = {key: [] for key in ("p", "pl", "s", "sl")}
+    for row_ids, row_labels, mask in zip(ids, labels, real, strict=True):
+        row_ids, row_labels = row_ids[mask], row_labels[mask]
+        (place,) = np.flatnonzero(row_ids == PLACEHOLDER)
+        rows["p"].append(row_ids[:place])
+        rows["pl"].append(row_labels[:place])
+        rows["s"].append(row_ids[place + 1 :])
+        rows["sl"].append(row_labels[place + 1 :])
+
+    def padded(parts: list[np.ndarray], fill: int) -> np.ndarray:
+        longest = max(map(len, parts))
+        return np.stack([np.pad(p, (0, longest - len(p)), constant_values=fill) for p in parts])
+
+    return {
+        "prefix_ids": padded(rows["p"], 0).astype(np.int32),
+        "prefix_len": np.array([len(p) for p in rows["p"]], np.int32),
+        "prefix_labels": padded(rows["pl"], IGNORE).astype(np.int32),
+        "suffix_ids": padded(rows["s"], 0).astype(np.int32),
+        "suffix_len": np.array([len(p) for p in rows["s"]], np.int32),
+        "suffix_labels": padded(rows["sl"], IGNORE).astype(np.int32),
+    }
+
+
+def batch_of(case: Case, number: int, clip_frames: int) -> dict[str, Any]:
+    """Text and pixels of batch `number`; shorter videos are filled up with black clips."""
+    stored = case.io.matching(rf"batch{number}__pixel_values_int\d+_times_\d+_example\d+")
+    videos = {}
+    for key, value in stored.items():
+        scale, example = re.search(r"times_(\d+)_example(\d+)", key).groups()
+        videos[int(example)] = np.moveaxis(value.astype(np.float32) / int(scale), 1, -1)
+    frames = [len(videos[i]) for i in range(len(videos))]
+    pixels = np.zeros((len(videos), max(frames), *videos[0].shape[1:]), np.float32)
+    for i, video in videos.items():
+        pixels[i, : len(video)] = video
+    batch = text_of(case, f"batch{number}")
+    batch["num_frames"] = np.array(frames, np.int32)
+    batch["pixels"] = pixels.reshape(len(videos), -1, clip_frames, *pixels.shape[2:])
+    return batch
+
+
+@functools.partial(jax.jit, static_argnames=("model", "stage"))
+def loss_and_grads(
+    model: XComp, stage: StageConfig, params: Params, batch: dict[str, Any]
+) -> tuple[jax.Array, Params]:
+    def loss(trainable: Params) -> jax.Array:
+        whole = {**params, **trainable}
+        clips = batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])
+        visual = model.apply({"params": whole}, clips, method="encode")
+        visual = visual.reshape(len(batch["num_frames"]), -1, visual.shape[-1])
+        return text_loss(model, stage, whole, visual, batch)
+
+    return jax.value_and_grad(loss)({name: params[name] for name in stage.trainable})
+
+
+def named(model: XComp, tree: Params) -> dict[str, np.ndarray]:
+    """Leaves of the trainable parts under the original's tensor names and layouts."""
+    flat = {
+        "/".join(str(key.key) for key in path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    }
+    result = {}
+    for rule in rules_for(model.config):
+        if rule.target not in flat:
+            continue
+        leaf = flat[rule.target]
+        for block in range(len(leaf)) if rule.stacked else [0]:
+            value = leaf[block] if rule.stacked else leaf
+            result[rule.source_name(block)] = rule.layout.to_source(value)
+    return result
+
+
+@pytest.mark.golden("train_steps")
+def test_loss_and_gradients(case) -> None:
+    model, params = recorded_model(case)
+    stage = stage_of(case)
+    batch = batch_of(case, 0, model.config.vision.clip_frames)
+    loss, grads = loss_and_grads(model, stage, params, batch)
+    # Control: one position off everywhere behind the first text.
+    shifted = {**batch, "prefix_len": batch["prefix_len"] + 1}
+    wrong_loss, wrong_grads = loss_and_grads(model, stage, params, shifted)
+    want = case.meta["batch0"]
+    assert_parity(loss, want["loss"], atol=0, rtol=LOSS_RTOL, control=wrong_loss)
+    assert_parity(
+        optax.global_norm(grads),
+        want["total_grad_norm"],
+        atol=0,
+        rtol=GRAD_RTOL,
+        control=optax.global_norm(wrong_grads),
+    )
+    ours, wrong = named(model, grads), named(model, wrong_grads)
+    for key, expected in case.io.matching(r"grad__.+").items():
+        name = key.removeprefix("grad__")
+        scale = float(np.abs(expected).max())
+        assert_parity(ours[name], expected, atol=GRAD_RTOL * scale, control=wrong[name])
+
+
+@pytest.mark.golden("train_steps")
+def test_optimizer_steps(case) -> None:
+    model, params = recorded_model(case)
+    stage = stage_of(case)
+    log = case.meta["optimizer"]["log"]
+    assert warmup_steps(stage) == case.meta["optimizer"]["warmup_steps"]
+    optimizer = make_optimizer(stage)
+    trainable = {name: params[name] for name in stage.trainable}
+    state = optimizer.init(trainable)
+    update = jax.jit(optimizer.update)
+    for number, entry in enumerate(log):
+        batch = batch_of(case, entry["batch"], model.config.vision.clip_frames)
+        loss, grads = loss_and_grads(model, stage, {**params, **trainable}, batch)
+        np.testing.assert_allclose(loss, entry["loss"], rtol=LOSS_RTOL)
+        norm = optax.global_norm(grads)
+        np.testing.assert_allclose(norm, entry["grad_norm_before_clip"], rtol=GRAD_RTOL * 10)
+        np.testing.assert_allclose(learning_rate(stage, number), entry["lr_used"], rtol=1e-6)
+        updates, state = update(grads, state, trainable)
+        trainable = optax.apply_updates(trainable, updates)
+        after = named(model, trainable)
+        before = named(model, {name: params[name] for name in stage.trainable})
+        # Adam divides by the gradient's own size: a tiny gradient turns its rounding into a whole
+        # step. The recording's own float32-against-float64 distance bounds what to expect.
+        for key, want in case.io.matching(r"param_after_step\d+__.+").items():
+            step, name = re.fullmatch(r"param_after_step(\d+)__(.+)", key).groups()
+            if int(step) != number + 1:
+                continue
+            noise = case.meta["optimizer"]["final_param_max_abs_diff_vs_float64"][name]
+            if entry["lr_used"] == 0 and number == 0:
+                np.testing.assert_array_equal(after[name], want)
+            else:
+                assert_parity(after[name], want, atol=4 * noise + 1e-7, control=before[name])
+
+
+@pytest.mark.golden("train_steps")
+def test_published_learning_rates(case) -> None:
+    stage = dataclasses.replace(stage_of(case), num_steps=2247, learning_rate=1e-5)
+    assert warmup_steps(stage) == 68
+    assert float(learning_rate(stage, 0)) == 0
+    np.testing.assert_allclose(learning_rate(stage, 68), 1e-5, rtol=1e-6)
+    np.testing.assert_allclose(learning_rate(stage, 34), 5e-6, rtol=1e-6)
+    assert float(learning_rate(stage, 2246)) < 1e-10

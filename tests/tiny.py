@@ -1,0 +1,49 @@
+"""A model small enough to compile in a second, with every mechanism of the big one."""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import numpy as np
+
+from xcomp_jax.config import (
+    CompressionConfig,
+    LLMConfig,
+    ModelConfig,
+    ProjectorConfig,
+    VisionConfig,
+)
+from xcomp_jax.models.sequence import Lengths
+from xcomp_jax.models.xcomp import Params, init_params
+
+TINY = ModelConfig(
+    vision=VisionConfig(
+        image_size=24, patch_size=8, width=16, depth=3, num_heads=2, mlp_ratio=2.0, clip_frames=4
+    ),
+    projector=ProjectorConfig(tokens_per_frame=4),
+    llm=LLMConfig(
+        vocab_size=576,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=6,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        rope_theta=10_000.0,
+    ),
+    compression=CompressionConfig(),
+    dtype="float32",
+)
+
+
+@functools.cache
+def tiny_params(config: ModelConfig = TINY) -> Params:
+    """Seeded parameters, scaled up until attention is far from uniform and biases matter."""
+    params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: leaf + 0.2 * rng.normal(size=leaf.shape).astype("f4"), params)
+
+
+def exact(prefix: int, visual: int, suffix: int, batch: int = 1) -> Lengths:
+    """Lengths of sequences without padding."""
+    return Lengths(*(np.full((batch,), n, np.int32) for n in (prefix, visual, suffix)))

@@ -1,0 +1,49 @@
+"""Sessions ready to answer: from a checkpoint folder, or the embedded model."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import jax
+
+from xcomp_jax.checkpoint import load_params
+from xcomp_jax.config import DType, SamplingConfig
+from xcomp_jax.inference.generate import greedy_as_evaluated
+from xcomp_jax.inference.session import Session
+from xcomp_jax.models.xcomp import init_params
+from xcomp_jax.text.tokenizer import load_tokenizer
+from xcomp_jax.variants import SMOKE
+
+
+def open_session(
+    folder: Path, *, dtype: DType | None = None, sampling: SamplingConfig | None = None
+) -> Session:
+    """Loads what `xcomp tune` or `python -m convert from_torch` wrote.
+
+    Args:
+        dtype: of parameters and arithmetic; default: float32 on CPU, where bfloat16 is many times
+            slower, and the checkpoint's own elsewhere.
+
+    Raises:
+        CheckpointError, ValueError: the folder is no checkpoint, or its tokenizer is missing.
+    """
+    if dtype is None and jax.default_backend() == "cpu":
+        dtype = "float32"
+    config, params = load_params(folder, dtype=dtype)
+    if dtype is not None:
+        config = dataclasses.replace(config, dtype=dtype)
+    return Session(
+        config,
+        params,
+        load_tokenizer(str(folder)),
+        generation=greedy_as_evaluated(folder),
+        sampling=sampling,
+    )
+
+
+def embedded_session(*, dtype: DType | None = None) -> Session:
+    """The smoke model with seeded random weights: needs no file, says nothing sensible."""
+    config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
+    params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
+    return Session(config, params, load_tokenizer(None))

@@ -1,0 +1,46 @@
+"""Models by name: a variant is a value, not a copy of code."""
+
+from __future__ import annotations
+
+from xcomp_jax.config import (
+    CompressionConfig,
+    LLMConfig,
+    ModelConfig,
+    ProjectorConfig,
+    SamplingConfig,
+    VisionConfig,
+)
+
+XCOMP_2B = ModelConfig(
+    vision=VisionConfig(),  # UMT-L at 448 px, clips of 8 frames as trained
+    projector=ProjectorConfig(),
+    llm=LLMConfig(),  # Qwen2.5-1.5B
+    compression=CompressionConfig(),
+    dtype="bfloat16",
+)
+"""The published model. Its released evaluation ran 4-frame clips, an oversight kept as an option:
+`python -m convert` takes the clip length from the checkpoint's own config.json."""
+
+SMOKE = ModelConfig(
+    vision=VisionConfig(
+        image_size=40, patch_size=8, width=64, depth=4, num_heads=2, mlp_ratio=2.0, clip_frames=4
+    ),
+    projector=ProjectorConfig(tokens_per_frame=16),
+    # Few wide heads: thin ones are what makes attention slow on a CPU.
+    llm=LLMConfig(
+        vocab_size=576,
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=6,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        rope_theta=10_000.0,
+    ),
+    compression=CompressionConfig(),
+    dtype="float32",
+)
+"""Every part of the published model at a size two CPU cores train in minutes. It goes with the
+built-in tokenizer."""
+
+SMOKE_SAMPLING = SamplingConfig(fps=4, min_frames=8, max_frames=8)
+"""Two seconds of generated video at 8 frames a second: every other frame."""
