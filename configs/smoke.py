@@ -26,7 +26,13 @@ def get_config() -> ConfigDict:
             ExperimentConfig(
                 name="smoke",
                 model=SMOKE,
-                data=DataConfig(source="generated", num_train_videos=512, num_eval_videos=96),
+                data=DataConfig(
+                    source="generated",
+                    num_train_videos=320,
+                    num_eval_videos=96,
+                    question_kinds=("color", "flash_color", "flash_moment"),
+                    prompt_as_asked=True,
+                ),
                 sampling=SMOKE_SAMPLING,
                 stages=(
                     StageConfig(
@@ -34,18 +40,23 @@ def get_config() -> ConfigDict:
                         num_steps=600,
                         batch_size=BATCH,
                         learning_rate=2e-3,
+                        warmup_ratio=0.05,
                         beta2=0.99,
                         compression=CompressionConfig(schedule="none"),
                         trainable=("vision", "projector", "llm"),
+                        # Less memory is also faster here: fresh pages cost more than arithmetic.
+                        remat=True,
                     ),
                     StageConfig(
                         name="sct",
                         num_steps=200,
                         batch_size=BATCH,
                         learning_rate=1e-3,
+                        warmup_ratio=0.05,
                         beta2=0.99,
                         compression=CompressionConfig(schedule="cosine", keep="suffix"),
                         trainable=("projector", "llm"),
+                        remat=True,
                     ),
                 ),
                 save_every_steps=100,

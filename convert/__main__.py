@@ -14,10 +14,11 @@ from convert import activations, variants
 from convert.dtypes import FLOATS
 from convert.errors import ConversionError
 from convert.from_torch import convert_from_torch
+from convert.mesh import parse_mesh
 from convert.to_torch import DEFAULT_SHARD_BYTES, convert_to_torch
 from convert.verify import verify
 from xcomp_jax.checkpoint import CheckpointError
-from xcomp_jax.config import CompressionConfig, ConfigError
+from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig
 
 _DESCRIPTION = """\
 Checkpoints of the original PyTorch code into ours, back, and the proof that nothing changed.
@@ -30,6 +31,7 @@ examples:
   python -m convert from_torch downloads/VideoChat-Flash-Qwen2_5-2B_res448 checkpoints/base-2b
   python -m convert from_torch owner/name checkpoints/xcomp --revision <40 hex digits of the commit>
   python -m convert from_torch downloads/xcomp checkpoints/xcomp-f32 --dtype float32
+  python -m convert from_torch downloads/xcomp checkpoints/xcomp --mesh fsdp=-1
 
 A folder needs config.json and model.safetensors, or shards with model.safetensors.index.json.
 With a hub id only configuration, tokenizer and safetensors files are fetched, from the local hub
@@ -82,6 +84,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("cosine", "none"),
         default="cosine",
         help="LP-Comp schedule of the model: the published one (default), or none for a base model",
+    )
+    command.add_argument(
+        "--mesh",
+        type=_mesh,
+        metavar="AXES",
+        help="such as fsdp=4,tensor=2: read onto the devices of this machine and write from there; "
+        "without it the host does everything in a few hundred MB",
     )
     command.add_argument("--force", action="store_true", help="replace a checkpoint at OUT")
 
@@ -137,6 +146,13 @@ def _size(text: str) -> int:
     return int(match[1]) * {None: 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9}[match[2]]
 
 
+def _mesh(text: str) -> MeshConfig:
+    try:
+        return parse_mesh(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _run(options: argparse.Namespace) -> int:
     if options.command == "from_torch":
         summary = convert_from_torch(
@@ -145,6 +161,7 @@ def _run(options: argparse.Namespace) -> int:
             revision=options.revision,
             dtype=options.dtype,
             compression=CompressionConfig(schedule=options.compression),
+            mesh=options.mesh,
             overwrite=options.force,
             progress=True,
         )
@@ -180,8 +197,9 @@ def _run(options: argparse.Namespace) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
     options = _parser().parse_args(arguments)
-    # Conversion is a matter of host memory and disk: no accelerator is claimed for it.
-    jax.config.update("jax_platforms", "cpu")
+    if getattr(options, "mesh", None) is None:
+        # A matter of host memory and disk: no accelerator is claimed for it.
+        jax.config.update("jax_platforms", "cpu")
     try:
         return _run(options)
     except (ConversionError, CheckpointError, ConfigError, OSError) as error:

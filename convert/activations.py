@@ -17,6 +17,7 @@ or kept, float32 is best):
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -136,13 +137,11 @@ def _outputs(
         pixels = np.moveaxis(np.asarray(arrays["pixel_values"], np.float32), 2, -1)
         vision = dataclasses.replace(model.vision, clip_frames=pixels.shape[1])
         network = XComp(dataclasses.replace(model, vision=vision))
-        apply = jax.jit(network.apply, static_argnames="method")
-        features = apply({"params": params}, pixels, method="vision_features")
+        features = _apply(network, params, "vision_features", pixels)
         if "features" in arrays:
             yield "features", np.asarray(features)
         if "llm_embeds" in arrays:
-            embeds = apply({"params": params}, features, method="project")
-            yield "llm_embeds", np.asarray(embeds)
+            yield "llm_embeds", np.asarray(_apply(network, params, "project", features))
     if "input_ids" in arrays:
         yield from _language_outputs(model, params, arrays, recorded)
 
@@ -160,9 +159,7 @@ def _language_outputs(
     visual = visual.reshape(1, -1, visual.shape[-1])
     lengths = Lengths(*(jnp.array([part.shape[1]]) for part in (prefix, visual, suffix)))
     network = XComp(model)
-    prefill = jax.jit(lambda p, *inputs: network.apply(
-        {"params": p}, *inputs, collect_layers=True, method="prefill"))  # fmt: skip
-    out: Any = prefill(params, prefix, visual, suffix, lengths)
+    out = _prefill(network, params, prefix, visual, suffix, lengths)
     layers = [np.asarray(layer[0]) for stage in out.layers for layer in stage]
     numbers = {int(match[1]): name for name in sorted(arrays) if (match := _LAYER.fullmatch(name))}
     if beyond := sorted(number for number in numbers if number >= len(layers)):
@@ -174,4 +171,14 @@ def _language_outputs(
     if "final_normed_hidden" in arrays:
         yield "final_normed_hidden", np.asarray(final)
     if "logits" in arrays:
-        yield "logits", np.asarray(network.apply({"params": params}, final, method="logits"))
+        yield "logits", np.asarray(_apply(network, params, "logits", final))
+
+
+@functools.partial(jax.jit, static_argnames=("network", "method"))
+def _apply(network: XComp, params: Any, method: str, *inputs: Any) -> Any:
+    return network.apply({"params": params}, *inputs, method=method)
+
+
+@functools.partial(jax.jit, static_argnames="network")
+def _prefill(network: XComp, params: Any, *inputs: Any) -> Any:
+    return network.apply({"params": params}, *inputs, collect_layers=True, method="prefill")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -21,17 +20,13 @@ Index = tuple[slice, ...]
 
 @dataclasses.dataclass
 class Leaf:
-    """One array of ours: `sources` are its tensors, block by block for a stacked rule.
-
-    `problems` collects what filling finds.
-    """
+    """One array of ours: `sources` are its tensors, block by block for a stacked rule."""
 
     rule: Rule
     shape: Shape
     dtype: np.dtype
     sources: Sequence[Tensor]
-    problems: list[str] = dataclasses.field(default_factory=list)
-    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+    _not_finite: dict[str, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @property
     def nbytes(self) -> int:
@@ -61,11 +56,13 @@ class Leaf:
         else:
             with np.errstate(over="ignore"):
                 np.copyto(out, source, casting="unsafe")
-        self._check(tensor, source, out)
+        if count_non_finite(out):
+            self._not_finite[tensor.name] = tensor.values
 
-    def _check(self, tensor: Tensor, source: np.ndarray, out: np.ndarray) -> None:
-        if count := count_non_finite(out):
-            problem = non_finite_problem(tensor.name, source, count, out.dtype.name)
-            # JAX may ask for the parts of an array from several threads.
-            with self._lock:
-                self.problems.append(problem)
+    @property
+    def problems(self) -> list[str]:
+        """What filling found so far: one entry for each tensor whose values are not finite."""
+        return [
+            non_finite_problem(name, values, self.dtype.name)
+            for name, values in self._not_finite.items()
+        ]

@@ -14,11 +14,12 @@ from convert.errors import collect, refuse
 from convert.files import check_disk, companions, describe_file, missing_companions
 from convert.hf_config import stored_dtype, to_model_config
 from convert.hub import find_source
+from convert.mesh import mesh_shardings
 from convert.safetensors_read import Tensor
 from convert.torch_folder import CONFIG, read_json_object, read_weights, weight_files
 from convert.tree import Shardings, fill_tree, lazy_tree, plan_leaves
 from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
-from xcomp_jax.config import CompressionConfig, ModelConfig
+from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 
 
 def load_torch_checkpoint(
@@ -66,6 +67,7 @@ def convert_from_torch(
     revision: str | None = None,
     dtype: str | None = None,
     compression: CompressionConfig | None = None,
+    mesh: MeshConfig | None = None,
     overwrite: bool = False,
     progress: bool = False,
 ) -> str:
@@ -76,6 +78,8 @@ def convert_from_torch(
         out: folder to create.
         revision: commit of the hub repository.
         dtype, compression, progress: see `load_torch_checkpoint`.
+        mesh: read onto these devices, each process its own slices, and write from there; every
+            process of the run calls this. Default: this process alone, a few rows at a time.
         overwrite: replace a checkpoint at `out`.
 
     Returns:
@@ -102,10 +106,14 @@ def convert_from_torch(
         new_folder(out, overwrite=overwrite) as draft,
         tqdm(total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress) as bar,
     ):
+        if mesh is None:
+            params = lazy_tree(leaves, bar)
+        else:
+            params = fill_tree(name, leaves, mesh_shardings(model, mesh), progress=progress)
         write_checkpoint(
             draft,
             model,
-            lazy_tree(leaves, bar),
+            params,
             source=provenance,
             extra_files=companions(source.folder),
             texts={"README.md": jax_card(model, provenance, stored)},

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from convert.dtypes import FLOATS, compute_dtype
-from convert.errors import ConversionError
+from convert.errors import ConversionError, refuse
+from convert.fields import differing_fields
 from xcomp_jax.config import (
     CompressionConfig,
     ConfigError,
@@ -55,9 +56,10 @@ _RANGES: dict[str, tuple[float, float]] = {
     "rope_theta": (1.0, 1e12),
     "rms_norm_eps": (0.0, 1.0),
     "mm_vision_select_layer": (-1000, -1),
-    "mm_local_num_frames": (1, 1000),
+    "mm_local_num_frames": (1, 32),
+    "tiny_image_size": (1, 448),
+    "tiny_vision_hidden_size": (1, 1024),
     "tiny_vision_num_layers": (1, 1000),
-    "tiny_image_size": (1, 4096),
 }
 
 # Keys whose other values mean arithmetic that is not built; absent means the first value.
@@ -184,6 +186,9 @@ def to_hf_config(
         stored: dtype of the written tensors.
         base: the config.json this model came from; everything it says beyond `model` is kept.
             Without it a complete file is made from the published values.
+
+    Raises:
+        ConversionError: the original's code has no such model.
     """
     config = dict(_PUBLISHED if base is None else base)
     llm, vision = model.llm, model.vision
@@ -204,7 +209,21 @@ def to_hf_config(
     for key, field in _TINY_KEYS.items():
         if key in config or getattr(vision, field) != getattr(tower, field):
             config[key] = getattr(vision, field)
+    _check_expressible(model, config)
     return config
+
+
+def _check_expressible(model: ModelConfig, config: Mapping[str, Any]) -> None:
+    """The original hard codes much of its encoder: reading the file back must give this model."""
+    described = to_model_config(config, compression=model.compression)
+    differing = differing_fields(model, described, without=("dtype",))
+    refuse(
+        "config.json of the original",
+        [
+            f"{name}={ours!r} cannot be said there, its code has {theirs!r}"
+            for name, ours, theirs in differing
+        ],
+    )
 
 
 def _tower_name(said: str | None, vision: VisionConfig) -> str:

@@ -84,10 +84,12 @@ def check_finite(tensors: Iterable[Tensor]) -> list[str]:
     return problems
 
 
-def non_finite_problem(name: str, source: np.ndarray, count: int, dtype: str) -> str:
-    """Why `count` values of a tensor are not finite as `dtype`: were they before the cast?"""
-    if count_non_finite(source):
+def non_finite_problem(name: str, source: np.ndarray, dtype: str) -> str:
+    """What is wrong with a tensor that is not finite as `dtype`: before the cast, or through it."""
+    if count := count_non_finite(source):
         return f"not finite: {name!r} has {count} infinite or NaN values"
+    with np.errstate(over="ignore"):
+        count = sum(count_non_finite(row.astype(FLOATS[dtype])) for row in np.atleast_2d(source))
     return (
         f"overflow: {count} values of {name!r} ({source.dtype.name}) are too large for {dtype}; "
         "choose a wider --dtype"

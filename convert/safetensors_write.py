@@ -62,21 +62,21 @@ class SafetensorsWriter:
         self._file.close()
         assert kind is not None or not self._waiting, f"not written: {self._waiting}"
 
-    def write(self, name: str, values: np.ndarray) -> int:
+    def write(self, name: str, values: np.ndarray) -> bool:
         """Appends the values, cast to the declared dtype; any strides will do.
 
         Returns:
-            How many of the written values are infinite or NaN.
+            Whether all written values are finite.
         """
         tensor = self._waiting.pop(0)
         assert (name, values.shape) == (tensor.name, tensor.shape), (name, values.shape, tensor)
-        dtype, bad = FLOATS[tensor.dtype], 0
+        dtype, finite = FLOATS[tensor.dtype], True
         for rows in _row_chunks(values, dtype.itemsize):
             with np.errstate(over="ignore"):
                 chunk = np.ascontiguousarray(rows, dtype)
-            bad += count_non_finite(chunk)
+            finite = finite and count_non_finite(chunk) == 0
             self._put(chunk.reshape(-1).view(np.uint8).data)
-        return bad
+        return finite
 
     def _put(self, data: bytes | memoryview) -> None:
         self._file.write(data)

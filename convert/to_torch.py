@@ -113,8 +113,8 @@ def _write_shard(
     with SafetensorsWriter(path, declared) as writer:
         for tensor in declared:
             values = source.read(tensor.name)
-            if count := writer.write(tensor.name, values):
-                problems.append(non_finite_problem(tensor.name, values, count, tensor.dtype))
+            if not writer.write(tensor.name, values):
+                problems.append(non_finite_problem(tensor.name, values, tensor.dtype))
             bar.update()
     return writer.description
 

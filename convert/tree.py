@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from flax import traverse_util
+from jax.experimental import multihost_utils
 from tqdm import tqdm
 
 from convert import plan
@@ -80,8 +82,22 @@ def fill_tree(
             flat[path] = leaf.whole()
         else:
             flat[path] = jax.make_array_from_callback(leaf.shape, by_path[path], leaf.part)
-    refuse(subject, [problem for leaf in leaves for problem in leaf.problems])
+    problems = [problem for leaf in leaves for problem in leaf.problems]
+    elsewhere = _problems_elsewhere(len(problems))
+    refuse(subject, problems or elsewhere)
     return traverse_util.unflatten_dict(flat, sep="/")
+
+
+def _problems_elsewhere(own: int) -> list[str]:
+    """What other processes found in their slices: all must stop, or the rest waits for ever."""
+    if jax.process_count() == 1:
+        return []
+    counts = multihost_utils.process_allgather(np.int32(own))
+    return [
+        f"process {process} found {count} problem(s), see its output"
+        for process, count in enumerate(counts)
+        if count
+    ]
 
 
 def lazy_tree(leaves: Sequence[Leaf], bar: tqdm[Any]) -> dict[str, Any]:

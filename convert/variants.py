@@ -1,4 +1,4 @@
-"""The published models, as values in one table."""
+"""The published checkpoints in one table: what each holds, tensor by tensor."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from convert.layouts import Shape
 from convert.rules import LM_HEAD, PROJECTOR, QWEN2, Rule, rules_for
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import CompressionConfig, LLMConfig, ModelConfig, VisionConfig
+from xcomp_jax.variants import XCOMP_2B
 
-QWEN2_5_1_5B = LLMConfig()
 QWEN2_7B = LLMConfig(
     vocab_size=152064,
     hidden_size=3584,
@@ -74,8 +74,8 @@ def _base(size: int, llm: LLMConfig) -> ModelConfig:
 
 
 VARIANTS = (
-    Variant("XComp-2B_res448", ModelConfig(vision=VisionConfig(clip_frames=4), llm=QWEN2_5_1_5B)),
-    Variant("VideoChat-Flash-Qwen2_5-2B_res448", _base(448, QWEN2_5_1_5B)),
+    Variant("XComp-2B_res448", XCOMP_2B),
+    Variant("VideoChat-Flash-Qwen2_5-2B_res448", _base(448, XCOMP_2B.llm)),
     Variant("VideoChat-Flash-Qwen2-7B_res448", _base(448, QWEN2_7B)),
     Variant("VideoChat-Flash-Qwen2-7B_res224", _base(224, QWEN2_7B)),
     Variant(

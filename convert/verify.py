@@ -13,7 +13,7 @@ from tqdm import tqdm
 from convert.activations import Departure, compare_activations, first_departure
 from convert.compare import Comparison, compare
 from convert.either import JaxCheckpoint, TorchCheckpoint, open_checkpoint
-from xcomp_jax.config import ModelConfig, to_dict
+from convert.fields import differing_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,19 +148,7 @@ def _config_differences(left: Opened, right: Opened) -> list[str]:
     skipped = {"dtype"}
     if isinstance(left, TorchCheckpoint) or isinstance(right, TorchCheckpoint):
         skipped.add("compression")
-    a, b = _fields(left.model), _fields(right.model)
     return [
-        f"{key} is {a[key]!r} in A and {b[key]!r} in B"
-        for key in a
-        if a[key] != b[key] and key.split(".")[0] not in skipped
+        f"{name} is {a!r} in A and {b!r} in B"
+        for name, a, b in differing_fields(left.model, right.model, without=skipped)
     ]
-
-
-def _fields(model: ModelConfig) -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for part, value in to_dict(model).items():
-        if isinstance(value, dict):
-            flat |= {f"{part}.{name}": field for name, field in value.items()}
-        else:
-            flat[part] = value
-    return flat

@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import jax.numpy as jnp
 
 DType = Literal["float32", "bfloat16"]
+Ranking = Literal["attention", "uniform", "uniform0_attention", "uniform1_attention"]
 
 
 class ConfigError(ValueError):
@@ -27,12 +28,19 @@ def _require(condition: bool, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """UMT video encoder (facts: vision tower). Defaults are UMT-L at 448 px with 8-frame clips.
+    """Video encoder (facts: vision tower). Defaults are UMT-L at 448 px with 8-frame clips.
 
-    `depth` is the nominal depth of the published tower; `select_layer=-2` means that the last block
-    was never built, so `num_blocks` blocks exist in a checkpoint.
+    architecture:
+        `umt`, fixed position tables for any clip length; `internvideo2`, the encoder of one of the
+        published 7B models, whose learned tables fit clips of exactly `clip_frames` frames (and
+        single images).
+    depth, select_layer:
+        nominal depth of the published tower; `select_layer=-2` means that the last block was never
+        built, so `num_blocks` blocks exist in a checkpoint.
+    final_norm_eps: of the norm that closes UMT; InternVideo2 has none.
     """
 
+    architecture: Literal["umt", "internvideo2"] = "umt"
     image_size: int = 448
     patch_size: int = 16
     width: int = 1024
@@ -53,9 +61,11 @@ class VisionConfig:
             self.width % self.num_heads == 0,
             f"vision.num_heads={self.num_heads} must divide vision.width={self.width}",
         )
+        channels = {"umt": 2, "internvideo2": 16}[self.architecture]
         _require(
-            self.width % 2 == 0,
-            f"vision.width={self.width} must be even (sine and cosine channels)",
+            self.width % channels == 0,
+            f"vision.width={self.width} must be a multiple of {channels} for "
+            f"architecture={self.architecture!r} (sine and cosine channels of its positions)",
         )
         _require(
             -self.depth <= self.select_layer <= -1,
@@ -134,32 +144,55 @@ class CompressionConfig:
 
     schedule:
         `cosine`, the published one; `stepwise`, after `drop_after_layers[i]` layers every
-        `strides[i]` tokens become one; `none`.
+        `strides[i]` tokens become one; `ranked`, not LP-Comp but the heuristic of its base model
+        VideoChat-Flash (facts: upstream attention drop), a baseline for answering: after
+        `drop_after_layers[i]` layers the share `ratios[i]` of the video's tokens is left; `none`.
     keep:
         `suffix`, each frame's last tokens (published); `uniform`, spread over the frame (the
         original without ALWAYS_SUFFIX); `average`, mean of each run of tokens (stepwise only).
+    ranking:
+        which tokens a `ranked` schedule leaves: `attention`, those the prompt's last token looks at
+        most; `uniform`, tokens spread evenly over the video; `uniform0_attention` and
+        `uniform1_attention`, uniform at the first drop or the first two, then attention.
+    ratios: shares of the tokens the video began with, so they never grow.
     max_distinct_lengths:
         departure from the original: at most this many different token counts over depth, so that a
         pod compiles a few layer bodies instead of sixteen. None keeps the schedule as published.
     """
 
-    schedule: Literal["cosine", "stepwise", "none"] = "cosine"
+    schedule: Literal["cosine", "stepwise", "ranked", "none"] = "cosine"
     keep: Literal["suffix", "uniform", "average"] = "suffix"
     drop_after_layers: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
+    ranking: Ranking | None = None
+    ratios: tuple[float, ...] = ()
     max_distinct_lengths: int | None = None
 
     def __post_init__(self) -> None:
-        stepwise = self.schedule == "stepwise"
+        stepwise, ranked = self.schedule == "stepwise", self.schedule == "ranked"
         _require(
-            stepwise == bool(self.drop_after_layers),
+            (stepwise or ranked) == bool(self.drop_after_layers),
             f"compression.drop_after_layers={self.drop_after_layers} goes with "
-            f"schedule='stepwise' and only with it, got schedule={self.schedule!r}",
+            "schedule='stepwise' or 'ranked' and only with them, got "
+            f"schedule={self.schedule!r}",
+        )
+        for name, wanted in (("strides", stepwise), ("ratios", ranked)):
+            entries, drops = getattr(self, name), self.drop_after_layers if wanted else ()
+            _require(
+                len(entries) == len(drops),
+                f"compression.{name}={entries} needs one entry for each of "
+                f"drop_after_layers={drops} with schedule={self.schedule!r}",
+            )
+        _require(
+            ranked == (self.ranking is not None),
+            f"compression.ranking={self.ranking!r} goes with schedule='ranked' and only with it, "
+            f"got schedule={self.schedule!r}; known: {list(get_args(Ranking))}",
         )
         _require(
-            len(self.drop_after_layers) == len(self.strides),
-            f"compression.strides={self.strides} needs one entry for each of "
-            f"drop_after_layers={self.drop_after_layers}",
+            all(0 < ratio <= 1 for ratio in self.ratios)
+            and list(self.ratios) == sorted(self.ratios, reverse=True),
+            f"compression.ratios={self.ratios} must lie in (0, 1] and never grow: each is a share "
+            "of the tokens the video began with",
         )
         _require(
             all(stride >= 2 for stride in self.strides),
@@ -283,6 +316,11 @@ class StageConfig:
             f"batch_size={self.batch_size}",
         )
         _require(
+            self.compression.ranking in (None, "uniform"),
+            f"stage {self.name!r}: compression.ranking={self.compression.ranking!r} looks at the "
+            "prompt's last token, which in training is the end of the answer; tune with 'uniform'",
+        )
+        _require(
             0 <= self.warmup_ratio < 1,
             f"stage {self.name!r}: warmup_ratio={self.warmup_ratio} must lie in [0, 1)",
         )
@@ -294,6 +332,10 @@ class DataConfig:
 
     `source="generated"` makes short videos with known answers; `source="prepared"` reads the
     ArrayRecord sets `prepared_dir`/train and `prepared_dir`/eval (see `data.prepared`).
+
+    `prompt_as_asked` trains on the very prompt that is asked with. The original's training prompt
+    has one more newline before the question, which a large model does not mind; published numbers
+    come from that, so it is the default.
     """
 
     source: Literal["generated", "prepared"] = "prepared"
@@ -303,6 +345,7 @@ class DataConfig:
     question_kinds: tuple[str, ...] = ("color", "direction", "flash_color", "flash_moment")
     tokenizer: str | None = None
     max_text_tokens: int = 512
+    prompt_as_asked: bool = False
 
     def __post_init__(self) -> None:
         if self.source == "generated":

@@ -9,8 +9,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ml_collections import ConfigDict
-
 from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
 
 
@@ -19,8 +17,7 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
 
     Raises:
         ConfigError: no such file or function, an unknown field (the nearest ones are named), a
-        value
-            of the wrong type, or a combination that cannot be.
+            value of the wrong type, or a combination that cannot be.
     """
     if not path.is_file():
         raise ConfigError(
@@ -33,47 +30,39 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
     spec.loader.exec_module(module)
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
-    values: ConfigDict = module.get_config()
+    values = module.get_config().to_dict()
     for override in overrides:
         _apply(values, override)
-    return from_dict(ExperimentConfig, values.to_dict())
+    return from_dict(ExperimentConfig, values)
 
 
-def _apply(values: ConfigDict, override: str) -> None:
+def _apply(values: dict[str, Any], override: str) -> None:
     name, equals, text = override.partition("=")
     if not equals:
         raise ConfigError(f"override {override!r} must read field=value, e.g. seed=1")
     node: Any = values
     *parents, last = name.split(".")
-    for depth, part in enumerate(parents):
-        node = _child(node, part, ".".join(parents[: depth + 1]), values)
-    _child(node, last, name, values)
-    key = int(last) if isinstance(node, (list, tuple)) else last
-    # Checked against the schema afterwards; here only text becomes a value.
-    value = _literal(text)
-    if isinstance(node, tuple):
-        raise ConfigError(f"override {override!r}: set the whole sequence instead")
-    if isinstance(node, ConfigDict):
-        with node.ignore_type():
-            node[key] = value
-    else:
-        node[key] = value
+    for part in parents:
+        node = node[_key(node, part, name, values)]
+    # Types and ranges are the schema's business; here only text becomes a value.
+    node[_key(node, last, name, values)] = _literal(text)
 
 
-def _child(node: Any, part: str, path: str, root: ConfigDict) -> Any:
-    if isinstance(node, (list, tuple)) and part.isdigit() and int(part) < len(node):
-        return node[int(part)]
-    if isinstance(node, (dict, ConfigDict)) and part in node:
-        return node[part]
+def _key(node: Any, part: str, path: str, root: dict[str, Any]) -> Any:
+    """`part` of `path` as a key of `node`."""
+    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+        return int(part)
+    if isinstance(node, dict) and part in node:
+        return part
     known = list(_paths(root))
     near = difflib.get_close_matches(path, known, n=3) or known[:10]
     raise ConfigError(f"no field {path!r} in this configuration; nearest: {', '.join(near)}")
 
 
 def _paths(node: Any, prefix: str = "") -> Iterable[str]:
-    if isinstance(node, (dict, ConfigDict)):
+    if isinstance(node, dict):
         items: Iterable[tuple[Any, Any]] = node.items()
-    elif isinstance(node, (list, tuple)):
+    elif isinstance(node, list):
         items = enumerate(node)
     else:
         return

@@ -23,15 +23,16 @@ XCOMP_2B = ModelConfig(
 
 SMOKE = ModelConfig(
     vision=VisionConfig(
-        image_size=40, patch_size=8, width=64, depth=4, num_heads=2, mlp_ratio=2.0, clip_frames=4
+        image_size=32, patch_size=8, width=64, depth=3, num_heads=2, mlp_ratio=2.0, clip_frames=4
     ),
-    projector=ProjectorConfig(tokens_per_frame=16),
+    # Fewer than half of a frame's 16 patches would merge tokens that have no like.
+    projector=ProjectorConfig(tokens_per_frame=10),
     # Few wide heads: thin ones are what makes attention slow on a CPU.
     llm=LLMConfig(
         vocab_size=576,
         hidden_size=64,
         intermediate_size=128,
-        num_hidden_layers=6,
+        num_hidden_layers=4,
         num_attention_heads=2,
         num_key_value_heads=1,
         rope_theta=10_000.0,

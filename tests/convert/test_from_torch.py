@@ -284,6 +284,17 @@ def test_not_finite(tmp_path: Path, value: float, stored: str) -> None:
     assert refusal(source, dtype="float32") == refusal(source)
 
 
+def test_a_tensor_read_in_pieces_is_one_problem(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xcomp_jax.checkpoint.memory._PIECE_BYTES", 64)
+    monkeypatch.setattr("xcomp_jax.checkpoint.stream._CHUNK_BYTES", 64)
+    table = load_file(source / "model.safetensors")[EMBED].copy()
+    table[::4, 1] = np.nan
+    rewrite(source, **{EMBED: table})
+    assert refusal(source) == [f"not finite: {EMBED!r} has 6 infinite or NaN values"]
+
+
 def test_largest_finite_values_are_fine(tmp_path: Path) -> None:
     for stored, largest in (("float32", 3.4028235e38), ("float16", 65504), ("bfloat16", 3.38e38)):
         source = torch_model.make(tmp_path / stored, torch_dtype=stored)

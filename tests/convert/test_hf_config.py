@@ -139,6 +139,18 @@ def test_every_variant_goes_there_and_back(variant: Any) -> None:
         assert to_model_config(config, compression=model.compression) == model
 
 
+def test_a_model_the_original_cannot_build_is_not_exported() -> None:
+    vision = VisionConfig(patch_size=8, mlp_ratio=2.0)
+    with pytest.raises(ConversionError) as caught:
+        to_hf_config(ModelConfig(vision=vision), stored="float32")
+    assert caught.value.problems == [
+        "vision.patch_size=8 cannot be said there, its code has 16",
+        "vision.mlp_ratio=2.0 cannot be said there, its code has 4.0",
+    ]
+    with pytest.raises(ConversionError, match=r"tiny_image_size=896 lies outside \[1, 448\]"):
+        to_hf_config(ModelConfig(vision=VisionConfig(image_size=896)), stored="float32")
+
+
 def test_what_we_do_not_read_is_kept(tmp_path: Path) -> None:
     base = torch_model.config(auto_map={"AutoConfig": "x.Y"}, mm_pos_num_frames=8)
     model = to_model_config(base)

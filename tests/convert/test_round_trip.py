@@ -91,7 +91,7 @@ def test_same_bits_sees_the_sign_of_zero() -> None:
 
 
 @settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(
     heads=st.integers(1, 3),

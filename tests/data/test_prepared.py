@@ -279,3 +279,12 @@ def test_killed_build_leaves_nothing_valid_and_the_next_is_whole(
 
     assert contents(prepare(made.eval_manifest, tmp_path, **SETTINGS)) == contents(evaluation)
     assert not list(tmp_path.glob(".*.partial"))
+
+
+def test_prompt_as_asked_trains_on_what_is_asked(made: GeneratedSet, tmp_path: Path) -> None:
+    """The original's extra newline is there by default and gone on request."""
+    for as_asked in (False, True):
+        dataset = prepare(made.eval_manifest, tmp_path, **SETTINGS, prompt_as_asked=as_asked)
+        for row in dataset.rows[:8]:
+            asked, trained = row.tokens.prompt_ids.tolist(), row.tokens.input_ids.tolist()
+            assert (trained[: len(asked)] == asked) == as_asked

@@ -34,19 +34,36 @@ class Drop:
 
 
 @dataclasses.dataclass(frozen=True)
+class RankedDrop:
+    """The base model's reduction between two layers (see `compression.ranking`).
+
+    ratio: share of the tokens the video began with.
+    by_attention: the tokens looked at most stay; otherwise tokens spread evenly.
+    """
+
+    ratio: float
+    by_attention: bool
+
+    def kept(self, original: int) -> int:
+        """Tokens left of a video of `original` tokens; truncated as the base model does."""
+        return int(original * self.ratio)
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
     """Consecutive layers that see the same tokens; `drop` happens before the first of them."""
 
     num_layers: int
-    drop: Drop | None = None
+    drop: Drop | RankedDrop | None = None
 
     def visual_length(self, length: Any) -> Any:
-        """Visual tokens in this stage, given those of the stage before.
+        """Visual tokens in this stage, given those of the stage before, for LP-Comp's drops.
 
         An int, or a traced array of them. Raises ConfigError when a static length does not divide.
         """
         if self.drop is None:
             return length
+        assert isinstance(self.drop, Drop), "ranked drops count from the video's beginning"
         if isinstance(length, int) and length % self.drop.group:
             raise ConfigError(
                 f"{length} visual tokens cannot be taken in runs of {self.drop.group}: "
@@ -138,9 +155,15 @@ def plan_stages(
     """
     if compression.schedule == "none":
         return (Stage(num_layers),)
-    if compression.schedule == "stepwise":
-        drops = _stepwise_drops(compression, tokens_per_frame)
-        starts = (0, *compression.drop_after_layers)
+    drops: tuple[Drop | RankedDrop, ...]
+    if compression.schedule in ("stepwise", "ranked"):
+        stepwise = compression.schedule == "stepwise"
+        drops = (
+            _stepwise_drops(compression, tokens_per_frame)
+            if stepwise
+            else _ranked_drops(compression)
+        )
+        starts: tuple[int, ...] = (0, *compression.drop_after_layers)
     else:
         counts = cosine_token_counts(num_layers, tokens_per_frame)
         if compression.max_distinct_lengths is not None:
@@ -183,14 +206,33 @@ def _stepwise_drops(compression: CompressionConfig, tokens_per_frame: int) -> tu
     return _per_frame_drops("suffix", tuple(counts))
 
 
+def _ranked_drops(compression: CompressionConfig) -> tuple[RankedDrop, ...]:
+    uniform = {
+        "attention": 0,
+        "uniform0_attention": 1,
+        "uniform1_attention": 2,
+        "uniform": len(compression.ratios),
+    }
+    assert compression.ranking is not None
+    first = uniform[compression.ranking]
+    return tuple(
+        RankedDrop(ratio, by_attention=i >= first) for i, ratio in enumerate(compression.ratios)
+    )
+
+
 def tokens_per_frame_by_layer(
     stages: tuple[Stage, ...], tokens_per_frame: int
 ) -> tuple[float, ...]:
-    """Tokens of a frame seen by each layer (a fraction once a run spans several frames)."""
+    """Tokens of a frame seen by each layer (a fraction once a run spans several frames).
+
+    A ranked drop picks from the whole video, so its number is the mean over the frames.
+    """
     counts: list[float] = []
     current = float(tokens_per_frame)
     for stage in stages:
-        if stage.drop is not None:
+        if isinstance(stage.drop, RankedDrop):
+            current = tokens_per_frame * stage.drop.ratio
+        elif stage.drop is not None:
             current = current / stage.drop.group * stage.drop.kept
         counts += [current] * stage.num_layers
     return tuple(int(c) if c == int(c) else c for c in counts)

@@ -67,6 +67,7 @@ def prepare(
     clip_frames: int,
     tokenizer: PreTrainedTokenizerBase,
     max_text_tokens: int,
+    prompt_as_asked: bool = False,
     video_folder: Path | None = None,
     progress: bool = True,
 ) -> PreparedDataset:
@@ -79,6 +80,7 @@ def prepare(
         clip_frames: the vision encoder's clip length, which frame counts are multiples of.
         tokenizer: as given by `xcomp_jax.text.tokenizer.load_tokenizer`.
         max_text_tokens: a longer conversation is an error, never cut.
+        prompt_as_asked: see `DataConfig`.
         video_folder: default: the manifest's own folder.
 
     Raises:
@@ -96,6 +98,7 @@ def prepare(
         "image_size": image_size,
         "clip_frames": clip_frames,
         "max_text_tokens": max_text_tokens,
+        "prompt_as_asked": prompt_as_asked,
         "tokenizer": tokenizer_digest(tokenizer),
         "manifest": hashlib.sha256(manifest.read_bytes()).hexdigest(),
         "video_bytes": [_size(video_folder / video) for video in by_video],
@@ -121,7 +124,10 @@ def prepare(
                 disable=not progress,
             )
             tokenize = functools.partial(
-                tokenize_row, tokenizer=tokenizer, max_text_tokens=max_text_tokens
+                tokenize_row,
+                tokenizer=tokenizer,
+                max_text_tokens=max_text_tokens,
+                prompt_as_asked=prompt_as_asked,
             )
             with _appearing_whole(folder) as partial:
                 max_frames = _write(partial, by_video, clips, tokenize, image_size, video_bytes)

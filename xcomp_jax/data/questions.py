@@ -49,8 +49,6 @@ def questions(spec: VideoSpec, kinds: tuple[str, ...] = KINDS) -> tuple[Question
         text, options, field = _KINDS[kind]
         answer = getattr(spec, field)
         if answer is not None:
-            # One opening word for all kinds: a tokenizer spells it differently after the newline of
-            # training and the space of asking (facts: prompt), so it must not tell the kinds apart.
             wording = f"Question: {text} Answer {', '.join(options[:-1])} or {options[-1]}."
             asked.append(Question(kind=kind, text=wording, options=options, answer=answer))
     return tuple(asked)

@@ -20,16 +20,28 @@ class RowError(ValueError):
 
 
 def tokenize_row(
-    row: ManifestRow, time_message: str, *, tokenizer: PreTrainedTokenizerBase, max_text_tokens: int
+    row: ManifestRow,
+    time_message: str,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    max_text_tokens: int,
+    prompt_as_asked: bool = False,
 ) -> TokenRow:
     """Tokens of one row; `time_message` says how long its video is and how many frames are seen.
+
+    The original trains with a newline before the question that it leaves out when asking. With
+    `prompt_as_asked` the training prompt is the one asked with, letter by letter.
 
     Raises:
         RowError: too long (nothing is ever cut, since an answer might be lost silently), or not
             exactly one video in it.
     """
     try:
-        input_ids, labels = prompts.training_example(tokenizer, row.conversations, time_message)
+        turns, message = list(row.conversations), time_message
+        if prompt_as_asked:
+            asked = prompts.question_text(row.question, time_message)
+            turns[0], message = {**turns[0], "value": asked}, ""
+        input_ids, labels = prompts.training_example(tokenizer, turns, message)
         before, after = prompts.split_at_video(input_ids)
         prompt_ids = prompts.inference_ids(tokenizer, row.question, time_message)
     except ValueError as error:

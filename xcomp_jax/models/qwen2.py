@@ -153,7 +153,13 @@ class Qwen2Decoder(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.embed_tokens = nn.Embed(cfg.vocab_size, cfg.hidden_size, dtype=self.dtype)
+        self.embed_tokens = nn.Embed(
+            cfg.vocab_size,
+            cfg.hidden_size,
+            dtype=self.dtype,
+            # Qwen2's own spread; a token that training never met must not shout.
+            embedding_init=nn.initializers.normal(0.02),
+        )
         self.layer = DecoderLayer(cfg, self.dtype, parent=None)
         example = jnp.zeros((1, 1, cfg.hidden_size), self.dtype)
         angle = jnp.zeros((1, 1, cfg.head_dim), self.dtype)

@@ -119,6 +119,7 @@ def _datasets(
             clip_frames=vision.clip_frames,
             tokenizer=tokenizer,
             max_text_tokens=data.max_text_tokens,
+            prompt_as_asked=data.prompt_as_asked,
             progress=progress,
         )
         for manifest in (made.train_manifest, made.eval_manifest)

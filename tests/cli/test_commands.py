@@ -1,0 +1,90 @@
+"""The `xcomp` command as a user meets it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from xcomp_jax.cli.main import main
+
+
+@pytest.fixture(name="video")
+def video_fixture(tmp_path: Path) -> Path:
+    path = tmp_path / "clip.mp4"
+    writer = imageio_ffmpeg.write_frames(str(path), (64, 64), fps=8, macro_block_size=2)
+    writer.send(None)
+    for i in range(16):
+        writer.send(np.full((64, 64, 3), 10 * i, np.uint8))
+    writer.close()
+    return path
+
+
+@pytest.mark.parametrize("command", [[], ["ask"], ["tune"]])
+def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*command, "--help"])
+    assert stop.value.code == 0
+    assert "examples:\n  xcomp " in capsys.readouterr().out
+
+
+def test_help_answers_at_once() -> None:
+    done = subprocess.run(
+        [sys.executable, "-X", "importtime", "-m", "xcomp_jax.cli.main", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "| jax" not in done.stderr.replace("xcomp_jax", "")
+
+
+def test_ask_prints_the_answer_and_where_time_went(
+    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["ask", str(video), "What color is it?", "--frames", "8", "--max-new-tokens", "4"]
+    assert main([*arguments, "--cache-dir", str(tmp_path)]) == 0
+    out, err = capsys.readouterr()
+    assert out.count("\n") == 1
+    for word in ("probe", "decode", "encode", "prefill", "generate", "8 frames of 2.00 s"):
+        assert word in err
+    assert "random weights" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.mp4", "What?"], "missing.mp4"),
+        (["http://example.com/film.mp4", "What?"], "http://example.com/film.mp4"),
+        (["VIDEO", "What?", "--frames", "7"], "multiple of the encoder's clips of 4"),
+        (["VIDEO", " "], "a question is empty"),
+        (["VIDEO", "What?", "--checkpoint", "nowhere"], "nowhere: no such folder"),
+        (["VIDEO", "What?", "--start", "5", "--end", "6"], "holds no frame"),
+        (["VIDEO", "What is in <image>?"], "must not contain '<image>'"),
+        (["VIDEO", "What?", "--top-p", "2"], "top_p=2.0 must be in"),
+    ],
+)
+def test_errors_are_one_paragraph(
+    arguments: list[str],
+    message: str,
+    video: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = [str(video) if text == "VIDEO" else text for text in arguments]
+    assert main(["ask", *arguments, "--cache-dir", str(tmp_path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_tune_refuses_a_bad_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = Path(__file__).parents[2] / "configs" / "smoke.py"
+    arguments = ["tune", "--config", str(config), "--workdir", str(tmp_path / "run")]
+    assert main([*arguments, "--set", "sed=1", "--cache-dir", str(tmp_path)]) == 2
+    assert "nearest: seed" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,100 @@
+"""Converting onto devices: one process with several, and several processes together."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from convert.__main__ import main
+from convert.mesh import parse_mesh
+from convert.verify import verify
+from tests.convert import torch_model
+from xcomp_jax.config import ConfigError, MeshConfig
+
+
+def test_axes() -> None:
+    assert parse_mesh("fsdp=4,tensor=2") == MeshConfig(data=1, fsdp=4, tensor=2)
+    assert parse_mesh("fsdp=-1") == MeshConfig(data=1, fsdp=-1, tensor=1)
+    for text in ("", "fsdp", "fsdp=two", "rows=2", "fsdp=0", "data=-1,fsdp=-1"):
+        with pytest.raises(ConfigError):
+            parse_mesh(text)
+
+
+def test_a_mesh_that_does_not_fit(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = source.parent / "out"
+    assert main(["from_torch", str(source), str(out), "--mesh", "fsdp=4096"]) == 1
+    assert "does not fit" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_one_device(source: Path) -> None:
+    out = source.parent / "out"
+    assert main(["from_torch", str(source), str(out), "--mesh", "data=1"]) == 0
+    assert verify(source, out).equal
+
+
+PROGRAM = """
+    import sys
+    import jax
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_num_cpu_devices", 2)
+    jax.distributed.initialize("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
+    import numpy as np
+    from pathlib import Path
+    from convert.errors import ConversionError
+    from convert.from_torch import convert_from_torch, load_torch_checkpoint
+    from convert.mesh import mesh_shardings, parse_mesh
+    from xcomp_jax.checkpoint import load_params
+    place = Path(sys.argv[3])
+    mesh = parse_mesh("fsdp=2,tensor=2")
+    convert_from_torch(str(place / "source"), place / "out", mesh=mesh)
+
+    model, whole = load_torch_checkpoint(place / "source")
+    _, parts = load_params(place / "out", shardings=mesh_shardings(model, mesh))
+    def compare(part, array):
+        for shard in part.addressable_shards:
+            np.testing.assert_array_equal(shard.data, array[shard.index])
+    jax.tree.map(compare, parts, whole)
+    assert not parts["llm"]["embed_tokens"]["embedding"].is_fully_addressable
+
+    try:
+        convert_from_torch(str(place / "broken"), place / "refused", mesh=mesh)
+    except ConversionError as error:
+        print("REFUSED", error.problems)
+"""
+
+
+def test_two_processes(tmp_path: Path) -> None:
+    source = torch_model.make(tmp_path / "source")
+    broken = torch_model.make(tmp_path / "broken")
+    values = {k: v.copy() for k, v in load_file(broken / "model.safetensors").items()}
+    values["model.embed_tokens.weight"][0, 0] = np.nan  # in the slice of the first process
+    save_file(values, broken / "model.safetensors")
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-c", textwrap.dedent(PROGRAM), port]
+    processes = [
+        subprocess.Popen(
+            [*command, str(i), str(tmp_path)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(2)
+    ]
+    outputs = [process.communicate(timeout=120) for process in processes]
+    for process, (_, errors) in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, errors
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["broken", "out", "source"]
+    assert verify(source, tmp_path / "out").equal
+    first, second = (output for output, _ in outputs)
+    assert "not finite: 'model.embed_tokens.weight' has 1" in first
+    assert "process 0 found 1 problem(s), see its output" in second

@@ -1,0 +1,20 @@
+"""Memory of asking does not depend on the length of the video."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from launch.measure_ask import measure, write_video
+
+
+def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path) -> None:
+    short, long = (
+        measure(write_video(tmp_path / f"{minutes}.mp4", 60 * minutes, size=(160, 90)), 512)
+        for minutes in (1, 10)
+    )
+    assert short["peak_mb"] < 3000
+    assert abs(long["peak_mb"] - short["peak_mb"]) < 0.1 * short["peak_mb"]
+    assert long["ffmpeg_peak_mb"] < 1.5 * short["ffmpeg_peak_mb"]
+    # Control: more frames do take more.
+    more = measure(tmp_path / "1.mp4", 1024)
+    assert more["peak_mb"] > short["peak_mb"] + 20

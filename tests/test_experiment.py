@@ -1,0 +1,115 @@
+"""Configuration files, overrides and the schema's refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from xcomp_jax.config import (
+    CompressionConfig,
+    ConfigError,
+    ExperimentConfig,
+    ModelConfig,
+    VisionConfig,
+    from_dict,
+    to_dict,
+)
+from xcomp_jax.experiment import load_experiment
+from xcomp_jax.text.tokenizer import load_tokenizer
+from xcomp_jax.variants import SMOKE, XCOMP_2B
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+FILES = sorted(path for path in CONFIGS.glob("*.py") if path.name != "__init__.py")
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_config_loads_and_survives_json(path: Path) -> None:
+    config = load_experiment(path)
+    assert from_dict(ExperimentConfig, json.loads(json.dumps(to_dict(config)))) == config
+
+
+def test_the_published_recipe() -> None:
+    config = load_experiment(CONFIGS / "xcomp_2b.py")
+    (stage,) = config.stages
+    assert config.model == XCOMP_2B
+    assert (stage.num_steps, stage.batch_size, stage.learning_rate) == (2247, 32, 1e-5)
+    assert (config.sampling.min_frames, config.sampling.max_frames) == (128, 1024)
+
+
+def test_the_smoke_model_has_room_for_the_built_in_tokenizer() -> None:
+    assert len(load_tokenizer(None)) <= SMOKE.llm.vocab_size
+
+
+def test_overrides_reach_any_field() -> None:
+    config = load_experiment(
+        CONFIGS / "smoke.py",
+        [
+            "stages.1.learning_rate=1",
+            "stages.1.compression.max_distinct_lengths=3",
+            "data.question_kinds=('color', 'shape')",
+            "stages.0.remat=false",
+            "model.llm.num_hidden_layers=5",
+        ],
+    )
+    assert config.stages[1].learning_rate == 1.0
+    assert config.stages[1].compression.max_distinct_lengths == 3
+    assert config.data.question_kinds == ("color", "shape")
+    assert config.stages[0].remat is False
+    assert config.model.llm.num_hidden_layers == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("stages.0.num_step=3", r"no field 'stages\.0\.num_step'.*stages\.0\.num_steps"),
+        ("stages.7.num_steps=3", r"no field 'stages\.7'"),
+        ("stages.0.num_steps=3.5", r"stages\[0\]\.num_steps=3\.5 must be of type int"),
+        ("stages.0.num_steps=true", r"must be of type int, got bool"),
+        ("model.dtype=float17", r"model\.dtype='float17' must be one of"),
+        ("seed", r"must read field=value"),
+        ("model.llm.num_attention_heads=3", r"num_attention_heads=3 must divide"),
+        ("stages.0.trainable=('llm', 'tail')", r"must be taken from"),
+        ("model.projector.tokens_per_frame=16", r"must be less than the 16 patches"),
+    ],
+)
+def test_bad_overrides(override: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_experiment(CONFIGS / "smoke.py", [override])
+
+
+def test_bad_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such configuration file"):
+        load_experiment(tmp_path / "none.py")
+    (tmp_path / "empty.py").write_text("")
+    with pytest.raises(ConfigError, match="defines no get_config"):
+        load_experiment(tmp_path / "empty.py")
+
+
+def test_unknown_and_missing_fields() -> None:
+    values = to_dict(XCOMP_2B)
+    with pytest.raises(ConfigError, match=r"vision: unknown field\(s\) \['colour'\]; known:"):
+        from_dict(ModelConfig, {**values, "vision": {"colour": 1}})
+    with pytest.raises(ConfigError, match=r"missing field\(s\) \['name', 'model', 'stages'\]"):
+        from_dict(ExperimentConfig, {})
+
+
+def test_compression_combinations() -> None:
+    for fields, message in (
+        ({"drop_after_layers": (3,)}, "goes with schedule='stepwise'"),
+        ({"schedule": "stepwise"}, "goes with schedule='stepwise'"),
+        ({"keep": "average"}, "needs schedule='stepwise'"),
+        (
+            {"schedule": "stepwise", "drop_after_layers": (1, 2), "strides": (2,)},
+            "needs one entry for each",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            CompressionConfig(**fields)  # type: ignore[arg-type]
+    late = CompressionConfig(schedule="stepwise", drop_after_layers=(28,), strides=(2,))
+    with pytest.raises(ConfigError, match=r"must increase within \[1, 27\] for 28 layers"):
+        dataclasses.replace(XCOMP_2B, compression=late)
+    with pytest.raises(ConfigError, match="must divide vision"):
+        VisionConfig(image_size=100)
