@@ -135,8 +135,7 @@ def _outputs(
     """Names of the recorded outputs and our values, in the order of computation."""
     if {"features", "llm_embeds"} & arrays.keys():
         pixels = np.moveaxis(np.asarray(arrays["pixel_values"], np.float32), 2, -1)
-        vision = dataclasses.replace(model.vision, clip_frames=pixels.shape[1])
-        network = XComp(dataclasses.replace(model, vision=vision))
+        network = XComp(model)
         features = _apply(network, params, "vision_features", pixels)
         if "features" in arrays:
             yield "features", np.asarray(features)

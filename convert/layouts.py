@@ -40,3 +40,6 @@ COPY = Layout()
 LINEAR = Layout(order=(1, 0))
 # Conv3d [C, 3, 1, p, p], one frame deep -> [p, p, 3, C].
 PATCH = Layout(drop=(2,), order=(2, 3, 1, 0))
+# One token and one table of positions with leading axes of length one.
+TOKEN = Layout(drop=(0, 1))
+POSITIONS = Layout(drop=(0,))

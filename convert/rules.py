@@ -2,7 +2,7 @@
 
 `{n}` in a source name counts the blocks of a stack; our array of that rule carries them on a
 leading axis. Shapes are not repeated here: the model has them (`param_shapes`) and `convert.plan`
-compares. A further encoder is a further tuple of rules and one entry in `rules_for`.
+compares. A further encoder is a further tuple of rules and one entry in `ENCODERS`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import re
 
-from convert.layouts import COPY, LINEAR, PATCH, Layout
+from convert.layouts import COPY, LINEAR, PATCH, POSITIONS, TOKEN, Layout
 from xcomp_jax.config import ModelConfig
 
 
@@ -59,6 +59,31 @@ UMT = (
     Rule(_UMT + "vision_layernorm.bias", "vision/norm/bias"),
 )
 
+_INTERNVIDEO2_BLOCK = _TOWER + "blocks.{n}."
+
+INTERNVIDEO2 = (
+    Rule(_TOWER + "patch_embed.proj.weight", "vision/patch_embed/kernel", PATCH),
+    Rule(_TOWER + "patch_embed.proj.bias", "vision/patch_embed/bias"),
+    Rule(_TOWER + "cls_token", "vision/cls_token", TOKEN),
+    Rule(_TOWER + "pos_embed", "vision/pos_embed", POSITIONS),
+    Rule(_TOWER + "img_pos_embed", "vision/img_pos_embed", POSITIONS),
+    Rule(_INTERNVIDEO2_BLOCK + "norm1.weight", "vision/blocks/norm1/scale"),
+    Rule(_INTERNVIDEO2_BLOCK + "attn.qkv.weight", "vision/blocks/attn/qkv/kernel", LINEAR),
+    Rule(_INTERNVIDEO2_BLOCK + "attn.q_norm.weight", "vision/blocks/attn/q_norm/scale"),
+    Rule(_INTERNVIDEO2_BLOCK + "attn.k_norm.weight", "vision/blocks/attn/k_norm/scale"),
+    Rule(_INTERNVIDEO2_BLOCK + "attn.proj.weight", "vision/blocks/attn/proj/kernel", LINEAR),
+    Rule(_INTERNVIDEO2_BLOCK + "attn.proj.bias", "vision/blocks/attn/proj/bias"),
+    Rule(_INTERNVIDEO2_BLOCK + "ls1.weight", "vision/blocks/ls1/scale"),
+    Rule(_INTERNVIDEO2_BLOCK + "norm2.weight", "vision/blocks/norm2/scale"),
+    Rule(_INTERNVIDEO2_BLOCK + "mlp.fc1.weight", "vision/blocks/mlp/fc1/kernel", LINEAR),
+    Rule(_INTERNVIDEO2_BLOCK + "mlp.fc1.bias", "vision/blocks/mlp/fc1/bias"),
+    Rule(_INTERNVIDEO2_BLOCK + "mlp.fc2.weight", "vision/blocks/mlp/fc2/kernel", LINEAR),
+    Rule(_INTERNVIDEO2_BLOCK + "mlp.fc2.bias", "vision/blocks/mlp/fc2/bias"),
+    Rule(_INTERNVIDEO2_BLOCK + "ls2.weight", "vision/blocks/ls2/scale"),
+)
+
+ENCODERS = {"umt": UMT, "internvideo2": INTERNVIDEO2}
+
 _PROJECTOR = "model.mm_projector.mlp."
 
 PROJECTOR = (
@@ -96,4 +121,4 @@ TIED_COPY = ("lm_head.weight", "model.embed_tokens.weight")
 def rules_for(model: ModelConfig) -> tuple[Rule, ...]:
     """The rules of one model, in the order in which the original's tensors are written."""
     head = () if model.llm.tie_word_embeddings else LM_HEAD
-    return (*QWEN2, *UMT, *PROJECTOR, *head)
+    return (*QWEN2, *ENCODERS[model.vision.architecture], *PROJECTOR, *head)

@@ -51,6 +51,7 @@ def convert_to_torch(
     check_free(out, overwrite=overwrite)
     reader = CheckpointReader(checkpoint)
     stored = _choose_dtype(reader, dtype)
+    config = to_hf_config(reader.model, stored=stored, base=reader.source.get("hf_config"))
     source = JaxCheckpoint(reader)
     declared = [Declared(name, stored, shape) for name, shape in source.shapes.items()]
     check_disk(out, sum(tensor.nbytes for tensor in declared))
@@ -65,8 +66,7 @@ def convert_to_torch(
         refuse(checkpoint, problems)
         if len(shards) > 1:
             _write_json(draft / INDEX, _index(shards))
-        base = reader.source.get("hf_config")
-        _write_json(draft / CONFIG, to_hf_config(reader.model, stored=stored, base=base))
+        _write_json(draft / CONFIG, config)
         for path in companions(checkpoint):
             (draft / path.name).write_bytes(path.read_bytes())
         card = torch_card(reader.model, reader.source, stored, files)

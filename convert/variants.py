@@ -6,11 +6,11 @@ import dataclasses
 import math
 
 from convert import plan
-from convert.internvideo2 import INTERNVIDEO2, InternVideo2Sizes
+from convert.hf_config import VISION_TOWERS
 from convert.layouts import Shape
-from convert.rules import LM_HEAD, PROJECTOR, QWEN2, Rule, rules_for
+from convert.rules import Rule, rules_for
 from xcomp_jax.checkpoint import param_shapes
-from xcomp_jax.config import CompressionConfig, LLMConfig, ModelConfig, VisionConfig
+from xcomp_jax.config import CompressionConfig, LLMConfig, ModelConfig
 from xcomp_jax.variants import XCOMP_2B
 
 QWEN2_7B = LLMConfig(
@@ -29,32 +29,18 @@ class Variant:
 
     Attributes:
         name: the release's own.
-        model: its configuration; the encoder in it counts only when `internvideo2` is None.
-        internvideo2: the encoder when it is not UMT; such a model is listed but not built yet.
+        model: its configuration.
     """
 
     name: str
     model: ModelConfig
-    internvideo2: InternVideo2Sizes | None = None
-
-    @property
-    def built(self) -> bool:
-        return self.internvideo2 is None
 
     def rules(self) -> tuple[Rule, ...]:
-        if self.internvideo2 is None:
-            return rules_for(self.model)
-        head = () if self.model.llm.tie_word_embeddings else LM_HEAD
-        return (*QWEN2, *INTERNVIDEO2, *PROJECTOR, *head)
+        return rules_for(self.model)
 
     def shapes(self) -> dict[str, Shape]:
         """Path -> shape of every array of ours."""
-        shapes = param_shapes(self.model)
-        if self.internvideo2 is None:
-            return shapes
-        kept = {path: s for path, s in shapes.items() if not path.startswith("vision/")}
-        kept["projector/fc1/kernel"] = (self.internvideo2.width, self.model.llm.hidden_size)
-        return self.internvideo2.shapes() | kept
+        return param_shapes(self.model)
 
     def tensors(self) -> dict[str, Shape]:
         """Name -> shape of every tensor of the original."""
@@ -64,10 +50,10 @@ class Variant:
         return sum(math.prod(shape) for shape in self.shapes().values())
 
 
-def _base(size: int, llm: LLMConfig) -> ModelConfig:
+def _base(tower: str, llm: LLMConfig) -> ModelConfig:
     # The published base models compress nothing inside the language model by default.
     return ModelConfig(
-        vision=VisionConfig(image_size=size, clip_frames=4),
+        vision=dataclasses.replace(VISION_TOWERS[tower], clip_frames=4),
         llm=llm,
         compression=CompressionConfig(schedule="none"),
     )
@@ -75,12 +61,10 @@ def _base(size: int, llm: LLMConfig) -> ModelConfig:
 
 VARIANTS = (
     Variant("XComp-2B_res448", XCOMP_2B),
-    Variant("VideoChat-Flash-Qwen2_5-2B_res448", _base(448, XCOMP_2B.llm)),
-    Variant("VideoChat-Flash-Qwen2-7B_res448", _base(448, QWEN2_7B)),
-    Variant("VideoChat-Flash-Qwen2-7B_res224", _base(224, QWEN2_7B)),
-    Variant(
-        "VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B", _base(224, QWEN2_7B), InternVideo2Sizes()
-    ),
+    Variant("VideoChat-Flash-Qwen2_5-2B_res448", _base("umt-hd-large", XCOMP_2B.llm)),
+    Variant("VideoChat-Flash-Qwen2-7B_res448", _base("umt-hd-large", QWEN2_7B)),
+    Variant("VideoChat-Flash-Qwen2-7B_res224", _base("umt-large", QWEN2_7B)),
+    Variant("VideoChat-Flash-Qwen2_5-7B_InternVideo2-1B", _base("internvideo2", QWEN2_7B)),
 )
 
 
@@ -93,16 +77,15 @@ def match_variant(model: ModelConfig) -> Variant | None:
             and (model.projector, model.llm) == (known.projector, known.llm)
             and model.compression == known.compression
         )
-        if variant.built and same:
+        if same:
             return variant
     return None
 
 
 def table() -> str:
     """The variants with their totals, for printing."""
-    lines = [f"{'model':<44} {'tensors':>7} {'parameters':>14}  status"]
+    lines = [f"{'model':<44} {'tensors':>7} {'parameters':>14}"]
     for variant in VARIANTS:
-        status = "built" if variant.built else "names and shapes known, encoder not built"
         count, total = len(variant.tensors()), variant.num_parameters()
-        lines.append(f"{variant.name:<44} {count:>7} {total:>14,}  {status}")
+        lines.append(f"{variant.name:<44} {count:>7} {total:>14,}")
     return "\n".join(lines)

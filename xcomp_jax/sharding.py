@@ -29,9 +29,10 @@ RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"vision/blocks/(attn/qkv|mlp/fc1)/kernel", (None, "fsdp", "tensor")),
     (r"vision/blocks/(attn/proj|mlp/fc2)/kernel", (None, "tensor", "fsdp")),
     (r"vision/patch_embed/kernel", (None, None, None, "fsdp")),
+    (r"vision/(img_)?pos_embed", (None, "fsdp")),
     (r"projector/fc1/kernel", ("fsdp", "tensor")),
     (r"projector/fc2/kernel", ("tensor", "fsdp")),
-    (r".*/(scale|bias|q_bias|v_bias)", ()),
+    (r".*/(scale|bias|q_bias|v_bias|cls_token)", ()),
 )
 
 

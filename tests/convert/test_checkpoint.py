@@ -75,6 +75,17 @@ def test_orbax_reads_it_too(saved: Saved) -> None:
     jax.tree.map(np.testing.assert_array_equal, restored, params)
 
 
+def test_arrays_of_zeros(saved: Saved, tmp_path: Path) -> None:
+    _, model, params = saved
+    zeros = jax.tree.map(np.zeros_like, params)
+    zeros["llm"]["norm"]["scale"][3] = -0.0
+    save_params(tmp_path / "zeros", model, zeros, source={})
+    _, loaded = load_params(tmp_path / "zeros")
+    jax.tree.map(
+        lambda a, b: np.testing.assert_equal(a.tobytes(), np.asarray(b).tobytes()), zeros, loaded
+    )
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", jnp.float32])
 def test_dtype_on_loading(saved: Saved, dtype: Any) -> None:
     folder, _, params = saved

@@ -99,7 +99,7 @@ def test_missing_keys_are_named(key: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mm_vision_tower": "internvideo2"}, "'internvideo2' is not built; known: ['umt-hd"),
+        ({"mm_vision_tower": "siglip"}, "'siglip' is not built; known: ['internvideo2', 'umt-hd"),
         ({"mm_projector_type": "mlp2x_gelu"}, "mm_projector_type='mlp2x_gelu' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu' is not supported; supported: ['silu']"),
         ({"rope_scaling": {"type": "yarn"}}, "rope_scaling={'type': 'yarn'} is not supported"),

@@ -72,7 +72,10 @@ PROGRAM = """
 
 
 def test_two_processes(tmp_path: Path) -> None:
-    source = torch_model.make(tmp_path / "source")
+    settings = torch_model.config()
+    values = torch_model.tensors(settings)
+    values["model.mm_projector.mlp.0.weight"][:] = 0  # zeros are values like any other
+    source = torch_model.write(tmp_path / "source", settings, values)
     broken = torch_model.make(tmp_path / "broken")
     values = {k: v.copy() for k, v in load_file(broken / "model.safetensors").items()}
     values["model.embed_tokens.weight"][0, 0] = np.nan  # in the slice of the first process

@@ -240,6 +240,17 @@ def test_exchanged_files_of_ours_are_noticed(source: Path, array: str) -> None:
     assert not (source.parent / "theirs").exists()
 
 
+def test_a_model_the_original_cannot_build_is_refused(source: Path) -> None:
+    convert_from_torch(str(source), source.parent / "ours")
+    path = source.parent / "ours" / "config.json"
+    values = json.loads(path.read_text())
+    values["model"]["vision"]["block_norm_eps"] = 1e-3
+    path.write_text(json.dumps(values))
+    assert refused(source.parent / "ours") == [
+        "vision.block_norm_eps=0.001 cannot be said there, its code has 1e-06"
+    ]
+
+
 def test_a_model_that_was_never_converted_can_be_exported(tmp_path: Path) -> None:
     source = torch_model.make(tmp_path / "source")
     convert_from_torch(str(source), tmp_path / "converted")

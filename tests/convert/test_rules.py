@@ -38,8 +38,7 @@ def test_the_table_lists_every_model_with_its_total() -> None:
     for name, (tensors, parameters) in TOTALS.items():
         (line,) = [line for line in text.splitlines() if line.startswith(name + " ")]
         assert f" {tensors} " in line
-        assert f" {parameters:,} " in line
-    assert text.count("not built") == 1
+        assert line.endswith(f" {parameters:,}")
 
 
 @pytest.mark.parametrize("name", TOTALS)

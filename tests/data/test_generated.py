@@ -251,12 +251,29 @@ def test_manifests_are_llava_style(tmp_path: Path) -> None:
     rows = json.loads(made.train_manifest.read_text())
     assert len(rows) == 4
     assert set(rows[0]) == {"id", "video", "conversations", "kind", "options"}
-    assert rows[0]["conversations"][0]["value"].startswith("<image>\nWhat color")
+    assert rows[0]["conversations"][0]["value"].startswith("<image>\nQuestion: What color")
     assert rows[0]["conversations"][1]["value"] in COLORS
     assert (tmp_path / rows[0]["video"]).is_file()
     parsed = load_manifest(made.eval_manifest)
     assert [row.kind for row in parsed] == ["color", "color"]
     assert not {row["video"] for row in rows} & {row.video for row in parsed}
+
+
+def test_training_conversations_ask_every_question_of_a_video(tmp_path: Path) -> None:
+    kinds = ("color", "flash_color", "flash_moment")
+    made = generate(
+        tmp_path, seed=0, num_train_videos=16, num_eval_videos=16, kinds=kinds, progress=False
+    )
+    train, evaluation = load_manifest(made.train_manifest), load_manifest(made.eval_manifest)
+    assert all(len(row.conversations) == 2 for row in evaluation)
+    for spec in plan_specs(0, 16):
+        asked = [row for row in train if row.video.endswith(spec.file_name)]
+        expected = {question.answer for question in questions(spec, kinds)}
+        assert [row.kind for row in asked] == [q.kind for q in questions(spec, kinds)]
+        for row in asked:
+            assert {turn["value"] for turn in row.conversations[1::2]} == expected
+            assert row.conversations[0]["value"].startswith("<image>\n")
+            assert not any("<image>" in turn["value"] for turn in row.conversations[1:])
 
 
 def test_killed_run_continues(tmp_path: Path) -> None:

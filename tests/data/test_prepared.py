@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "image_size": 64,
     "clip_frames": 4,
     "tokenizer": TOKENIZER,
-    "max_text_tokens": 128,
+    "max_text_tokens": 192,
     "progress": False,
 }
 
@@ -114,7 +114,7 @@ def test_second_call_decodes_nothing(
         {"sampling": SamplingConfig(fps=4, min_frames=8, max_frames=8)},
         {"image_size": 32},
         {"clip_frames": 8},
-        {"max_text_tokens": 127},
+        {"max_text_tokens": 191},
     ],
     ids=lambda change: next(iter(change)),
 )
@@ -165,7 +165,7 @@ def test_all_problems_are_reported_together(made: GeneratedSet, tmp_path: Path) 
         "nowhere.mp4: no such file",
         "text.mp4: ",
         "row 'wordy': ",
-        "text tokens, but data.max_text_tokens=128",
+        "text tokens, but data.max_text_tokens=192",
     ):
         assert reason in message, message
     assert not [path for path in tmp_path.rglob("*") if path.suffix != ".lock"], "something is left"
@@ -258,7 +258,7 @@ from xcomp_jax.data.prepared import prepare
 from xcomp_jax.text.tokenizer import load_tokenizer
 prepare(Path(sys.argv[1]), Path(sys.argv[2]), sampling=SamplingConfig(fps=8, min_frames=16,
         max_frames=16), image_size=64, clip_frames=4, tokenizer=load_tokenizer(None),
-        max_text_tokens=128, progress=False)
+        max_text_tokens=192, progress=False)
 """
 
 

@@ -14,7 +14,6 @@ def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path) -> None:
     )
     assert short["peak_mb"] < 3000
     assert abs(long["peak_mb"] - short["peak_mb"]) < 0.1 * short["peak_mb"]
-    assert long["ffmpeg_peak_mb"] < 1.5 * short["ffmpeg_peak_mb"]
     # Control: more frames do take more.
     more = measure(tmp_path / "1.mp4", 1024)
     assert more["peak_mb"] > short["peak_mb"] + 20

@@ -104,4 +104,4 @@ def test_buckets() -> None:
         *(8, 8, 8, 16, 24, 32, 48, 1024, 1536)
     ]
     assert all(bucket(n, 16) >= n for n in range(3000))
-    assert all(bucket(n, 16) <= max(16, 1.5 * n) for n in range(3000) if n > 16)
+    assert all(bucket(n, 16) <= 1.5 * n for n in range(33, 3000))

@@ -11,12 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.parity.recorded_model import exact_lengths, flat_visual, split_ids
+from tests.parity.cases import Case, assert_parity
+from tests.parity.recorded_model import exact_lengths, flat_visual, layer_of, split_ids
 from xcomp_jax.compression.schedule import Stage, plan_stages
 from xcomp_jax.inference.generate import Generated, GenerationConfig, generate
 from xcomp_jax.models.qwen2 import PrefillOutput
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.xcomp import Params, XComp
+
+# The recordings come with their own float32-against-float64 distance; two float32 programs that sum
+# in different orders are each that far from the truth, and the largest element of one is not that
+# of the other. Twice the sum of both is the tolerance.
+NOISE_FACTOR = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,3 +145,30 @@ def positions_by_layer(model: XComp, inputs: Inputs) -> list[np.ndarray]:
         )
         positions += [np.asarray(layout.positions(lengths)[0])] * stage.num_layers
     return positions
+
+
+def logit_noise(entry: dict) -> float:
+    return NOISE_FACTOR * entry["logits_max_abs_diff_vs_float64"]
+
+
+def check_hidden_layers(case: Case, run: Run, control: Run, prefix: str, noise) -> None:
+    for name, want in case.io.matching(rf"{prefix}hidden_after_layer_\d+").items():
+        layer = layer_of(name)
+        assert_parity(
+            run.hidden_after_layer(layer),
+            want,
+            atol=NOISE_FACTOR * noise(layer),
+            control=control.hidden_after_layer(layer),
+        )
+
+
+def check_generation(case: Case, run: Run, control: Run, prefix: str, tolerance: float) -> None:
+    """Greedy ids and positions exactly, logits of every step within `tolerance`."""
+    want = case.io[f"{prefix}generated_ids"]
+    got, wrong = run.generate(len(want)), control.generate(len(want))
+    np.testing.assert_array_equal(got.ids[0], want)
+    assert_parity(
+        got.logits[0], case.io[f"{prefix}step_logits"], atol=tolerance, control=wrong.logits[0]
+    )
+    positions = np.array(run.kv_length)[None, :] - 1 + np.arange(len(want))[:, None]
+    np.testing.assert_array_equal(positions, case.io[f"{prefix}position_id_last_token"])

@@ -46,6 +46,18 @@ def compression_of(env: Mapping[str, str]) -> CompressionConfig:
     )
 
 
+def base_compression_of(config: Mapping[str, Any]) -> CompressionConfig:
+    """What the keys of the base model's config.json ask for; its ratios begin with the input's."""
+    if not config["mm_llm_compress"]:
+        return CompressionConfig(schedule="none")
+    return CompressionConfig(
+        schedule="ranked",
+        ranking=config["llm_compress_type"],
+        drop_after_layers=tuple(config["llm_compress_layer_list"]),
+        ratios=tuple(config["llm_image_token_ratio_list"][1:]),
+    )
+
+
 def factored_tables(case: Case) -> dict[str, np.ndarray]:
     """Embedding (and untied head) that a case replaces: row i = U[i % period] + V[i // period]."""
     (path,) = case.model_dir.glob("embed_factors*.safetensors")
@@ -71,12 +83,17 @@ def _load(case: Case, factored: bool) -> tuple[ModelConfig, Params]:
 
 
 def recorded_model(
-    case: Case, env: Mapping[str, str] | None = None, *, factored: bool = False
+    case: Case,
+    env: Mapping[str, str] | None = None,
+    *,
+    compression: CompressionConfig | None = None,
+    factored: bool = False,
 ) -> tuple[XComp, Params]:
-    """Model in float32 with the compression of `env`, and its parameters."""
+    """Model in float32 with `compression`, else that of `env`, and its parameters."""
     config, params = _load(case, factored)
-    env = case.meta.get("env", {}) if env is None else env
-    config = dataclasses.replace(config, dtype="float32", compression=compression_of(env))
+    if compression is None:
+        compression = compression_of(case.meta.get("env", {}) if env is None else env)
+    config = dataclasses.replace(config, dtype="float32", compression=compression)
     return XComp(config), params
 
 

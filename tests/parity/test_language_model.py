@@ -11,19 +11,18 @@ import pytest
 
 from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import (
+    NOISE_FACTOR,
     Inputs,
     Run,
+    check_generation,
+    check_hidden_layers,
+    logit_noise,
     positions_by_layer,
     run_prefill,
     stages_of,
 )
 from tests.parity.recorded_model import layer_of, recorded_model
 from xcomp_jax.compression.drop import apply_drop
-
-# The recordings come with their own float32-against-float64 distance; two float32 programs that sum
-# in different orders are each that far from the truth, and the largest element of one is not that
-# of the other. Twice the sum of both is the tolerance.
-NOISE_FACTOR = 4
 
 
 @functools.lru_cache(maxsize=8)
@@ -34,17 +33,6 @@ def prefilled(case: Case, entry: int | None = None) -> tuple[Inputs, Run, Run]:
     inputs = Inputs.of(case.io, f"{run['name']}__" if run else "")
     control = inputs.one_position_off()
     return inputs, run_prefill(model, params, inputs), run_prefill(model, params, control)
-
-
-def check_hidden_layers(case: Case, run: Run, control: Run, prefix: str, noise) -> None:
-    for name, want in case.io.matching(rf"{prefix}hidden_after_layer_\d+").items():
-        layer = layer_of(name)
-        assert_parity(
-            run.hidden_after_layer(layer),
-            want,
-            atol=NOISE_FACTOR * noise(layer),
-            control=control.hidden_after_layer(layer),
-        )
 
 
 def check_drops(case: Case, run: Run, inputs: Inputs, prefix: str, noise) -> None:
@@ -60,10 +48,6 @@ def check_drops(case: Case, run: Run, inputs: Inputs, prefix: str, noise) -> Non
             np.concatenate([hidden[:first], part, hidden[last:]]) for part in (visual, moved)
         )
         assert_parity(got, want, atol=NOISE_FACTOR * noise(layer), control=control)
-
-
-def logit_noise(entry: dict) -> float:
-    return NOISE_FACTOR * entry["logits_max_abs_diff_vs_float64"]
 
 
 @pytest.mark.golden("lm_prefill_lpcomp")
@@ -164,11 +148,4 @@ def test_strides(case) -> None:
         check_hidden_layers(case, run, control, name, noise)
         check_drops(case, run, inputs, name, noise)
         assert_parity(run.logits, case.io[f"{name}logits"], atol=tolerance, control=control.logits)
-        want = case.io[f"{name}generated_ids"]
-        got, wrong = run.generate(len(want)), control.generate(len(want))
-        np.testing.assert_array_equal(got.ids[0], want)
-        assert_parity(
-            got.logits[0], case.io[f"{name}step_logits"], atol=tolerance, control=wrong.logits[0]
-        )
-        positions = np.array(run.kv_length)[None, :] - 1 + np.arange(len(want))[:, None]
-        np.testing.assert_array_equal(positions, case.io[f"{name}position_id_last_token"])
+        check_generation(case, run, control, name, tolerance)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.parity.cases import Case, assert_parity
+from tests.parity.recorded_clips import clips_of, shifted_order
 from tests.parity.recorded_model import recorded_model
 from xcomp_jax.config import VisionConfig
 from xcomp_jax.models.position_tables import image_position_table, video_position_table
@@ -21,25 +21,9 @@ from xcomp_jax.models.umt import Block, PatchEmbed, UMTEncoder
 ATOL = 2e-5
 
 
-def clips_of(case: Case) -> Iterator[tuple[str, np.ndarray]]:
-    """Run name and [C, T, S, S, 3] pixels; stored as integers times a scale, channels first."""
-    for name, stored in case.io.matching(r".+__pixel_values_int\d+_times_\d+").items():
-        run, scale = re.fullmatch(r"(.+)__pixel_values_int\d+_times_(\d+)", name).groups()
-        pixels = stored.astype(np.float32) / int(scale)
-        if pixels.ndim == 4:
-            pixels = pixels[:, None]  # single images are clips of one frame
-        yield run, np.moveaxis(pixels, 2, -1)
-
-
 def vision_config(case: Case, frames: int) -> tuple[VisionConfig, dict]:
     model, params = recorded_model(case)
     return dataclasses.replace(model.config.vision, clip_frames=frames), params
-
-
-def shifted_order(pixels: np.ndarray) -> np.ndarray:
-    """Control: frames (or, for images, columns) in another order."""
-    axis = 1 if pixels.shape[1] > 1 else 3
-    return np.roll(pixels, 1, axis=axis)
 
 
 @pytest.mark.golden("vision")

@@ -75,6 +75,8 @@ def _write(array: LazyArray, path: str) -> str:
             "kvstore": {"driver": "file", "path": path},
             # Weights hardly compress, but every chunk carries a checksum that each read verifies.
             "metadata": {"chunk_grid": grid, "codecs": [plain, {"name": "crc32c"}]},
+            # Chunks of zeros too, or a missing file could not be told from one.
+            "store_data_equal_to_fill_value": True,
         },
         dtype=array.dtype,
         shape=array.shape,

@@ -62,8 +62,10 @@ def run(options: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from xcomp_jax.inference.compilation import use_compilation_cache
+    from xcomp_jax.video.probe import probe
 
     use_compilation_cache(options.cache_dir.expanduser())
+    info = probe(options.video)  # first, because a mistyped name is the commonest mistake
     session = _session(options)
     with tqdm(desc="frames", unit="frame", leave=False) as bar:
 
@@ -72,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
             bar.update(done - bar.n)
 
         answer = session.ask(
-            options.video,
+            info,
             options.question,
             num_frames=options.frames,
             start=options.start,

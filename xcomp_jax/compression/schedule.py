@@ -156,14 +156,11 @@ def plan_stages(
     if compression.schedule == "none":
         return (Stage(num_layers),)
     drops: tuple[Drop | RankedDrop, ...]
-    if compression.schedule in ("stepwise", "ranked"):
-        stepwise = compression.schedule == "stepwise"
-        drops = (
-            _stepwise_drops(compression, tokens_per_frame)
-            if stepwise
-            else _ranked_drops(compression)
-        )
-        starts: tuple[int, ...] = (0, *compression.drop_after_layers)
+    starts: tuple[int, ...] = (0, *compression.drop_after_layers)
+    if compression.schedule == "stepwise":
+        drops = _stepwise_drops(compression, tokens_per_frame)
+    elif compression.schedule == "ranked":
+        drops = _ranked_drops(compression)
     else:
         counts = cosine_token_counts(num_layers, tokens_per_frame)
         if compression.max_distinct_lengths is not None:

@@ -7,8 +7,8 @@ def bucket(length: int, unit: int) -> int:
     """The least of unit x (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that holds `length` (at least one
     unit).
 
-    Two sizes to an octave: padding costs at most half the real length, and an hour of video meets
-    about a dozen programs.
+    Two sizes to an octave: beyond two units padding costs at most half the real length, and an hour
+    of video meets about a dozen programs.
 
     Raises:
         ValueError: for a negative length.

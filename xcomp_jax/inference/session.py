@@ -31,7 +31,7 @@ from xcomp_jax.text.prompts import answer_text, inference_ids, split_at_video
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.preprocess import normalize
-from xcomp_jax.video.probe import probe
+from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.sampling import FramePlan, plan_frames
 
 # Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
@@ -141,7 +141,7 @@ class Session:
 
     def ask(
         self,
-        video: str | Path,
+        video: str | Path | VideoInfo,
         question: str,
         *,
         num_frames: int | None = None,
@@ -152,6 +152,7 @@ class Session:
         """Looks at a video file or folder of images and answers one question about it.
 
         Args:
+            video: a path, or what `video.probe` said of it.
             num_frames: exactly so many frames (a short video repeats some); default: by `sampling`.
             start, end: seconds; only that part is looked at.
             progress: called with (frames done, frames in all).
@@ -168,7 +169,7 @@ class Session:
 
     def look(
         self,
-        video: str | Path,
+        video: str | Path | VideoInfo,
         *,
         num_frames: int | None = None,
         start: float | None = None,
@@ -187,7 +188,7 @@ class Session:
                 f"{num_frames=} must be a positive multiple of the encoder's clips of {clip} frames"
             )
         begin = time.perf_counter()
-        info = probe(video)
+        info = video if isinstance(video, VideoInfo) else probe(video)
         plan = plan_frames(
             info,
             fps=self.sampling.fps,
@@ -203,7 +204,7 @@ class Session:
                 "Ask for a number of frames that is a multiple of that.",
             )
         watch.measure("probe", begin)
-        frames = read_frames(video, plan.indices, size=self.config.vision.image_size)
+        frames = read_frames(info.path, plan.indices, size=self.config.vision.image_size)
         return VisualTokens(
             self.encode(frames, total=len(plan.indices), progress=progress, watch=watch), plan
         )

@@ -18,8 +18,10 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from xcomp_jax.compression.drop import apply_drop
-from xcomp_jax.compression.schedule import Stage
+from xcomp_jax.compression.ranking import Survivors, attention_of_last_token, survivors
+from xcomp_jax.compression.schedule import RankedDrop, Stage
 from xcomp_jax.config import LLMConfig
+from xcomp_jax.models.rms_norm import RMSNorm
 from xcomp_jax.models.rope import rope_tables, rotate
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.stacked import split_stages, stacked_params
@@ -58,7 +60,7 @@ class PrefillOutput:
     prefix [B, P, D], visual [B, V', D], suffix [B, Q, D]: final hidden states after the last norm,
     V' being what compression left; lengths: real tokens of each; cache: one entry per stage, or
     None when it was not asked for; layers: when collected, per stage the output of each of its
-    layers [L, B, S, D].
+    layers [L, B, S, D]; survivors: collected likewise, per stage what a ranked drop left before it.
     """
 
     prefix: Array
@@ -67,21 +69,7 @@ class PrefillOutput:
     lengths: Lengths
     cache: tuple[StageCache, ...] | None
     layers: tuple[Array, ...] | None
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square norm in float32, scaled in the compute dtype (as Qwen2 does)."""
-
-    eps: float
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[..., D] -> [..., D]."""
-        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
-        x = x.astype(jnp.float32)
-        x = x * lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
-        return x.astype(self.dtype) * scale.astype(self.dtype)
+    survivors: tuple[Survivors | None, ...] | None
 
 
 class SelfAttention(nn.Module):
@@ -204,18 +192,37 @@ class Qwen2Decoder(nn.Module):
         Args:
             lengths: real tokens of each part.
             keep_cache: return keys and values for decoding.
-            collect_layers: return every layer's output (parity tests, figures).
+            collect_layers: return every layer's output and which tokens ranked drops left (parity
+                tests, figures).
             remat: recompute layers in the backward pass instead of storing them.
         """
         cfg = self.config
         caches: list[StageCache] = []
         collected: list[Array] = []
+        chosen: list[Survivors | None] = []
+        original_slots, original = visual.shape[1], lengths.visual
         parts = split_stages(self.layers, [stage.num_layers for stage in self.stages])
         for stage, params in zip(self.stages, parts, strict=True):
-            if stage.drop is not None:
+            left = None
+            if isinstance(stage.drop, RankedDrop):
+                left = survivors(
+                    stage.drop,
+                    original_slots=original_slots,
+                    original=original,
+                    length=lengths.visual,
+                    attention=(
+                        self._attention_to_visual(params, prefix, visual, suffix, lengths)
+                        if stage.drop.by_attention
+                        else None
+                    ),
+                )
+                visual = left.take(visual)
+                lengths = dataclasses.replace(lengths, visual=left.count)
+            elif stage.drop is not None:
                 visual = apply_drop(visual, stage.drop)
                 visual_length = stage.visual_length(lengths.visual)
                 lengths = dataclasses.replace(lengths, visual=visual_length)
+            chosen.append(left)
             layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
             mask = layout.mask(lengths)
             cos, sin = rope_tables(
@@ -246,7 +253,31 @@ class Qwen2Decoder(nn.Module):
             lengths=lengths,
             cache=tuple(caches) if keep_cache else None,
             layers=tuple(collected) if collect_layers else None,
+            survivors=tuple(chosen) if collect_layers else None,
         )
+
+    def _attention_to_visual(
+        self, params: Any, prefix: Array, visual: Array, suffix: Array, lengths: Lengths
+    ) -> Array:
+        """[B, V] attention of the prompt's last token, as the first layer of `params` computes it.
+
+        `params` are the stacked ones of the stage that follows; positions are those before its
+        drop.
+        """
+        cfg = self.config
+        layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
+        mask = layout.mask(lengths)
+        cos, sin = rope_tables(layout.positions(lengths), cfg.head_dim, cfg.rope_theta, self.dtype)
+
+        def attend(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
+            return query, attention_of_last_token(query, key, mask)
+
+        # The layer's own norm and projections; its output is not used, so the compiler drops the
+        # rest.
+        first = jax.tree.map(lambda leaf: leaf[0], params)
+        x = jnp.concatenate([prefix, visual, suffix], axis=1)
+        out: Any = self.layer.apply({"params": first}, x, cos, sin, attend)
+        return layout.split(out[1])[1]
 
     def empty_new_keys(self, batch: int, max_new_tokens: int) -> NewKeys:
         """Room for `max_new_tokens` decoded tokens at every layer."""

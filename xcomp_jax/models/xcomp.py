@@ -11,12 +11,15 @@ from jax import Array
 
 from xcomp_jax.compression.schedule import plan_stages
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.models.internvideo2 import InternVideo2Encoder
 from xcomp_jax.models.projector import Projector
 from xcomp_jax.models.qwen2 import NewKeys, PrefillOutput, Qwen2Decoder, StageCache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.umt import UMTEncoder
 
 Params = dict[str, Any]
+
+ENCODERS = {"umt": UMTEncoder, "internvideo2": InternVideo2Encoder}
 
 
 class XComp(nn.Module):
@@ -30,7 +33,7 @@ class XComp(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.vision = UMTEncoder(cfg.vision, cfg.compute_dtype)
+        self.vision = ENCODERS[cfg.vision.architecture](cfg.vision, cfg.compute_dtype)
         self.projector = Projector(cfg, cfg.compute_dtype)
         self.llm = Qwen2Decoder(
             cfg.llm,

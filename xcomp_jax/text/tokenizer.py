@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +42,16 @@ PIECE = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s"
 """One piece: a word or a sign with the space before it, one digit, or one space or newline."""
 
 
+@contextlib.contextmanager
+def _without_advice() -> Iterator[None]:
+    """Importing transformers warns that there is no PyTorch, which is as intended."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer of a local folder or a hub name; None is the built-in one.
 
@@ -46,7 +59,8 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
     """
     if name_or_path is None:
         return builtin_tokenizer()
-    from transformers import AutoTokenizer  # A second and a half, only for those who need it.
+    with _without_advice():
+        from transformers import AutoTokenizer  # A second and a half, only for those who need it.
 
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
@@ -82,7 +96,9 @@ def builtin_tokenizer() -> PreTrainedTokenizerBase:
     invalidates weights trained with it.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
+
+    with _without_advice():
+        from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     longer = [form for word in WORDS for form in (word, SPACE + word)]

@@ -14,13 +14,13 @@ from typing import Any
 
 import jax
 
-from xcomp_jax.checkpoint import load_params, save_params
+from xcomp_jax.checkpoint import CheckpointReader, load_params, save_params
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, to_dict
 from xcomp_jax.data.dataset import PreparedDataset, open_prepared
 from xcomp_jax.data.generated import generate
 from xcomp_jax.data.prepared import prepare
 from xcomp_jax.files import write_json
-from xcomp_jax.models.xcomp import Params, init_params
+from xcomp_jax.models.xcomp import Params, abstract_params, init_params
 from xcomp_jax.sharding import make_mesh, parameter_shardings
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.evaluate import Evaluation, evaluate, text_only_accuracy
@@ -128,32 +128,41 @@ def _datasets(
 
 
 def _initial_params(config: ExperimentConfig, mesh: jax.sharding.Mesh) -> Params:
+    abstract = abstract_params(config.model)
+    shardings = parameter_shardings(abstract, mesh)
     if config.init_from is not None:
-        model, params = load_params(config.init_from)
+        model = CheckpointReader(config.init_from).model
         for part in ("vision", "projector", "llm"):
             if getattr(model, part) != getattr(config.model, part):
                 raise ConfigError(
                     f"init_from={config.init_from!r} holds a model with {part}="
                     f"{getattr(model, part)}, the experiment wants {getattr(config.model, part)}"
                 )
-        return jax.device_put(params, parameter_shardings(params, mesh))
-    abstract = jax.eval_shape(lambda key: init_params(config.model, key), jax.random.key(0))
-    init = jax.jit(
-        lambda key: init_params(config.model, key),
-        out_shardings=parameter_shardings(abstract, mesh),
-    )
+        # Trained in float32 whatever the checkpoint holds; each process reads its own slices.
+        _, params = load_params(config.init_from, dtype="float32", shardings=shardings)
+        return params
+    init = jax.jit(lambda key: init_params(config.model, key), out_shardings=shardings)
     return init(jax.random.key(config.seed))
 
 
 def _export(config: ExperimentConfig, params: Params, tokenizer: Any, workdir: Path) -> None:
     tokenizer_folder = workdir / "tokenizer"
     tokenizer.save_pretrained(tokenizer_folder)
+    files = sorted(path for path in tokenizer_folder.iterdir() if path.is_file())
+    source: dict[str, Any] = {"experiment": config.name, "config": to_dict(config)}
+    if config.init_from is not None:
+        # What the base brought from its PyTorch life goes along, so that `convert to_torch` can
+        # write the tuned model in the same layout.
+        source["init_from"] = CheckpointReader(config.init_from).source
+        source["hf_config"] = source["init_from"].get("hf_config", {})
+        generation = Path(config.init_from) / "generation_config.json"
+        files += [generation] if generation.is_file() else []
     save_params(
         workdir / "checkpoint",
         config.stage_model(config.stages[-1]),
         params,
-        source={"experiment": config.name, "config": to_dict(config)},
-        extra_files=sorted(path for path in tokenizer_folder.iterdir() if path.is_file()),
+        source=source,
+        extra_files=files,
         overwrite=True,
     )
 

@@ -1,0 +1,84 @@
+"""The other video encoder through the converter: there, back, compared, and what it refuses."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from convert.errors import ConversionError
+from convert.from_torch import convert_from_torch
+from convert.to_torch import convert_to_torch
+from convert.verify import verify
+from tests.convert import torch_model
+from xcomp_jax.checkpoint import load_params
+from xcomp_jax.config import MeshConfig
+from xcomp_jax.models.xcomp import XComp
+from xcomp_jax.sharding import make_mesh, parameter_shardings
+
+TOWER = "model.vision_tower.vision_tower."
+SETTINGS = {
+    "mm_vision_tower": "internvideo2",
+    "mm_hidden_size": 16,
+    "tiny_image_size": 56,
+    "tiny_vision_hidden_size": 16,
+}
+
+
+@pytest.fixture(name="source")
+def source_fixture(tmp_path: Path) -> Path:
+    return torch_model.make(tmp_path / "source", **SETTINGS)
+
+
+def test_there_and_back(source: Path) -> None:
+    ours, theirs = source.parent / "ours", source.parent / "theirs"
+    convert_from_torch(str(source), ours)
+    convert_to_torch(ours, theirs)
+    before, after = (load_file(folder / "model.safetensors") for folder in (source, theirs))
+    assert before.keys() == after.keys()
+    for name, values in before.items():
+        np.testing.assert_array_equal(after[name], values, err_msg=name)
+    for other in (ours, theirs):
+        report = verify(source, other)
+        assert report.equal
+        assert len(report.tensors) == len(before)
+    values = dict(before)
+    values[TOWER + "cls_token"] = values[TOWER + "cls_token"] + 1
+    settings = torch_model.config(**SETTINGS)
+    changed = torch_model.write(source.parent / "changed", settings, values)
+    assert not verify(ours, changed).equal
+
+
+def test_what_is_read_fits_the_model_and_has_a_place_on_a_mesh(source: Path) -> None:
+    out = source.parent / "ours"
+    convert_from_torch(str(source), out)
+    model, params = load_params(out)
+    assert model.vision.architecture == "internvideo2"
+    shardings = parameter_shardings(params, make_mesh(MeshConfig(fsdp=1), jax.devices()[:1]))
+    assert jax.tree.structure(shardings) == jax.tree.structure(params)
+    size = model.vision.image_size
+
+    def encode(frames: int) -> jax.ShapeDtypeStruct:
+        pixels = jax.ShapeDtypeStruct((2, frames, size, size, 3), np.float32)
+        return jax.eval_shape(
+            lambda p, x: XComp(model).apply({"params": p}, x, method="encode"), params, pixels
+        )
+
+    for frames in (1, model.vision.clip_frames):
+        assert encode(frames).shape == (2, frames * 4, model.llm.hidden_size)
+    with pytest.raises(ValueError, match=r"clips of 2 frames: .* vision\.clip_frames=4"):
+        encode(2)
+
+
+def test_a_clip_length_the_tables_do_not_fit_is_refused(source: Path) -> None:
+    settings = torch_model.config(**SETTINGS, mm_local_num_frames=8)
+    torch_model.write(source, settings, load_file(source / "model.safetensors"))
+    with pytest.raises(ConversionError) as caught:
+        convert_from_torch(str(source), source.parent / "ours")
+    (problem,) = caught.value.problems
+    assert problem == (
+        f"wrong shape: '{TOWER}pos_embed' is (1, 65, 16), the configuration asks for (1, 129, 16)"
+    )

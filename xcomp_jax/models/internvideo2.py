@@ -1,0 +1,141 @@
+"""InternVideo2 video encoder (facts: vision tower), of one of the published 7B base models.
+
+Unlike UMT: a class token that joins the attention and is then dropped, learned positions, RMS norms
+also over whole queries and keys, a learned scale on every residual branch, no closing norm.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array
+
+from xcomp_jax.config import VisionConfig
+from xcomp_jax.models.rms_norm import RMSNorm
+from xcomp_jax.models.stacked import stacked_params
+from xcomp_jax.models.umt import MLP, PatchEmbed
+from xcomp_jax.ops.attention import attention
+
+# Residual branches of a fresh model start almost silent.
+LAYER_SCALE = 1e-5
+
+
+def position_table(frames: int, grid: int, width: int) -> np.ndarray:
+    """[1 + frames * grid * grid, width] float32 that a fresh model starts from.
+
+    The first row, the class token's, is zero. A quarter of the channels tells the frame, three
+    eighths the column, three eighths the row; each part holds all sines, then all cosines.
+    """
+
+    def waves(places: np.ndarray, channels: int) -> np.ndarray:
+        frequency = 10000.0 ** (-np.arange(channels // 2) / (channels // 2))
+        angle = places.reshape(-1, 1) * frequency
+        return np.concatenate([np.sin(angle), np.cos(angle)], axis=1)
+
+    frame, row, column = np.indices((frames, grid, grid))
+    parts = [
+        waves(frame, width // 4),
+        waves(column, width * 3 // 8),
+        waves(row, width * 3 // 8),
+    ]
+    table = np.concatenate(parts, axis=1)
+    return np.concatenate([np.zeros((1, width)), table]).astype(np.float32)
+
+
+class LayerScale(nn.Module):
+    """One learned factor for each channel."""
+
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[..., D] -> [..., D]."""
+        scale = self.param("scale", nn.initializers.constant(LAYER_SCALE), (x.shape[-1],))
+        return x * scale.astype(self.dtype)
+
+
+class Attention(nn.Module):
+    """Full attention over a clip; queries and keys are normalised before the heads part."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[C, S, D] -> [C, S, D]."""
+        cfg = self.config
+        qkv = nn.Dense(3 * cfg.width, use_bias=False, dtype=self.dtype, name="qkv")(x)
+        query, key, value = jnp.split(qkv, 3, axis=-1)
+        query = RMSNorm(cfg.block_norm_eps, self.dtype, name="q_norm")(query)
+        key = RMSNorm(cfg.block_norm_eps, self.dtype, name="k_norm")(key)
+        heads = (*x.shape[:2], cfg.num_heads, cfg.width // cfg.num_heads)
+        out = attention(*(part.reshape(heads) for part in (query, key, value)), causal=False)
+        return nn.Dense(cfg.width, dtype=self.dtype, name="proj")(out.reshape(x.shape))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with scaled residual branches."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """[C, S, D] -> [C, S, D]."""
+        cfg = self.config
+        normed = RMSNorm(cfg.block_norm_eps, self.dtype, name="norm1")(x)
+        out = Attention(cfg, self.dtype, name="attn")(normed)
+        x = x + LayerScale(self.dtype, name="ls1")(out)
+        normed = RMSNorm(cfg.block_norm_eps, self.dtype, name="norm2")(x)
+        out = MLP(int(cfg.width * cfg.mlp_ratio), cfg.width, self.dtype, name="mlp")(normed)
+        return x + LayerScale(self.dtype, name="ls2")(out)
+
+
+class InternVideo2Encoder(nn.Module):
+    """Clips of frames to patch features, exactly as handed to the projector."""
+
+    config: VisionConfig
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, pixels: Array) -> Array:
+        """[C, T, S, S, 3] normalised pixels -> [C, T * P, D] features.
+
+        T is `clip_frames`, or 1 for single images, which have a position table of their own.
+
+        Raises:
+            ValueError: for clips of another length.
+        """
+        cfg = self.config
+        frames = pixels.shape[1]
+        if frames not in (1, cfg.clip_frames):
+            raise ValueError(
+                f"clips of {frames} frames: this encoder has learned positions for "
+                f"vision.clip_frames={cfg.clip_frames} and for single images only"
+            )
+        x = PatchEmbed(cfg, self.dtype, name="patch_embed")(pixels)
+        cls_token = self.param("cls_token", nn.initializers.normal(0.02), (cfg.width,))
+        tables = {
+            name: self.param(name, _fresh, length, cfg.grid, cfg.width)
+            for name, length in (("pos_embed", cfg.clip_frames), ("img_pos_embed", 1))
+        }
+        first = jnp.broadcast_to(cls_token.astype(self.dtype), (x.shape[0], 1, cfg.width))
+        x = jnp.concatenate([first, x], axis=1)
+        x = x + tables["img_pos_embed" if frames == 1 else "pos_embed"].astype(self.dtype)
+        block = Block(cfg, self.dtype, parent=None)
+        params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
+
+        def body(x: Array, p: Any) -> tuple[Any, None]:
+            return block.apply({"params": p}, x), None
+
+        x, _ = jax.lax.scan(body, x, params)
+        return x[:, 1:]
+
+
+def _fresh(key: Array, frames: int, grid: int, width: int) -> Array:
+    del key  # an initialiser like any other, but nothing about it is random
+    return jnp.asarray(position_table(frames, grid, width))
