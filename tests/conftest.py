@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import jax
 import pytest
 
 from tests.parity.cases import find_cases, listing
@@ -30,3 +33,10 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"--goldens {text}: holds no case folders; name the folder whose sub-folders are "
                 f"cases (it holds {listing(folder)[:10]})"
             )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_compiled_programs() -> Iterator[None]:
+    """Programs of one module are of no use to the next, and thousands of them fill the memory."""
+    yield
+    jax.clear_caches()

@@ -4,71 +4,97 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tests.models.test_sequences import answer, inputs, padded
+from tests.models.test_sequences import inputs, padded
 from tests.tiny import TINY, exact, tiny_params
-from xcomp_jax.compression.ranking import Survivors
 from xcomp_jax.config import CompressionConfig
+from xcomp_jax.models.qwen2 import PrefillOutput
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import XComp
+from xcomp_jax.models.xcomp import XComp, run
 
+RATIOS = (0.55, 0.3)
 # First evenly, then by attention; shares that no length divides into.
-MIXED = dataclasses.replace(
-    TINY,
-    compression=CompressionConfig(
-        schedule="ranked",
-        ranking="uniform0_attention",
-        drop_after_layers=(2, 4),
-        ratios=(0.55, 0.3),
-    ),
+MODEL = XComp(
+    dataclasses.replace(
+        TINY,
+        compression=CompressionConfig(
+            schedule="ranked",
+            ranking="uniform0_attention",
+            drop_after_layers=(2, 4),
+            ratios=RATIOS,
+        ),
+    )
 )
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def chosen(model: XComp, params, prefix, visual, suffix, lengths) -> tuple[Survivors, ...]:
-    out = model.apply(
-        {"params": params},
-        *(prefix, visual, suffix, lengths),
-        collect_layers=True,
-        method="prefill",
-    )
-    return out.survivors
+def prefill_and_step(parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.Array]:
+    """The whole prefill, and the logits after one more token."""
+    return _prefill_and_step(tiny_params(), parts, lengths)
+
+
+@jax.jit
+def _prefill_and_step(params: Any, parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.Array]:
+    out = run(MODEL, params, "prefill", *parts, lengths, keep_cache=True, collect_layers=True)
+    batch = parts[0].shape[0]
+    new = run(MODEL, params, "empty_new_keys", batch, 1)
+    logits, _ = run(MODEL, params, "decode", jnp.full((batch,), 9), jnp.int32(0), out.cache, new)
+    return out, logits
+
+
+@functools.cache
+def batch() -> tuple[list[tuple[np.ndarray, ...]], list[np.ndarray], Lengths]:
+    """Two videos of different lengths, and the same padded to one batch."""
+    videos = [inputs(0, 5, 8, 7), inputs(1, 3, 4, 11)]
+    parts = list(zip(*videos, strict=True))
+    together = [padded(list(part), n) for part, n in zip(parts, (8, 48, 16), strict=True)]
+    lengths = Lengths(*(np.array([p.shape[1] for p in part], np.int32) for part in parts))
+    return videos, together, lengths
 
 
 def test_padding_changes_no_real_token() -> None:
-    videos = [inputs(0, 5, 8, 7), inputs(1, 3, 4, 11)]
-    parts = list(zip(*videos, strict=True))
-    together = [padded(list(p), n) for p, n in zip(parts, (8, 48, 16), strict=True)]
-    lengths = Lengths(*(np.array([p.shape[1] for p in part], np.int32) for part in parts))
-    ids, logits = answer(MIXED, together, lengths)
-    stages = chosen(XComp(MIXED), tiny_params(), *together, lengths)
-    for row, video in enumerate(videos):
-        own = exact(*(part.shape[1] for part in video))
-        want_ids, want_logits = answer(MIXED, video, own)
-        np.testing.assert_array_equal(ids[row], want_ids[0])
-        np.testing.assert_allclose(logits[row], want_logits[0], atol=2e-4)
-        alone = chosen(XComp(MIXED), tiny_params(), *video, own)
-        assert alone[0] is stages[0] is None
-        for ratio, one, many in zip((0.55, 0.3), alone[1:], stages[1:], strict=True):
-            count = int(video[1].shape[1] * ratio)
-            assert int(one.count[0]) == int(many.count[row]) == count == one.indices.shape[1]
-            np.testing.assert_array_equal(one.indices[0], many.indices[row, :count])
+    videos, together, lengths = batch()
+    many, many_logits = prefill_and_step(together, lengths)
+    row, video = 1, videos[1]  # alone, so without any padding
+    one, logits = prefill_and_step(video, exact(*(part.shape[1] for part in video)))
+    np.testing.assert_allclose(many_logits[row], logits[0], atol=2e-4)
+    counts = [video[1].shape[1], *(int(video[1].shape[1] * ratio) for ratio in RATIOS)]
+    for stage, count in enumerate(counts):
+        mask = np.asarray(many.cache[stage].mask[row])
+        assert mask.sum() == many.cache[stage].length[row] == one.cache[stage].length[0]
+        for got, want in (
+            (many.layers[stage], one.layers[stage]),
+            (many.cache[stage].key, one.cache[stage].key),
+            (many.cache[stage].value, one.cache[stage].value),
+        ):
+            np.testing.assert_allclose(got[:, row, mask], want[:, 0], atol=2e-4)
+        if stage:
+            kept, alone = many.survivors[stage], one.survivors[stage]
+            assert alone.indices.shape == (1, count)
+            assert kept.count[row] == alone.count[0] == count
+            np.testing.assert_array_equal(kept.indices[row, :count], alone.indices[0])
     # Control: one padded video token counted as real.
-    _, wrong = answer(MIXED, together, lengths.replace(visual=lengths.visual + 1))
-    assert np.abs(wrong - logits).max() > 2e-3
+    _, wrong = prefill_and_step(together, lengths.replace(visual=lengths.visual + 1))
+    assert np.abs(np.asarray(wrong - many_logits)).max() > 2e-3
 
 
 def test_the_question_chooses_the_tokens() -> None:
-    prefix, visual, suffix = inputs(2, 4, 8, 5)
-    other = suffix.copy()
-    other[0, -1] = (other[0, -1] + 1) % TINY.llm.vocab_size
-    before, after = (
-        chosen(XComp(MIXED), tiny_params(), prefix, visual, text, exact(4, 32, 5))
-        for text in (suffix, other)
-    )
-    np.testing.assert_array_equal(before[1].indices, after[1].indices)
-    assert before[1].attention is None
-    assert not np.array_equal(before[2].indices, after[2].indices)
+    _, together, lengths = batch()
+    before, _ = prefill_and_step(together, lengths)
+    last = int(lengths.suffix[0]) - 1
+    other = [part.copy() for part in together]
+    other[2][0, last] = (other[2][0, last] + 1) % TINY.llm.vocab_size
+    other[2][:, -1] += 1  # padding, which chooses nothing
+    after, _ = prefill_and_step(other, lengths)
+    even, ranked = 1, 2
+    assert before.survivors[even].attention is None
+    np.testing.assert_array_equal(before.survivors[even].indices, after.survivors[even].indices)
+    same = [
+        np.array_equal(before.survivors[ranked].indices[row], after.survivors[ranked].indices[row])
+        for row in (0, 1)
+    ]
+    assert same == [False, True]

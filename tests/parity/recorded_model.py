@@ -32,11 +32,11 @@ def compression_of(env: Mapping[str, str]) -> CompressionConfig:
     if not after:
         return CompressionConfig(schedule="none")
     kinds = {"nexthalf": "uniform", "avgpool": "average"}
-    strides = ast.literal_eval(
-        env.get(
-            "EXTRA_PARAM_INNER_STRIDE_LIST",
-            str([int(env["EXTRA_PARAM_INNER_STRIDE"])] * len(after)),
-        )
+    listed = env.get("EXTRA_PARAM_INNER_STRIDE_LIST")
+    strides = (
+        [int(env["EXTRA_PARAM_INNER_STRIDE"])] * len(after)
+        if listed is None
+        else ast.literal_eval(listed)
     )
     return CompressionConfig(
         schedule="stepwise",

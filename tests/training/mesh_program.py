@@ -24,7 +24,9 @@ def steps(mesh_config: MeshConfig, devices: int) -> dict[str, object]:
     )
     mesh = make_mesh(mesh_config, jax.devices()[:devices])
     shardings = state_shardings(TINY, stage, mesh)
-    state = jax.device_put(init_state(stage, tiny_params()), shardings)
+    # A copy: the step gives its state's memory to the next state.
+    params = jax.tree.map(np.array, tiny_params())
+    state = jax.device_put(init_state(stage, params), shardings)
     step = make_train_step(TINY, stage, mesh)
     losses = []
     for number in range(3):

@@ -1,0 +1,63 @@
+"""From the original's checkpoint through tuning and back to the original's layout."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from convert.from_torch import convert_from_torch, load_torch_checkpoint
+from convert.to_torch import convert_to_torch
+from tests.convert import torch_model
+from tests.training.tiny_experiment import BASE, get_config
+from xcomp_jax.checkpoint import load_params
+from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict
+from xcomp_jax.training.tune import tune
+
+
+def test_a_converted_base_is_tuned_and_exported(tmp_path: Path) -> None:
+    source = torch_model.make(
+        tmp_path / "torch",
+        vocab_size=576,
+        hidden_size=16,
+        intermediate_size=24,
+        mm_hidden_size=16,
+        tiny_vision_hidden_size=16,
+    )
+    base = tmp_path / "base"
+    convert_from_torch(str(source), base, compression=CompressionConfig())
+    model, before = load_params(base)
+    tiny = from_dict(ExperimentConfig, get_config().to_dict())
+    config = dataclasses.replace(
+        tiny,
+        model=model,
+        init_from=str(base),
+        stages=(
+            dataclasses.replace(
+                BASE, name="sct", num_steps=2, compression=CompressionConfig(), trainable=("llm",)
+            ),
+        ),
+    )
+    tune(config, tmp_path / "run", progress=False)
+    _, after = load_params(tmp_path / "run" / "checkpoint")
+    np.testing.assert_array_equal(
+        after["vision"]["patch_embed"]["kernel"], before["vision"]["patch_embed"]["kernel"]
+    )
+    moved = np.abs(after["llm"]["norm"]["scale"] - before["llm"]["norm"]["scale"]).max()
+    assert 0 < moved < 1e-2, "tuned, from where the base was"
+
+    convert_to_torch(tmp_path / "run" / "checkpoint", tmp_path / "exported")
+    written, original = (
+        json.loads((folder / "config.json").read_text())
+        for folder in (tmp_path / "exported", source)
+    )
+    assert {key: written[key] for key in original} == original
+    _, again = load_torch_checkpoint(tmp_path / "exported")
+    np.testing.assert_array_equal(again["llm"]["norm"]["scale"], after["llm"]["norm"]["scale"])
+
+    other = dataclasses.replace(config, model=tiny.model)
+    with pytest.raises(ConfigError, match=r"init_from=.* holds a model with vision="):
+        tune(other, tmp_path / "refused", progress=False)
