@@ -12,12 +12,13 @@ from safetensors.numpy import load_file
 from convert.errors import ConversionError
 from convert.from_torch import convert_from_torch
 from convert.to_torch import convert_to_torch
+from convert.variants import VARIANTS
 from convert.verify import verify
 from tests.convert import torch_model
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.config import MeshConfig
 from xcomp_jax.models.xcomp import XComp
-from xcomp_jax.sharding import make_mesh, parameter_shardings
+from xcomp_jax.sharding import make_mesh, parameter_shardings, parameter_spec
 
 TOWER = "model.vision_tower.vision_tower."
 SETTINGS = {
@@ -71,6 +72,14 @@ def test_what_is_read_fits_the_model_and_has_a_place_on_a_mesh(source: Path) -> 
         assert encode(frames).shape == (2, frames * 4, model.llm.hidden_size)
     with pytest.raises(ValueError, match=r"clips of 2 frames: .* vision\.clip_frames=4"):
         encode(2)
+
+
+def test_large_arrays_of_the_published_model_are_split() -> None:
+    (variant,) = [v for v in VARIANTS if v.model.vision.architecture == "internvideo2"]
+    mesh = jax.sharding.AbstractMesh((1, 16, 4), ("data", "fsdp", "tensor"))
+    for path, shape in variant.shapes().items():
+        spec = parameter_spec(path, shape, mesh)
+        assert np.prod(shape) <= 2**20 or "fsdp" in spec, (path, shape, spec)
 
 
 def test_a_clip_length_the_tables_do_not_fit_is_refused(source: Path) -> None:
