@@ -2,8 +2,7 @@
 A).
 
     python -m convert from_torch VideoChat-Flash-Qwen2_5-2B_res448 checkpoints/base-2b
-    xcomp tune --config configs/xcomp_2b.py --workdir runs/xcomp-2b \\
-        --set init_from=checkpoints/base-2b --set data.prepared_dir=data/sct
+    xcomp tune --config configs/xcomp_2b.py --workdir runs/xcomp-2b
 
 71,927 samples (2.5 % of the base's stage-3 mixture), one epoch: 2,247 steps of 32.
 """
@@ -52,7 +51,9 @@ def get_config() -> ConfigDict:
                     ),
                 ),
                 mesh=MeshConfig(data=1, fsdp=-1, tensor=1),
+                init_from="checkpoints/base-2b",
                 save_every_steps=200,
+                eval_batch_size=1,
             )
         )
     )

@@ -65,7 +65,7 @@ def test_overrides_reach_any_field() -> None:
     ("override", "message"),
     [
         ("stages.0.num_step=3", r"no field 'stages\.0\.num_step'.*stages\.0\.num_steps"),
-        ("stages.7.num_steps=3", r"no field 'stages\.7'"),
+        ("stages.7.num_steps=3", r"no field 'stages\.7\.num_steps'"),
         ("stages.0.num_steps=3.5", r"stages\[0\]\.num_steps=3\.5 must be of type int"),
         ("stages.0.num_steps=true", r"must be of type int, got bool"),
         ("model.dtype=float17", r"model\.dtype='float17' must be one of"),

@@ -53,6 +53,9 @@ class VisionConfig:
     final_norm_eps: float = 1e-12
 
     def __post_init__(self) -> None:
+        for field in ("image_size", "patch_size", "width", "num_heads", "clip_frames"):
+            value = getattr(self, field)
+            _require(value >= 1, f"vision.{field}={value} must be at least 1")
         _require(
             self.image_size % self.patch_size == 0,
             f"vision.patch_size={self.patch_size} must divide vision.image_size={self.image_size}",
@@ -116,6 +119,9 @@ class LLMConfig:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
+        for field in ("hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size"):
+            value = getattr(self, field)
+            _require(value >= 1, f"llm.{field}={value} must be at least 1")
         _require(
             self.hidden_size % self.num_attention_heads == 0,
             f"llm.num_attention_heads={self.num_attention_heads} must divide "
@@ -305,7 +311,9 @@ class StageConfig:
     remat: bool = False
 
     def __post_init__(self) -> None:
-        _require(self.num_steps >= 1, f"stage {self.name!r}: num_steps={self.num_steps} is below 1")
+        for field in ("num_steps", "batch_size", "accumulate_steps"):
+            value = getattr(self, field)
+            _require(value >= 1, f"stage {self.name!r}: {field}={value} must be at least 1")
         _require(
             bool(self.trainable) and set(self.trainable) <= set(TRAINABLE_PARTS),
             f"stage {self.name!r}: trainable={self.trainable} must be taken from {TRAINABLE_PARTS}",
@@ -374,6 +382,19 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         _require(bool(names), "an experiment needs at least one stage")
+        for field, least in (
+            ("seed", 0),
+            ("save_every_steps", 1),
+            ("keep_checkpoints", 1),
+            ("eval_batch_size", 1),
+        ):
+            value = getattr(self, field)
+            _require(value >= least, f"{field}={value} must be at least {least}")
+        _require(
+            self.init_from is not None or any("vision" in s.trainable for s in self.stages),
+            "no stage trains the vision encoder and init_from is not set: it would stay random. "
+            "Set init_from to a converted checkpoint, or add 'vision' to a stage's trainable",
+        )
         _require(len(set(names)) == len(names), f"stage names {names} must differ")
 
     def stage_model(self, stage: StageConfig) -> ModelConfig:

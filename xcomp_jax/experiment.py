@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
 
 
@@ -27,10 +29,14 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError) as error:
+        raise ConfigError(f"{path}: cannot be run as Python: {error}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
-    values = module.get_config().to_dict()
+    made = module.get_config()
+    values = made.to_dict() if isinstance(made, ConfigDict) else made
     for override in overrides:
         _apply(values, override)
     return from_dict(ExperimentConfig, values)
@@ -75,6 +81,6 @@ def _paths(node: Any, prefix: str = "") -> Iterable[str]:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError):
         # Not a Python literal: the shell's true/false/none, or a plain word.
         return {"true": True, "false": False, "none": None, "null": None}.get(text.lower(), text)

@@ -82,6 +82,18 @@ def test_errors_are_one_paragraph(
     assert "Traceback" not in err
 
 
+def test_tune_says_how_to_go_on_after_a_loss_that_is_no_number(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = Path(__file__).parents[1] / "training" / "tiny_experiment.py"
+    arguments = ["tune", "--config", str(config), "--workdir", str(tmp_path / "run"), "--quiet"]
+    arguments += ["--set", "stages.0.learning_rate=1e30", "--set", "stages.0.warmup_ratio=0"]
+    assert main([*arguments, "--cache-dir", str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "stage 'base', step " in err
+    assert "loss=nan" in err or "inf" in err
+
+
 def test_tune_refuses_a_bad_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = Path(__file__).parents[2] / "configs" / "smoke.py"
     arguments = ["tune", "--config", str(config), "--workdir", str(tmp_path / "run")]

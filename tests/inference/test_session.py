@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from xcomp_jax.config import ConfigError
+from xcomp_jax.config import CompressionConfig, ConfigError
 from xcomp_jax.inference.buckets import bucket
 from xcomp_jax.inference.open_session import embedded_session
 from xcomp_jax.inference.session import Session
@@ -42,16 +43,18 @@ def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]
     first = session.ask(videos[0], "What color is it?", num_frames=16)
     assert first.compilations > 0
     assert set(first.seconds) == {"probe", "decode", "encode", "prefill", "generate"}
+    first = session.ask(videos[0], "What color is it?", num_frames=40)
     # Another question, another video, another number of frames of the same bucket.
     for video, question, frames in (
         (videos[0], "Which way does it move?", 16),
         (videos[1], "When does it flash?", 16),
-        (videos[1], "When does it flash?", 16),
+        (videos[1], "When does it flash?", 44),
+        (videos[0], "What color is it?", 48),
     ):
         answer = session.ask(video, question, num_frames=frames)
         assert answer.compilations == 0, (video, question, frames)
     # Control: another bucket does compile.
-    assert session.ask(videos[0], "What color is it?", num_frames=40).compilations > 0
+    assert session.ask(videos[0], "What color is it?", num_frames=96).compilations > 0
 
 
 def test_a_batch_answers_like_single_questions(session: Session, videos: list[Path]) -> None:
@@ -88,6 +91,16 @@ def test_refusals(session: Session, videos: list[Path], tmp_path: Path) -> None:
     looked = session.look(videos[0], num_frames=8)
     with pytest.raises(ValueError, match="1 videos need as many questions, got 2"):
         session.answer([looked], ["a", "b"])
+
+
+def test_strides_that_do_not_divide_are_refused(session: Session, videos: list[Path]) -> None:
+    compression = CompressionConfig(
+        schedule="stepwise", keep="average", drop_after_layers=(2,), strides=(3,)
+    )
+    config = dataclasses.replace(session.config, compression=compression)
+    other = Session(config, session.params, session.tokenizer)
+    with pytest.raises(ConfigError, match="cannot be taken in runs of 3"):
+        other.ask(videos[0], "What?", num_frames=8)
 
 
 def test_a_foreign_tokenizer_is_refused(session: Session) -> None:

@@ -84,9 +84,13 @@ class Arrays(Mapping[str, NDArray[Any]]):
     def __contains__(self, name: object) -> bool:
         return name in self._names
 
+    def optional(self, pattern: str) -> dict[str, NDArray[Any]]:
+        """Arrays whose whole name matches `pattern`, by name; there may be none."""
+        return {name: self[name] for name in self._names if re.fullmatch(pattern, name)}
+
     def matching(self, pattern: str) -> dict[str, NDArray[Any]]:
         """Arrays whose whole name matches `pattern`, by name; raises if there is none."""
-        found = {name: self[name] for name in self._names if re.fullmatch(pattern, name)}
+        found = self.optional(pattern)
         if not found:
             raise GoldenError(
                 f"{self.path} has no array matching {pattern!r}; it has {sorted(self._names)}"

@@ -59,9 +59,14 @@ def base_compression_of(config: Mapping[str, Any]) -> CompressionConfig:
 
 
 def factored_tables(case: Case) -> dict[str, np.ndarray]:
-    """Embedding (and untied head) that a case replaces: row i = U[i % period] + V[i // period]."""
-    (path,) = case.model_dir.glob("embed_factors*.safetensors")
-    factors = load_file(path)
+    """Embedding (and untied head) that a case replaces: row i = U[i % period] + V[i // period].
+
+    A model that comes without factors brings its own table.
+    """
+    paths = sorted(case.model_dir.glob("embed_factors*.safetensors"))
+    if not paths:
+        return {}
+    factors = load_file(paths[0])
     rows = np.arange(case.config["vocab_size"])
 
     def table(name: str) -> np.ndarray:

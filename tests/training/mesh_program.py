@@ -16,7 +16,6 @@ from xcomp_jax.config import CompressionConfig, MeshConfig
 from xcomp_jax.sharding import make_mesh, path_name
 from xcomp_jax.training.step import init_state, make_train_step, state_shardings
 
-
 # Two distinct lengths: each costs its own compilation, on four meshes.
 MODEL = dataclasses.replace(TINY, compression=CompressionConfig(max_distinct_lengths=2))
 

@@ -48,7 +48,11 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--end", type=float, metavar="S", help="look only up to this second")
     parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="default: 64")
     parser.add_argument("--temperature", type=float, help="above 0: sample instead of greedy")
-    parser.add_argument("--top-p", type=float, help="sample from the likeliest tokens of this mass")
+    parser.add_argument(
+        "--top-p",
+        type=float,
+        help="with --temperature: only from the likeliest tokens of this mass",
+    )
     parser.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="default: as the checkpoint"
     )

@@ -72,12 +72,20 @@ class Stage:
         return length // self.drop.group * self.drop.kept
 
 
+def check_visual_length(stages: tuple[Stage, ...], length: int) -> None:
+    """Raises ConfigError unless `length` visual tokens can be taken through all stages."""
+    for stage in stages:
+        if not isinstance(stage.drop, RankedDrop):
+            length = stage.visual_length(length)
+
+
 def cosine_token_counts(num_layers: int, tokens_per_frame: int) -> tuple[int, ...]:
     """Tokens per frame entering each layer; (28, 16) gives 16,16,16,15,15,14,14,...,2,2,1,1,1,1.
 
     Half-up rounding of a half cosine from `tokens_per_frame` to 1, as the code behind the published
     numbers computes it; the paper's formula rounds up instead. The first layer always sees every
-    token: for fewer than nine layers the original's formula would drop tokens nobody has read.
+    token: in shallow models (at 16 tokens: fewer than nine layers) the original's formula would drop
+    tokens nobody has read, at a place where its forward pass cannot drop.
     """
 
     def count(layer: int) -> int:

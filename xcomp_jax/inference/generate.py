@@ -56,11 +56,12 @@ def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationCon
     """
     path = folder / "generation_config.json"
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    eos = values.get("eos_token_id", ())
+    eos = values.get("eos_token_id")
+    listed = [] if eos is None else eos if isinstance(eos, list) else [eos]
     return GenerationConfig(
         max_new_tokens=max_new_tokens,
-        repetition_penalty=float(values.get("repetition_penalty", 1.0)),
-        eos_token_ids=tuple(eos) if isinstance(eos, list) else (eos,) if eos != () else (),
+        repetition_penalty=float(values.get("repetition_penalty") or 1.0),
+        eos_token_ids=tuple(listed),
     )
 
 

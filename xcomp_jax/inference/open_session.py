@@ -7,8 +7,8 @@ from pathlib import Path
 
 import jax
 
-from xcomp_jax.checkpoint import load_params
-from xcomp_jax.config import DType, SamplingConfig
+from xcomp_jax.checkpoint import CheckpointReader, load_params
+from xcomp_jax.config import DType, SamplingConfig, from_dict
 from xcomp_jax.inference.generate import greedy_as_evaluated
 from xcomp_jax.inference.session import Session
 from xcomp_jax.models.xcomp import init_params
@@ -24,6 +24,7 @@ def open_session(
     Args:
         dtype: of parameters and arithmetic; default: float32 on CPU, where bfloat16 is many times
             slower, and the checkpoint's own elsewhere.
+        sampling: default: what the checkpoint was tuned with, else the original's.
 
     Raises:
         CheckpointError, ValueError: the folder is no checkpoint, or its tokenizer is missing.
@@ -31,6 +32,10 @@ def open_session(
     if dtype is None and jax.default_backend() == "cpu":
         dtype = "float32"
     config, params = load_params(folder, dtype=dtype)
+    if sampling is None:
+        # What `xcomp tune` trained on; a converted checkpoint brings none and gets the original's.
+        saved = CheckpointReader(folder).source.get("sampling")
+        sampling = None if saved is None else from_dict(SamplingConfig, saved)
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
     return Session(

@@ -20,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
+from xcomp_jax.compression.schedule import check_visual_length, plan_stages
 from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig
 from xcomp_jax.inference.buckets import bucket
 from xcomp_jax.inference.compilation import COMPILATIONS
@@ -32,7 +33,7 @@ from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.preprocess import normalize
 from xcomp_jax.video.probe import VideoInfo, probe
-from xcomp_jax.video.sampling import FramePlan, plan_frames
+from xcomp_jax.video.sampling import READER_CLIP, FramePlan, plan_frames
 
 # Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
 # GB.
@@ -42,9 +43,12 @@ PREFIX_UNIT, SUFFIX_UNIT = 16, 64
 
 @dataclasses.dataclass(frozen=True)
 class VisualTokens:
-    """A looked-at video: `tokens` [F * tokens_per_frame, D] and how its frames were chosen."""
+    """A looked-at video: `tokens` [F * tokens_per_frame, D] and how its frames were chosen.
 
-    tokens: Array
+    Tokens wait in host memory: putting videos of any length together there compiles nothing.
+    """
+
+    tokens: np.ndarray
     plan: FramePlan
 
 
@@ -75,6 +79,21 @@ class Stopwatch:
 def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
     """uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D]."""
     return run(model, params, "encode", normalize(clips))
+
+
+def encode_some(model: XComp, params: Params, clips: np.ndarray) -> np.ndarray:
+    """Visual tokens [C, T * tokens_per_frame, D] of uint8 clips [C, T, S, S, 3], on the host.
+
+    Works through them a few at a time; the last call is filled up with black clips, so that any
+    number of clips runs the same compiled program in the same memory.
+    """
+    encoded = []
+    for start in range(0, len(clips), CLIPS_PER_CALL):
+        some = clips[start : start + CLIPS_PER_CALL]
+        room = np.zeros((CLIPS_PER_CALL, *clips.shape[1:]), np.uint8)
+        room[: len(some)] = some
+        encoded.append(np.asarray(encode_clips(model, params, room))[: len(some)])
+    return np.concatenate(encoded)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -138,6 +157,11 @@ class Session:
         self.generation = generation
         self.sampling = sampling or SamplingConfig()
         self._model = XComp(config)
+        self._stages = plan_stages(
+            config.compression,
+            num_layers=config.llm.num_hidden_layers,
+            tokens_per_frame=config.projector.tokens_per_frame,
+        )
 
     def ask(
         self,
@@ -161,11 +185,17 @@ class Session:
             VideoError: the video cannot be read or cut as asked.
             ValueError: the question is empty or holds the video mark.
         """
+        self._check(question)  # before the video, which takes longer
         watch, compiled = Stopwatch(), COMPILATIONS.count
         visual = self.look(
             video, num_frames=num_frames, start=start, end=end, progress=progress, watch=watch
         )
         return self.answer([visual], [question], watch=watch, compiled_before=compiled)[0]
+
+    def _check(self, question: str) -> None:
+        if not question.strip():
+            raise ValueError("a question is empty: say what you want to know about the video")
+        inference_ids(self.tokenizer, question, "")
 
     def look(
         self,
@@ -194,6 +224,8 @@ class Session:
             fps=self.sampling.fps,
             min_frames=num_frames or self.sampling.min_frames,
             max_frames=num_frames or self.sampling.max_frames,
+            # The original counts in eights; a number asked for is met in the model's own clips.
+            clip_frames=READER_CLIP if num_frames is None else clip,
             start=start,
             end=end,
         )
@@ -216,14 +248,14 @@ class Session:
         total: int,
         progress: Any = None,
         watch: Stopwatch | None = None,
-    ) -> Array:
+    ) -> np.ndarray:
         """Visual tokens of whole clips.
 
         Args:
             frames: `total` frames [S, S, 3] uint8 in order, already of the model's size.
 
         Returns:
-            [total * tokens_per_frame, D] in the compute dtype, on the device.
+            [total * tokens_per_frame, D] in the compute dtype, in host memory.
         """
         watch = watch or Stopwatch()
         clip, done = self.config.vision.clip_frames, 0
@@ -231,16 +263,13 @@ class Session:
         for chunk in _timed_chunks(iter(frames), CLIPS_PER_CALL * clip, watch):
             begin = time.perf_counter()
             done += len(chunk)
-            # The last chunk is filled up with black clips: one compiled shape for any video.
-            room = np.zeros((CLIPS_PER_CALL * clip, *chunk[0].shape), np.uint8)
-            room[: len(chunk)] = chunk
-            clips = room.reshape(CLIPS_PER_CALL, clip, *chunk[0].shape)
-            tokens = encode_clips(self._model, self.params, clips)[: len(chunk) // clip]
-            encoded.append(jax.block_until_ready(tokens.reshape(-1, tokens.shape[-1])))
+            clips = np.stack(chunk).reshape(-1, clip, *chunk[0].shape)
+            tokens = encode_some(self._model, self.params, clips)
+            encoded.append(tokens.reshape(-1, tokens.shape[-1]))
             watch.measure("encode", begin)
             if progress is not None:
                 progress(done, total)
-        return jnp.concatenate(encoded)
+        return np.concatenate(encoded)
 
     def answer(
         self,
@@ -262,8 +291,8 @@ class Session:
         compiled_before = COMPILATIONS.count if compiled_before is None else compiled_before
         if len(videos) != len(questions):
             raise ValueError(f"{len(videos)} videos need as many questions, got {len(questions)}")
-        if not all(question.strip() for question in questions):
-            raise ValueError("a question is empty: say what you want to know about the video")
+        for question in questions:
+            self._check(question)
         begin = time.perf_counter()
         texts = [
             split_at_video(inference_ids(self.tokenizer, question, video.plan.message))
@@ -271,14 +300,15 @@ class Session:
         ]
         unit = self.config.vision.clip_frames * self.config.projector.tokens_per_frame
         length = bucket(max(len(video.tokens) for video in videos), unit)
-        visual = jnp.stack(
-            [jnp.pad(v.tokens, ((0, length - len(v.tokens)), (0, 0))) for v in videos]
-        )
-        lengths = Lengths(
-            prefix=jnp.asarray([len(before) for before, _ in texts], jnp.int32),
-            visual=jnp.asarray([len(video.tokens) for video in videos], jnp.int32),
-            suffix=jnp.asarray([len(after) for _, after in texts], jnp.int32),
-        )
+        for tokens in (length, *(len(video.tokens) for video in videos)):
+            check_visual_length(self._stages, tokens)
+        visual = np.stack([np.pad(v.tokens, ((0, length - len(v.tokens)), (0, 0))) for v in videos])
+        counts: list[Any] = [
+            np.array([len(before) for before, _ in texts], np.int32),
+            np.array([len(video.tokens) for video in videos], np.int32),
+            np.array([len(after) for _, after in texts], np.int32),
+        ]
+        lengths = Lengths(*counts)
         logits, cache = jax.block_until_ready(
             prefill(
                 self._model,

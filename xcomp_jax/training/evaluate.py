@@ -13,7 +13,7 @@ from xcomp_jax.config import ModelConfig
 from xcomp_jax.data.dataset import PreparedDataset
 from xcomp_jax.data.pipeline import eval_batches
 from xcomp_jax.inference.generate import GenerationConfig, generate
-from xcomp_jax.inference.session import encode_clips, prefill
+from xcomp_jax.inference.session import encode_some, prefill
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 
@@ -76,7 +76,7 @@ def _answer(
     config = model.config
     frames = batch["frames"]
     clips = frames.reshape(-1, config.vision.clip_frames, *frames.shape[2:])
-    tokens = encode_clips(model, params, clips)
+    tokens = encode_some(model, params, clips)
     lengths = Lengths(
         prefix=batch["prefix_len"],
         visual=batch["num_frames"] * config.projector.tokens_per_frame,

@@ -21,7 +21,7 @@ from xcomp_jax.training.metrics import MetricsLog
 from xcomp_jax.training.step import TrainState, init_state, make_train_step, state_shardings
 
 
-class NonFiniteLossError(RuntimeError):
+class NonFiniteLossError(ValueError):
     """Training left the numbers: the message names stage, step and values."""
 
 
@@ -76,8 +76,8 @@ def run_stage(
         if not (math.isfinite(values["loss"]) and math.isfinite(values["grad_norm"])):
             raise NonFiniteLossError(
                 f"stage {stage.name!r}, step {step}: loss={values['loss']}, "
-                f"grad_norm={values['grad_norm']}. The last checkpoint is untouched; lower "
-                "learning_rate or max_grad_norm of that stage and run again"
+                f"grad_norm={values['grad_norm']}. Earlier checkpoints are untouched; use a lower "
+                "learning_rate or max_grad_norm for that stage, in a workdir of its own"
             )
         log.write(step, {**values, "seconds": round(time.perf_counter() - began, 4)}.items())
         bar.update()

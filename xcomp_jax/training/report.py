@@ -54,15 +54,23 @@ def summary(config: ExperimentConfig, outcome: Outcome) -> dict[str, Any]:
 
 
 def write_report(
-    config: ExperimentConfig, outcome: Outcome, metrics: list[dict[str, Any]], workdir: Path
+    config: ExperimentConfig,
+    outcome: Outcome,
+    metrics: list[dict[str, Any]],
+    workdir: Path,
+    *,
+    example: str | None = None,
 ) -> None:
-    """Writes plot.png, report.md and, last, summary.json: its presence means the run is done."""
+    """Writes plot.png, report.md and, last, summary.json: its presence means the run is done.
+
+    `example` is a command to try next.
+    """
     _plot(outcome, metrics, workdir / "plot.png")
-    write_text(workdir / "report.md", _markdown(config, outcome))
+    write_text(workdir / "report.md", _markdown(config, outcome, example))
     write_json(workdir / "summary.json", summary(config, outcome))
 
 
-def _markdown(config: ExperimentConfig, outcome: Outcome) -> str:
+def _markdown(config: ExperimentConfig, outcome: Outcome, example: str | None) -> str:
     counts = token_counts(config)
     columns = (outcome.uncompressed, outcome.before, outcome.after)
     lines = [
@@ -81,6 +89,8 @@ def _markdown(config: ExperimentConfig, outcome: Outcome) -> str:
         lines.append(f"| {kind} | {' | '.join(cells)} |")
     cells = [f"**{evaluation.accuracy:.1%}**" for evaluation in columns]
     lines += [f"| all | {' | '.join(cells)} |", "", "![loss and accuracy](plot.png)", ""]
+    if example is not None:
+        lines += ["Ask the tuned model about a video it never saw:", "", f"    {example}", ""]
     return "\n".join(lines)
 
 

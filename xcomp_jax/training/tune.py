@@ -18,6 +18,7 @@ from xcomp_jax.checkpoint import CheckpointReader, load_params, save_params
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, to_dict
 from xcomp_jax.data.dataset import PreparedDataset, open_prepared
 from xcomp_jax.data.generated import generate
+from xcomp_jax.data.manifest import load_manifest
 from xcomp_jax.data.prepared import prepare
 from xcomp_jax.files import write_json
 from xcomp_jax.models.xcomp import Params, abstract_params, init_params
@@ -92,7 +93,24 @@ def _run(config: ExperimentConfig, workdir: Path, progress: bool) -> None:
         chance=text_only_accuracy(held_out),
         seconds=clock.save(),
     )
-    write_report(config, outcome, read_metrics(workdir / "metrics.jsonl"), workdir)
+    write_report(
+        config,
+        outcome,
+        read_metrics(workdir / "metrics.jsonl"),
+        workdir,
+        example=_example(config, workdir),
+    )
+
+
+def _example(config: ExperimentConfig, workdir: Path) -> str | None:
+    """An `xcomp ask` command about the first held-out video, where the run made its own."""
+    if config.data.source != "generated":
+        return None
+    row = load_manifest(workdir / "data" / "eval.json")[0]
+    return (
+        f'xcomp ask {workdir / "data" / row.video} "{row.question}" '
+        f"--checkpoint {workdir / 'checkpoint'}"
+    )
 
 
 def _datasets(
@@ -149,7 +167,11 @@ def _export(config: ExperimentConfig, params: Params, tokenizer: Any, workdir: P
     tokenizer_folder = workdir / "tokenizer"
     tokenizer.save_pretrained(tokenizer_folder)
     files = sorted(path for path in tokenizer_folder.iterdir() if path.is_file())
-    source: dict[str, Any] = {"experiment": config.name, "config": to_dict(config)}
+    source: dict[str, Any] = {
+        "experiment": config.name,
+        "config": to_dict(config),
+        "sampling": to_dict(config.sampling),
+    }
     if config.init_from is not None:
         # What the base brought from its PyTorch life goes along, so that `convert to_torch` can
         # write the tuned model in the same layout.
@@ -193,7 +215,11 @@ def _claim(config: ExperimentConfig, workdir: Path) -> None:
         write_json(path, mine)
         return
     theirs = json.loads(path.read_text(encoding="utf-8"))
-    if theirs != json.loads(json.dumps(mine)):
+    mine = json.loads(json.dumps(mine))
+    # These decide how a run proceeds, not where it ends.
+    for free in ("mesh", "save_every_steps", "keep_checkpoints", "eval_batch_size"):
+        mine.pop(free), theirs.pop(free, None)
+    if theirs != mine:
         fields = sorted(
             key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
         )
