@@ -84,8 +84,8 @@ def cosine_token_counts(num_layers: int, tokens_per_frame: int) -> tuple[int, ..
 
     Half-up rounding of a half cosine from `tokens_per_frame` to 1, as the code behind the published
     numbers computes it; the paper's formula rounds up instead. The first layer always sees every
-    token: in shallow models (at 16 tokens: fewer than nine layers) the original's formula would drop
-    tokens nobody has read, at a place where its forward pass cannot drop.
+    token: in shallow models (at 16 tokens: fewer than nine layers) the original's formula would
+    drop tokens nobody has read, at a place where its forward pass cannot drop.
     """
 
     def count(layer: int) -> int:
