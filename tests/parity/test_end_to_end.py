@@ -20,7 +20,7 @@ from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.preprocess import normalize, resize_bicubic
 
 PIXEL_ATOL, FEATURE_ATOL = 1e-5, 2e-5
-LOGIT_NOISE_FACTOR = 7
+LOGIT_NOISE_FACTOR = 4
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ from xcomp_jax.models.internvideo2 import position_table
 from xcomp_jax.models.xcomp import Params, XComp
 
 # See tests.parity.lm_run: twice the sum of both programs' distance from the truth.
-NOISE_FACTOR = 7
+NOISE_FACTOR = 4
 
 # The recording has the encoder alone, so the smallest language model completes the checkpoint.
 LLM = LLMConfig(
