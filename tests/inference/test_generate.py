@@ -17,7 +17,7 @@ from xcomp_jax.inference.generate import (
     greedy_as_evaluated,
     process_scores,
 )
-from xcomp_jax.inference.session import prefill
+from xcomp_jax.inference.programs import prefill
 from xcomp_jax.models.xcomp import XComp
 
 LOGITS = jnp.asarray([[2.0, 1.0, 0.0, -1.0, -2.0]])

@@ -11,6 +11,7 @@ import pytest
 
 from xcomp_jax.config import CompressionConfig, ConfigError
 from xcomp_jax.inference.buckets import bucket
+from xcomp_jax.inference.compilation import COMPILATIONS
 from xcomp_jax.inference.open_session import embedded_session
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.errors import VideoError
@@ -40,10 +41,13 @@ def videos_fixture(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]) -> None:
-    first = session.ask(videos[0], "What color is it?", num_frames=16)
-    assert first.compilations > 0
-    assert set(first.seconds) == {"probe", "decode", "encode", "prefill", "generate"}
-    first = session.ask(videos[0], "What color is it?", num_frames=40)
+    def ask(video: Path, question: str, frames: int) -> int:
+        before = COMPILATIONS.count
+        session.ask(session.watch(video, num_frames=frames), question)
+        return COMPILATIONS.count - before
+
+    assert ask(videos[0], "What color is it?", 16) > 0
+    ask(videos[0], "What color is it?", 40)
     # Another question, another video, another number of frames of the same bucket.
     for video, question, frames in (
         (videos[0], "Which way does it move?", 16),
@@ -51,46 +55,36 @@ def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]
         (videos[1], "When does it flash?", 44),
         (videos[0], "What color is it?", 48),
     ):
-        answer = session.ask(video, question, num_frames=frames)
-        assert answer.compilations == 0, (video, question, frames)
+        assert ask(video, question, frames) == 0, (video, question, frames)
     # Control: another bucket does compile.
-    assert session.ask(videos[0], "What color is it?", num_frames=96).compilations > 0
+    assert ask(videos[0], "What color is it?", 96) > 0
 
 
 def test_a_batch_answers_like_single_questions(session: Session, videos: list[Path]) -> None:
     looked = [
-        session.look(video, num_frames=frames)
+        session.watch(video, num_frames=frames)
         for video, frames in zip(videos, (8, 32), strict=True)
     ]
     questions = ["What color is the moving shape?", "When does the flash appear, early or late?"]
     alone = [
-        session.answer([video], [question])[0].token_ids
+        session.ask(video, question).token_ids
         for video, question in zip(looked, questions, strict=True)
     ]
-    together = session.answer(looked, questions)
+    together = session.ask_batch(looked, questions)
     assert [answer.token_ids for answer in together] == alone
     assert alone[0] != alone[1]
 
 
-def test_encoding_in_chunks_equals_one_call(session: Session) -> None:
-    size = session.config.vision.image_size
-    frames = np.random.default_rng(0).integers(0, 256, (28, size, size, 3), np.uint8)
-    whole = np.asarray(session.encode(iter(frames), total=28))
-    parts = [np.asarray(session.encode(iter(frames[i : i + 4]), total=4)) for i in range(0, 28, 4)]
-    np.testing.assert_allclose(whole, np.concatenate(parts), atol=1e-5)
-    assert np.abs(whole - np.concatenate(parts[::-1])).max() > 1e-2
-
-
 def test_refusals(session: Session, videos: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_frames=10 must be a positive multiple .* of 4"):
-        session.ask(videos[0], "What?", num_frames=10)
+        session.watch(videos[0], num_frames=10)
     with pytest.raises(VideoError, match=r"missing\.mp4"):
-        session.ask(tmp_path / "missing.mp4", "What?")
+        session.watch(tmp_path / "missing.mp4")
     with pytest.raises(ValueError, match="a question is empty"):
-        session.ask(videos[0], "  ", num_frames=16)
-    looked = session.look(videos[0], num_frames=8)
+        session.ask(session.watch(videos[0], num_frames=16), "  ")
+    looked = session.watch(videos[0], num_frames=8)
     with pytest.raises(ValueError, match="1 videos need as many questions, got 2"):
-        session.answer([looked], ["a", "b"])
+        session.ask_batch([looked], ["a", "b"])
 
 
 def test_strides_that_do_not_divide_are_refused(session: Session, videos: list[Path]) -> None:
@@ -100,7 +94,7 @@ def test_strides_that_do_not_divide_are_refused(session: Session, videos: list[P
     config = dataclasses.replace(session.config, compression=compression)
     other = Session(config, session.params, session.tokenizer)
     with pytest.raises(ConfigError, match="cannot be taken in runs of 3"):
-        other.ask(videos[0], "What?", num_frames=8)
+        other.ask(other.watch(videos[0], num_frames=8), "What?")
 
 
 def test_a_foreign_tokenizer_is_refused(session: Session) -> None:

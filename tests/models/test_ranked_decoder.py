@@ -13,7 +13,7 @@ import numpy as np
 from tests.models.test_sequences import inputs, padded
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig
-from xcomp_jax.models.qwen2 import PrefillOutput
+from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp, run
 
@@ -42,8 +42,9 @@ def _prefill_and_step(params: Any, parts: Any, lengths: Lengths) -> tuple[Prefil
     out = run(MODEL, params, "prefill", *parts, lengths, keep_cache=True, collect_layers=True)
     batch = parts[0].shape[0]
     new = run(MODEL, params, "empty_new_keys", batch, 1)
-    logits, _ = run(MODEL, params, "decode", jnp.full((batch,), 9), jnp.int32(0), out.cache, new)
-    return out, logits
+    token, written = jnp.full((batch, 1), 9), jnp.zeros(batch, jnp.int32)
+    hidden, _ = run(MODEL, params, "extend", token, written, out.cache, new)
+    return out, run(MODEL, params, "logits", hidden[:, 0])
 
 
 @functools.cache

@@ -13,7 +13,7 @@ import pytest
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig, ModelConfig
 from xcomp_jax.inference.generate import GenerationConfig, generate
-from xcomp_jax.inference.session import prefill
+from xcomp_jax.inference.programs import prefill
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp
 

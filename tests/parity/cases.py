@@ -131,7 +131,18 @@ class Case:
 
     @functools.cached_property
     def model_dir(self) -> Path:
-        """Folder of the weights: the first word of meta["model"], else the case's own folder."""
+        """Folder of the weights: the first word of meta["model"], else the case's own folder.
+
+        A case of several variants has no meta.json; it goes with the shared weights beside it.
+        """
+        if any(self.dir.glob("meta_*.json")) and not (self.dir / "meta.json").is_file():
+            shared = [folder for folder in sorted(self.root.iterdir()) if is_model(folder)]
+            if len(shared) != 1:
+                raise GoldenError(
+                    f"{self.dir} names no model, and {self.root} holds "
+                    f"{[folder.name for folder in shared]} instead of one"
+                )
+            return shared[0]
         text = str(self.meta.get("model", "."))
         path = (self.dir / text.split()[0]).resolve()
         if not path.is_dir():
@@ -244,12 +255,17 @@ def kind_by_content(folder: Path) -> str | None:
     return None
 
 
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds weights and nothing recorded with them."""
+    return any(folder.glob("*.safetensors")) and not any(folder.glob("*.npz"))
+
+
 def kind_of(folder: Path) -> str:
     """Kind of a case folder, MODEL for shared weights, UNKNOWN where nothing is recognised."""
     by_name = kind_by_name(folder.name)
     if by_name is not None:
         return by_name
-    if any(folder.glob("*.safetensors")) and not any(folder.glob("*.npz")):
+    if is_model(folder):
         return MODEL
     try:
         return kind_by_content(folder) or UNKNOWN

@@ -15,7 +15,7 @@ from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import exact_lengths, flat_visual, layer_of, split_ids
 from xcomp_jax.compression.schedule import Stage, plan_stages
 from xcomp_jax.inference.generate import Generated, GenerationConfig, generate
-from xcomp_jax.models.qwen2 import PrefillOutput
+from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 

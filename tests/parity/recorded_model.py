@@ -61,13 +61,14 @@ def base_compression_of(config: Mapping[str, Any]) -> CompressionConfig:
 def factored_tables(case: Case) -> dict[str, np.ndarray]:
     """Embedding (and untied head) that a case replaces: row i = U[i % period] + V[i // period].
 
-    A model that comes without factors brings its own table.
+    How many rows there are stands in the file's name. A model without factors brings its own table.
     """
     paths = sorted(case.model_dir.glob("embed_factors*.safetensors"))
     if not paths:
         return {}
     factors = load_file(paths[0])
-    rows = np.arange(case.config["vocab_size"])
+    named = re.search(r"vocab(\d+)", paths[0].name)
+    rows = np.arange(int(named.group(1)) if named else case.config["vocab_size"])
 
     def table(name: str) -> np.ndarray:
         period = factors[f"{name}_U"].shape[0]
@@ -82,9 +83,10 @@ def factored_tables(case: Case) -> dict[str, np.ndarray]:
 @functools.lru_cache(maxsize=4)
 def _load(case: Case, factored: bool) -> tuple[ModelConfig, Params]:
     overrides = factored_tables(case) if factored else {}
-    return load_torch_checkpoint(
-        case.model_dir, dtype="float32", overrides=overrides, config=case.config
-    )
+    config = dict(case.config)
+    if overrides:
+        config["vocab_size"] = len(overrides["model.embed_tokens.weight"])
+    return load_torch_checkpoint(case.model_dir, dtype="float32", overrides=overrides, config=config)
 
 
 def recorded_model(

@@ -15,7 +15,7 @@ import pytest
 from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
-from xcomp_jax.inference.session import encode_clips
+from xcomp_jax.inference.programs import encode_clips
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.preprocess import normalize, resize_bicubic
 

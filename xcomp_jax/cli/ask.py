@@ -1,25 +1,32 @@
-"""`xcomp ask`: one question about one video."""
+"""`xcomp ask`: questions about one video."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from xcomp_jax.cli.arguments import add_cache_dir
+from xcomp_jax.cli.arguments import (
+    Bars,
+    account,
+    add_frames,
+    add_generation,
+    add_model,
+    add_selection,
+    add_store,
+    open_asked,
+)
 
-if TYPE_CHECKING:
-    from xcomp_jax.inference.session import Answer, Session
-
-DESCRIPTION = """Answers a question about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder
-of images, and says where the time went. Without --checkpoint the tiny embedded model runs with
-random weights: enough to try a video, a frame count or the memory it takes, not for answers."""
+DESCRIPTION = """Answers questions about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
+images, one line each, and says where the time went. Several questions share the work on the video.
+Without --checkpoint the tiny embedded model runs with random weights: enough to try a video, a
+frame count or the memory it takes, not for answers."""
 
 EXAMPLES = """examples:
   xcomp ask clip.mp4 "What color is the moving shape?" --checkpoint runs/smoke/checkpoint
-  xcomp ask film.mp4 "Who arrives first?" --checkpoint checkpoints/xcomp-2b --frames 1024
-  xcomp ask film.mp4 "What happens here?" --start 60 --end 90
+  xcomp ask film.mp4 "Who arrives first?" --checkpoint checkpoints/xcomp-2b --frames 4096
+  xcomp ask film.mp4 "Who arrives first?" "Where are they?" --select 256 --evidence first.html
+  xcomp ask film.mp4 --questions questions.txt --store tokens
 """
 
 
@@ -27,98 +34,88 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the sub-command."""
     parser = commands.add_parser(
         "ask",
-        help="answer a question about a video",
+        help="answer questions about a video",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("video", help="video file or folder of images")
-    parser.add_argument("question")
+    parser.add_argument("question", nargs="*")
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="from xcomp tune or python -m convert"
+        "--questions", type=Path, metavar="FILE", help="more questions, one on each line"
     )
     parser.add_argument(
-        "--frames",
-        type=int,
-        metavar="N",
-        help="look at exactly N frames, a multiple of the encoder's clip length "
-        "(default: chosen by duration, as the original does)",
+        "--evidence",
+        type=Path,
+        metavar="FILE",
+        help="write what the answer rests on: a page to look at (.html) or data (.json); with "
+        "several questions, FILE-1, FILE-2 ...",
     )
-    parser.add_argument("--start", type=float, metavar="S", help="look only from this second on")
-    parser.add_argument("--end", type=float, metavar="S", help="look only up to this second")
-    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="default: 64")
-    parser.add_argument("--temperature", type=float, help="above 0: sample instead of greedy")
-    parser.add_argument(
-        "--top-p",
-        type=float,
-        help="with --temperature: only from the likeliest tokens of this mass",
-    )
-    parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="default: as the checkpoint"
-    )
-    add_cache_dir(parser)
+    add_model(parser)
+    add_frames(parser)
+    add_generation(parser)
+    add_selection(parser)
+    add_store(parser, default=None)
     parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; the answer goes to stdout, everything else to stderr."""
+    """Runs the command; answers go to stdout, everything else to stderr."""
     # Heavy imports wait until here, so that --help answers at once.
-    from tqdm import tqdm
-
-    from xcomp_jax.inference.compilation import use_compilation_cache
+    from xcomp_jax.evidence import check_evidence_path, write_evidence
+    from xcomp_jax.inference.answer import Stopwatch
+    from xcomp_jax.inference.evidence import evidence_of
     from xcomp_jax.video.probe import probe
 
-    use_compilation_cache(options.cache_dir.expanduser())
+    questions = _questions(options)
+    pages = _pages(options.evidence, len(questions))
+    for page in pages:
+        check_evidence_path(page)
     info = probe(options.video)  # first, because a mistyped name is the commonest mistake
-    session = _session(options)
-    with tqdm(desc="frames", unit="frame", leave=False) as bar:
-
-        def show(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        answer = session.ask(
+    session = open_asked(options)
+    for question in questions:
+        session.check_question(question)
+    stopwatch = Stopwatch()
+    with Bars() as bars:
+        memory = session.watch(
             info,
-            options.question,
             num_frames=options.frames,
             start=options.start,
             end=options.end,
-            progress=show,
+            progress=bars,
+            stopwatch=stopwatch,
         )
-    print(answer.text)
-    print(_account(answer), file=sys.stderr)
+        answers = session.ask_all(
+            memory, questions, seed=options.seed, progress=bars, stopwatch=stopwatch
+        )
+    for answer in answers:
+        print(answer.text)
+        print(account(answer), file=sys.stderr)
+    for answer, page in zip(answers, pages, strict=False):
+        write_evidence(evidence_of(memory, answer, model=_model_name(options)), page)
+        print(f"evidence: {page}", file=sys.stderr)
     return 0
 
 
-def _session(options: argparse.Namespace) -> Session:
-    import dataclasses
+def _questions(options: argparse.Namespace) -> list[str]:
+    questions = list(options.question)
+    if options.questions is not None:
+        lines = options.questions.read_text(encoding="utf-8").splitlines()
+        questions += [line.strip() for line in lines if line.strip()]
+    if not questions:
+        raise ValueError("no question: give one after the video, or a file with --questions")
+    return questions
 
-    from xcomp_jax.inference.open_session import embedded_session, open_session
 
+def _pages(path: Path | None, count: int) -> list[Path]:
+    if path is None:
+        return []
+    if count == 1:
+        return [path]
+    return [path.with_name(f"{path.stem}-{i + 1}{path.suffix}") for i in range(count)]
+
+
+def _model_name(options: argparse.Namespace) -> str:
     if options.checkpoint is None:
-        print(
-            "xcomp ask: no --checkpoint: random weights of the tiny embedded model, the answer "
-            "means nothing. Train one with `xcomp tune --config configs/smoke.py --workdir "
-            "runs/smoke` and give --checkpoint runs/smoke/checkpoint",
-            file=sys.stderr,
-        )
-        session = embedded_session(dtype=options.dtype)
-    else:
-        session = open_session(options.checkpoint, dtype=options.dtype)
-    changes = {
-        "max_new_tokens": options.max_new_tokens,
-        "temperature": options.temperature,
-        "top_p": options.top_p,
-    }
-    chosen = {name: value for name, value in changes.items() if value is not None}
-    session.generation = dataclasses.replace(session.generation, **chosen)
-    return session
-
-
-def _account(answer: Answer) -> str:
-    """Where the time went, one line."""
-    parts = "  ".join(f"{name} {seconds:.2f} s" for name, seconds in answer.seconds.items())
-    return (
-        f"{answer.num_frames} frames of {answer.duration:.2f} s   {parts}   "
-        f"{answer.compilations} programs compiled"
-    )
+        return "embedded model, random weights"
+    return options.checkpoint.resolve().name

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from xcomp_jax import __version__
-from xcomp_jax.cli import ask, tune
+from xcomp_jax.cli import ask, chat, encode, tune
 
 EXAMPLES = """examples:
   xcomp tune --config configs/smoke.py --workdir runs/smoke
@@ -27,6 +27,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"xcomp-jax {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     ask.add_parser(commands)
+    chat.add_parser(commands)
+    encode.add_parser(commands)
     tune.add_parser(commands)
     return parser
 

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xcomp_jax.models.qwen2 import NewKeys, StageCache
+from xcomp_jax.models.decoder_state import NewKeys, StageCache
 from xcomp_jax.models.xcomp import Params, XComp, run
 
 NEVER = -jnp.inf
@@ -68,20 +68,20 @@ def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationCon
 @flax.struct.dataclass
 class Generated:
     """ids [B, M] int32 (after the end token: that token again); count [B], tokens up to and
-    including the end token; logits, scores: per step [B, M, vocab] before and after processing, or
-    None."""
+    including the end token; text: the keys given, with those of all these tokens but the last;
+    logits, scores: per step [B, M, vocab] before and after processing, or None."""
 
     ids: Array
     count: Array
+    text: NewKeys
     logits: Array | None
     scores: Array | None
 
 
 @flax.struct.dataclass
 class _State:
-    step: Array
-    logits: Array  # B vocab: raw, for the token at `step`
-    new: NewKeys
+    step: Array  # tokens chosen so far
+    text: NewKeys
     seen: Array  # B vocab bool
     done: Array  # B bool
     ids: Array
@@ -123,6 +123,8 @@ def _generate(
     params: Params,
     first_logits: Array,
     cache: tuple[StageCache, ...],
+    text: NewKeys | None,
+    written: Array,
     settings: dict[str, Any],
     key: Array,
     *,
@@ -131,9 +133,9 @@ def _generate(
 ) -> Generated:
     batch, vocab = first_logits.shape
 
-    def choose(state: _State) -> tuple[Array, Array, _State]:
+    def choose(logits: Array, state: _State) -> _State:
         scores = process_scores(
-            state.logits,
+            logits,
             state.seen,
             temperature=settings["temperature"],
             top_p=settings["top_p"],
@@ -146,37 +148,39 @@ def _generate(
             lambda: jax.random.categorical(draw, scores),
             lambda: jnp.argmax(scores, axis=-1),
         ).astype(jnp.int32)
-        return token, scores, dataclasses.replace(state, key=key)
-
-    def body(state: _State) -> _State:
-        token, scores, state = choose(state)
         previous = state.ids[:, jnp.maximum(state.step - 1, 0)]
         token = jnp.where(state.done, previous, token)
         ended = jnp.any(token[:, None] == settings["eos_token_ids"][None, :], axis=-1)
         kept = state.record
         if kept is not None:
             kept = (
-                kept[0].at[:, state.step].set(state.logits),
+                kept[0].at[:, state.step].set(logits),
                 kept[1].at[:, state.step].set(scores),
             )
-        logits, new = run(model, params, "decode", token, state.step, cache, state.new)
         return dataclasses.replace(
             state,
             step=state.step + 1,
-            logits=logits,
-            new=new,
             seen=state.seen.at[jnp.arange(batch), token].set(True),
             count=state.count + ~state.done,
             done=state.done | ended,
             ids=state.ids.at[:, state.step].set(token),
+            key=key,
             record=kept,
         )
 
+    def body(state: _State) -> _State:
+        token = state.ids[:, state.step - 1, None]
+        place = written + state.step - 1
+        hidden, text = run(model, params, "extend", token, place, cache, state.text)
+        logits = run(model, params, "logits", hidden[:, 0])
+        return choose(logits, dataclasses.replace(state, text=text))
+
+    if text is None:
+        text = run(model, params, "empty_new_keys", batch, max_new_tokens)
     empty = jnp.zeros((batch, max_new_tokens, vocab)) if record else None
     state = _State(
         step=jnp.zeros((), jnp.int32),
-        logits=first_logits,
-        new=run(model, params, "empty_new_keys", batch, max_new_tokens),
+        text=text,
         seen=jnp.zeros((batch, vocab), bool),
         done=jnp.zeros((batch,), bool),
         ids=jnp.zeros((batch, max_new_tokens), jnp.int32),
@@ -184,12 +188,14 @@ def _generate(
         key=key,
         record=None if empty is None else (empty, empty),
     )
-    state = jax.lax.while_loop(lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done), body, state)
+    state = jax.lax.while_loop(
+        lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done), body, choose(first_logits, state)
+    )
     # Places the loop never reached repeat the end token, like those after it.
     last = jnp.take_along_axis(state.ids, jnp.maximum(state.count - 1, 0)[:, None], axis=1)
     ids = jnp.where(jnp.arange(max_new_tokens) < state.count[:, None], state.ids, last)
     logits, scores = state.record if state.record is not None else (None, None)
-    return Generated(ids=ids, count=state.count, logits=logits, scores=scores)
+    return Generated(ids=ids, count=state.count, text=state.text, logits=logits, scores=scores)
 
 
 def generate(
@@ -199,6 +205,8 @@ def generate(
     cache: tuple[StageCache, ...],
     config: GenerationConfig,
     *,
+    text: NewKeys | None = None,
+    written: Array | None = None,
     seed: int = 0,
     record: bool = False,
 ) -> Generated:
@@ -206,7 +214,9 @@ def generate(
 
     Args:
         first_logits: [B, vocab] float32 at the last prompt token.
-        cache: from `PrefillOutput.cache`.
+        cache: from `PrefillOutput.cache` or `XComp.watch`.
+        text: keys of text that already follows the cache, with room for `config.max_new_tokens`
+            more; `written` [B]: how many tokens of it are real. Default: none.
         record: also return every step's logits and scores (memory: M x vocab).
     """
     # At least one entry, so that the compiled shape does not depend on there being an end token.
@@ -223,6 +233,8 @@ def generate(
         params,
         first_logits,
         cache,
+        text,
+        jnp.zeros(first_logits.shape[0], jnp.int32) if written is None else written,
         settings,
         jax.random.key(seed),
         max_new_tokens=config.max_new_tokens,

@@ -8,16 +8,24 @@ from pathlib import Path
 import jax
 
 from xcomp_jax.checkpoint import CheckpointReader, load_params
-from xcomp_jax.config import DType, SamplingConfig, from_dict
+from xcomp_jax.config import DType, SamplingConfig, SelectionConfig, from_dict
 from xcomp_jax.inference.generate import greedy_as_evaluated
 from xcomp_jax.inference.session import Session
 from xcomp_jax.models.xcomp import init_params
 from xcomp_jax.text.tokenizer import load_tokenizer
+from xcomp_jax.token_store import TokenStore
 from xcomp_jax.variants import SMOKE
+
+DEFAULT_SELECTION = SelectionConfig()
 
 
 def open_session(
-    folder: Path, *, dtype: DType | None = None, sampling: SamplingConfig | None = None
+    folder: Path,
+    *,
+    dtype: DType | None = None,
+    sampling: SamplingConfig | None = None,
+    selection: SelectionConfig | None = DEFAULT_SELECTION,
+    store: TokenStore | None = None,
 ) -> Session:
     """Loads what `xcomp tune` or `python -m convert from_torch` wrote.
 
@@ -25,6 +33,8 @@ def open_session(
         dtype: of parameters and arithmetic; default: float32 on CPU, where bfloat16 is many times
             slower, and the checkpoint's own elsewhere.
         sampling: default: what the checkpoint was tuned with, else the original's.
+        selection: how a question chooses frames; default: the paper's rule; None uses all frames.
+        store: where visual tokens are kept.
 
     Raises:
         CheckpointError, ValueError: the folder is no checkpoint, or its tokenizer is missing.
@@ -38,17 +48,26 @@ def open_session(
         sampling = None if saved is None else from_dict(SamplingConfig, saved)
     if dtype is not None:
         config = dataclasses.replace(config, dtype=dtype)
+    if config.compression.schedule == "ranked":
+        selection = None  # scores need states that do not depend on the question
     return Session(
         config,
         params,
         load_tokenizer(str(folder)),
         generation=greedy_as_evaluated(folder),
         sampling=sampling,
+        selection=selection,
+        store=store,
     )
 
 
-def embedded_session(*, dtype: DType | None = None) -> Session:
+def embedded_session(
+    *,
+    dtype: DType | None = None,
+    selection: SelectionConfig | None = DEFAULT_SELECTION,
+    store: TokenStore | None = None,
+) -> Session:
     """The smoke model with seeded random weights: needs no file, says nothing sensible."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
     params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
-    return Session(config, params, load_tokenizer(None))
+    return Session(config, params, load_tokenizer(None), selection=selection, store=store)

@@ -1,126 +1,47 @@
-"""Asking a model about videos: decoding, encoding, prefill and answer in one place.
+"""Watching a video once and asking about it many times.
 
-Memory does not grow with the length of the video: frames are decoded, encoded and forgotten a few
-clips at a time, and only visual tokens stay (16 a frame). Every length is rounded up to a bucket,
+Video states never depend on the question, so they are computed once and kept on three levels: the
+visual tokens of every clip (`VideoClips`), the states that scoring needs, and the compressed keys
+and values of the frames an answer is drawn from. A further question costs its text rows. Memory on
+the device does not grow with the length of the video, and every length is rounded up to a bucket,
 so that the next question compiles nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from jax import Array
 
-from xcomp_jax.compression.schedule import check_visual_length, plan_stages
-from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig
-from xcomp_jax.inference.buckets import bucket
+from xcomp_jax.compression.selection import FrameScores
+from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig, SelectionConfig
+from xcomp_jax.inference.answer import Answer, Stopwatch
+from xcomp_jax.inference.chat import Conversation
+from xcomp_jax.inference.clips import FileFrames, FrameSource, MemoryShelf, Shelf, VideoClips
 from xcomp_jax.inference.compilation import COMPILATIONS
-from xcomp_jax.inference.generate import GenerationConfig, generate
-from xcomp_jax.models.qwen2 import StageCache
-from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, run
-from xcomp_jax.text.prompts import answer_text, inference_ids, split_at_video
-from xcomp_jax.video.decode import read_frames
+from xcomp_jax.inference.generate import GenerationConfig
+from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.programs import CLIPS_PER_CALL, encode_some
+from xcomp_jax.inference.reader import Reader, Reading
+from xcomp_jax.inference.selector import Selector
+from xcomp_jax.models.decoder_state import StageCache
+from xcomp_jax.models.xcomp import Params
+from xcomp_jax.text.prompts import ChatIds, answer_text, inference_ids, split_at_video
+from xcomp_jax.token_store import StoreKey, TokenStore, hash_encoder
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.preprocess import normalize
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.sampling import READER_CLIP, FramePlan, plan_frames
 
-# Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
-# GB.
-CLIPS_PER_CALL = 4
-PREFIX_UNIT, SUFFIX_UNIT = 16, 64
-
-
-@dataclasses.dataclass(frozen=True)
-class VisualTokens:
-    """A looked-at video: `tokens` [F * tokens_per_frame, D] and how its frames were chosen.
-
-    Tokens wait in host memory: putting videos of any length together there compiles nothing.
-    """
-
-    tokens: np.ndarray
-    plan: FramePlan
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """`seconds` says where the time went; `compilations` how many programs had to be compiled."""
-
-    text: str
-    token_ids: tuple[int, ...]
-    num_frames: int
-    duration: float
-    seconds: dict[str, float]
-    compilations: int
-
-
-class Stopwatch:
-    """Adds up wall seconds under a few names."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    def measure(self, name: str, start: float) -> None:
-        """Adds the time since `start` (from `time.perf_counter()`) to `name`."""
-        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
-    """uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D]."""
-    return run(model, params, "encode", normalize(clips))
-
-
-def encode_some(model: XComp, params: Params, clips: np.ndarray) -> np.ndarray:
-    """Visual tokens [C, T * tokens_per_frame, D] of uint8 clips [C, T, S, S, 3], on the host.
-
-    Works through them a few at a time; the last call is filled up with black clips, so that any
-    number of clips runs the same compiled program in the same memory.
-    """
-    encoded = []
-    for start in range(0, len(clips), CLIPS_PER_CALL):
-        some = clips[start : start + CLIPS_PER_CALL]
-        room = np.zeros((CLIPS_PER_CALL, *clips.shape[1:]), np.uint8)
-        room[: len(some)] = some
-        encoded.append(np.asarray(encode_clips(model, params, room))[: len(some)])
-    return np.concatenate(encoded)
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def prefill(
-    model: XComp,
-    params: Params,
-    prefix_ids: Array,
-    visual: Array,
-    suffix_ids: Array,
-    lengths: Lengths,
-) -> tuple[Array, tuple[StageCache, ...]]:
-    """Logits [B, vocab] after the last text token, and the cache of unequal length per stage."""
-    out = run(model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
-    last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
-    return run(model, params, "logits", last), out.cache
-
-
-def padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:
-    """[B, S] int32, zeros behind each sequence, S rounded up to a bucket."""
-    length = bucket(max(len(ids) for ids in sequences), unit)
-    return np.stack(
-        [np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences]
-    )
+Progress = Callable[[str, int, int], None]
+"""Called with (what is being done, how many are done, how many there are)."""
 
 
 class Session:
-    """A model in memory, ready to answer.
+    """A model in memory, ready to watch and to answer.
 
     Args:
         config: shapes and arithmetic of the model, with the compression to use.
@@ -128,6 +49,8 @@ class Session:
         tokenizer: a ChatML tokenizer whose ids the model was trained on.
         generation: how tokens are chosen; end tokens default to the tokenizer's `<|im_end|>`.
         sampling: which frames are looked at.
+        selection: how a question chooses among them; None answers from all.
+        store: where visual tokens of video files are kept for other processes and other days.
 
     Raises:
         ConfigError: when the tokenizer has more tokens than the model has embeddings.
@@ -141,6 +64,8 @@ class Session:
         *,
         generation: GenerationConfig | None = None,
         sampling: SamplingConfig | None = None,
+        selection: SelectionConfig | None = None,
+        store: TokenStore | None = None,
     ) -> None:
         if len(tokenizer) > config.llm.vocab_size:
             raise ConfigError(
@@ -156,62 +81,42 @@ class Session:
         self.tokenizer = tokenizer
         self.generation = generation
         self.sampling = sampling or SamplingConfig()
-        self._model = XComp(config)
-        self._stages = plan_stages(
-            config.compression,
-            num_layers=config.llm.num_hidden_layers,
-            tokens_per_frame=config.projector.tokens_per_frame,
+        self.store = store
+        self.reader = Reader(config, params)
+        self.selector = (
+            None
+            if selection is None
+            else Selector(self.reader.model, params, self.reader.stages, selection)
         )
+        self._encoder_hash: str | None = None
 
-    def ask(
+    # --- watching -------------------------------------------------------------------------------
+
+    def watch(
         self,
         video: str | Path | VideoInfo,
-        question: str,
         *,
         num_frames: int | None = None,
         start: float | None = None,
         end: float | None = None,
-        progress: Any = None,
-    ) -> Answer:
-        """Looks at a video file or folder of images and answers one question about it.
+        progress: Progress | None = None,
+        stopwatch: Stopwatch | None = None,
+        verify: bool = False,
+    ) -> VideoMemory:
+        """Decodes and encodes a video file or folder of images; any number of questions can follow.
 
         Args:
             video: a path, or what `video.probe` said of it.
             num_frames: exactly so many frames (a short video repeats some); default: by `sampling`.
             start, end: seconds; only that part is looked at.
-            progress: called with (frames done, frames in all).
+            stopwatch: where time and work are added up; give it to `ask` too for one account.
+            verify: check every clip that the store has; damaged ones are encoded again.
 
         Raises:
             VideoError: the video cannot be read or cut as asked.
-            ValueError: the question is empty or holds the video mark.
+            ConfigError: a number of frames the model or the selection cannot take.
         """
-        self._check(question)  # before the video, which takes longer
-        watch, compiled = Stopwatch(), COMPILATIONS.count
-        visual = self.look(
-            video, num_frames=num_frames, start=start, end=end, progress=progress, watch=watch
-        )
-        return self.answer([visual], [question], watch=watch, compiled_before=compiled)[0]
-
-    def _check(self, question: str) -> None:
-        if not question.strip():
-            raise ValueError("a question is empty: say what you want to know about the video")
-        inference_ids(self.tokenizer, question, "")
-
-    def look(
-        self,
-        video: str | Path | VideoInfo,
-        *,
-        num_frames: int | None = None,
-        start: float | None = None,
-        end: float | None = None,
-        progress: Any = None,
-        watch: Stopwatch | None = None,
-    ) -> VisualTokens:
-        """Decodes and encodes a video once; any number of questions can follow.
-
-        Arguments and errors as in `ask`.
-        """
-        watch = watch or Stopwatch()
+        stopwatch = stopwatch or Stopwatch()
         clip = self.config.vision.clip_frames
         if num_frames is not None and (num_frames < 1 or num_frames % clip):
             raise ConfigError(
@@ -235,117 +140,291 @@ class Session:
                 f"{len(plan.indices)} frames were chosen, which are not whole clips of {clip}",
                 "Ask for a number of frames that is a multiple of that.",
             )
-        watch.measure("probe", begin)
-        frames = read_frames(info.path, plan.indices, size=self.config.vision.image_size)
-        return VisualTokens(
-            self.encode(frames, total=len(plan.indices), progress=progress, watch=watch), plan
+        stopwatch.measure("probe", begin)
+        source = FileFrames(info.path, plan.indices, self.config.vision.image_size)
+        return self.watch_frames(
+            source,
+            plan,
+            name=info.path.name,
+            shelf=self._shelf(info.path, plan, verify),
+            path=info.path,
+            progress=progress,
+            stopwatch=stopwatch,
         )
 
-    def encode(
+    def watch_frames(
         self,
-        frames: Iterable[np.ndarray],
+        source: FrameSource,
+        plan: FramePlan,
         *,
-        total: int,
-        progress: Any = None,
-        watch: Stopwatch | None = None,
-    ) -> np.ndarray:
-        """Visual tokens of whole clips.
+        name: str,
+        shelf: Shelf | None = None,
+        path: Path | None = None,
+        progress: Progress | None = None,
+        stopwatch: Stopwatch | None = None,
+    ) -> VideoMemory:
+        """Encodes every clip that questions about these frames may need.
 
         Args:
-            frames: `total` frames [S, S, 3] uint8 in order, already of the model's size.
-
-        Returns:
-            [total * tokens_per_frame, D] in the compute dtype, in host memory.
+            source: gives `plan`'s frames.
+            shelf: where their visual tokens are kept; default: in memory.
+            path: of the file they come from, if there is one.
         """
-        watch = watch or Stopwatch()
-        clip, done = self.config.vision.clip_frames, 0
-        encoded = []
-        for chunk in _timed_chunks(iter(frames), CLIPS_PER_CALL * clip, watch):
-            begin = time.perf_counter()
-            done += len(chunk)
-            clips = np.stack(chunk).reshape(-1, clip, *chunk[0].shape)
-            tokens = encode_some(self._model, self.params, clips)
-            encoded.append(tokens.reshape(-1, tokens.shape[-1]))
-            watch.measure("encode", begin)
-            if progress is not None:
-                progress(done, total)
-        return np.concatenate(encoded)
+        stopwatch = stopwatch or Stopwatch()
+        total, clip = len(plan.indices), self.config.vision.clip_frames
+        selecting = None if self.selector is None else self.selector.windows_of(plan)
+        windows, select = selecting or (None, None)
+        clips = self.clips_of(source, MemoryShelf() if shelf is None else shelf, total)
+        starts = list(range(0, total, clip))
+        for window in range(0 if windows is None else len(windows.starts)):
+            assert windows is not None
+            starts += windows.clip_starts(window, clip)
+        clips.prepare(
+            starts,
+            stopwatch,
+            progress=None if progress is None else lambda *n: progress("clips", *n),
+        )
+        selection = None if self.selector is None else self.selector.config
+        return VideoMemory(name, path, plan, clips, selection, windows, select)
 
-    def answer(
+    def clips_of(self, source: FrameSource, shelf: Shelf, num_frames: int) -> VideoClips:
+        """Visual tokens of any clip of `num_frames` frames, encoded by this model when needed."""
+        return VideoClips(
+            lambda pixels: encode_some(self.reader.model, self.params, pixels),
+            source,
+            shelf,
+            num_frames=num_frames,
+            clip_frames=self.config.vision.clip_frames,
+            clips_per_call=CLIPS_PER_CALL,
+        )
+
+    def _shelf(self, path: Path, plan: FramePlan, verify: bool) -> Shelf | None:
+        if self.store is None:
+            return None
+        vision, projector = self.config.vision, self.config.projector
+        if self._encoder_hash is None:
+            self._encoder_hash = hash_encoder(
+                {part: self.params[part] for part in ("vision", "projector")},
+                {
+                    "vision": dataclasses.asdict(vision),
+                    "projector": dataclasses.asdict(projector),
+                },
+            )
+        kept = self.store.video(
+            StoreKey.make(
+                video_hash=self.store.hash_video(path),
+                frame_indices=plan.indices,
+                image_size=vision.image_size,
+                preprocessing="bicubic, ImageNet mean and deviation",
+                encoder_hash=self._encoder_hash,
+                clip_frames=vision.clip_frames,
+                tokens_per_clip=vision.clip_frames * projector.tokens_per_frame,
+                width=self.config.llm.hidden_size,
+                dtype=self.config.dtype,
+            )
+        )
+        if verify:
+            kept.verify()
+        return kept
+
+    # --- asking ---------------------------------------------------------------------------------
+
+    def ask(self, memory: VideoMemory, question: str, **options: Any) -> Answer:
+        """Answers one question about a watched video; options and errors as in `ask_all`."""
+        return self.ask_all(memory, [question], **options)[0]
+
+    def ask_all(
         self,
-        videos: Sequence[VisualTokens],
+        memory: VideoMemory,
         questions: Sequence[str],
         *,
         seed: int = 0,
-        watch: Stopwatch | None = None,
-        compiled_before: int | None = None,
+        progress: Progress | None = None,
+        stopwatch: Stopwatch | None = None,
     ) -> list[Answer]:
-        """Answers one question about each of several videos, as one batch.
+        """Answers several questions about a watched video; each window is scored for all at once.
+
+        What they share is told with the first answer.
+
+        Raises:
+            ValueError: a question is empty or holds the video mark.
+        """
+        texts = [self.text_around(memory, question) for question in questions]
+        stopwatch, compiled = stopwatch or Stopwatch(), COMPILATIONS.count
+        scores = self.score(memory, texts, stopwatch, progress)
+        answers = []
+        for question, (prefix, suffix), scored in zip(questions, texts, scores, strict=True):
+            chosen = self.choose(memory, scored)
+            reading = self._read(memory, chosen, prefix, suffix, stopwatch)
+            made = self.reader.generate(
+                reading, [len(suffix)], self.generation, stopwatch, seed=seed
+            )
+            ids = np.asarray(made.ids[0])[: int(made.count[0])]
+            answers.append(
+                self.answer_of(
+                    memory, question, ids, stopwatch, chosen, scored, COMPILATIONS.count - compiled
+                )
+            )
+            stopwatch, compiled = Stopwatch(), COMPILATIONS.count
+        return answers
+
+    def ask_batch(
+        self, memories: Sequence[VideoMemory], questions: Sequence[str], *, seed: int = 0
+    ) -> list[Answer]:
+        """Answers one question about each of several videos, from all their frames, as one batch.
 
         Videos and questions may differ in length: padding changes no answer.
 
         Raises:
             ValueError: an empty question, or another number of questions than videos.
         """
-        watch = watch or Stopwatch()
-        compiled_before = COMPILATIONS.count if compiled_before is None else compiled_before
-        if len(videos) != len(questions):
-            raise ValueError(f"{len(videos)} videos need as many questions, got {len(questions)}")
-        for question in questions:
-            self._check(question)
-        begin = time.perf_counter()
+        if len(memories) != len(questions):
+            raise ValueError(f"{len(memories)} videos need as many questions, got {len(questions)}")
+        stopwatch, compiled = Stopwatch(), COMPILATIONS.count
         texts = [
-            split_at_video(inference_ids(self.tokenizer, question, video.plan.message))
-            for video, question in zip(videos, questions, strict=True)
+            self.text_around(memory, question)
+            for memory, question in zip(memories, questions, strict=True)
         ]
-        unit = self.config.vision.clip_frames * self.config.projector.tokens_per_frame
-        length = bucket(max(len(video.tokens) for video in videos), unit)
-        for tokens in (length, *(len(video.tokens) for video in videos)):
-            check_visual_length(self._stages, tokens)
-        visual = np.stack([np.pad(v.tokens, ((0, length - len(v.tokens)), (0, 0))) for v in videos])
-        counts: list[Any] = [
-            np.array([len(before) for before, _ in texts], np.int32),
-            np.array([len(video.tokens) for video in videos], np.int32),
-            np.array([len(after) for _, after in texts], np.int32),
-        ]
-        lengths = Lengths(*counts)
-        logits, cache = jax.block_until_ready(
-            prefill(
-                self._model,
-                self.params,
-                padded_ids([before for before, _ in texts], PREFIX_UNIT),
-                visual,
-                padded_ids([after for _, after in texts], SUFFIX_UNIT),
-                lengths,
-            )
-        )
-        watch.measure("prefill", begin)
-        begin = time.perf_counter()
-        out = jax.device_get(
-            generate(self._model, self.params, logits, cache, self.generation, seed=seed)
-        )
-        watch.measure("generate", begin)
+        prefixes, suffixes = [text[0] for text in texts], [text[1] for text in texts]
+        tokens = [self._tokens(memory, None, stopwatch) for memory in memories]
+        reading = self._read_batch(tokens, prefixes, suffixes, stopwatch)
+        written = [len(suffix) for suffix in suffixes]
+        made = self.reader.generate(reading, written, self.generation, stopwatch, seed=seed)
+        compiled = COMPILATIONS.count - compiled
         return [
-            Answer(
-                text=answer_text(self.tokenizer.decode(ids[:count], skip_special_tokens=True)),
-                token_ids=tuple(int(token) for token in ids[:count]),
-                num_frames=len(video.plan.indices),
-                duration=video.plan.duration,
-                seconds=dict(watch.seconds),
-                compilations=COMPILATIONS.count - compiled_before,
+            self.answer_of(memory, question, ids[:count], stopwatch, None, None, compiled)
+            for memory, question, ids, count in zip(
+                memories, questions, np.asarray(made.ids), np.asarray(made.count), strict=True
             )
-            for video, ids, count in zip(videos, out.ids, out.count, strict=True)
         ]
 
+    def chat(self, memory: VideoMemory) -> Conversation:
+        """A conversation about a watched video, in which every turn reads only what it adds.
 
-def _timed_chunks(
-    frames: Iterator[np.ndarray], size: int, watch: Stopwatch
-) -> Iterator[list[np.ndarray]]:
-    """Lists of up to `size` frames; the time spent waiting for them counts as decoding."""
-    while True:
-        begin = time.perf_counter()
-        chunk = list(itertools.islice(frames, size))
-        watch.measure("decode", begin)
-        if not chunk:
-            return
-        yield chunk
+        Raises:
+            ConfigError: for a model whose video states depend on the question.
+        """
+        return Conversation(self, memory)
+
+    # --- the steps ------------------------------------------------------------------------------
+
+    def text_around(
+        self, memory: VideoMemory, question: str, history: Sequence[tuple[str, str]] = ()
+    ) -> tuple[list[int], list[int]]:
+        """Ids before and after the video; `history` holds earlier (question, answer) pairs.
+
+        Raises:
+            ValueError: the question is empty or holds the video mark.
+        """
+        self.check_question(question)
+        message = memory.plan.message
+        return split_at_video(inference_ids(self.tokenizer, question, message, history))
+
+    def check_question(self, question: str) -> None:
+        """Raises ValueError for a question that is empty or holds the video mark."""
+        if not question.strip():
+            raise ValueError("a question is empty: say what you want to know about the video")
+        inference_ids(self.tokenizer, question, "")
+
+    def score(
+        self,
+        memory: VideoMemory,
+        texts: Sequence[tuple[list[int], list[int]]],
+        stopwatch: Stopwatch,
+        progress: Progress | None = None,
+    ) -> list[FrameScores | None]:
+        """Scores of all frames for each question's `text_around`; None where all are used."""
+        if memory.windows is None or self.selector is None:
+            return [None] * len(texts)
+        chat = ChatIds.of(self.tokenizer)
+        scores = self.selector.scores(
+            memory,
+            texts[0][0],
+            [suffix for _, suffix in texts],
+            (chat.start, chat.assistant),
+            stopwatch,
+            progress,
+        )
+        return list(scores)
+
+    def choose(self, memory: VideoMemory, scores: FrameScores | None) -> tuple[int, ...] | None:
+        """The frames a question is answered from; None for all."""
+        if scores is None or self.selector is None:
+            return None
+        return self.selector.choose(memory, scores)
+
+    def cache_of(
+        self,
+        memory: VideoMemory,
+        chosen: tuple[int, ...] | None,
+        prefix: list[int],
+        stopwatch: Stopwatch,
+    ) -> tuple[StageCache, ...]:
+        """Compressed keys and values of the chosen frames; those of all frames are kept."""
+        if chosen is None and memory.prefix is not None:
+            return memory.prefix
+        tokens = self._tokens(memory, chosen, stopwatch)
+        cache = self.reader.watch([tokens], [prefix], stopwatch)
+        if chosen is None:
+            memory.prefix = cache
+        return cache
+
+    def _read(
+        self,
+        memory: VideoMemory,
+        chosen: tuple[int, ...] | None,
+        prefix: list[int],
+        suffix: list[int],
+        stopwatch: Stopwatch,
+    ) -> Reading:
+        if not self.reader.keeps_video_states:
+            tokens = self._tokens(memory, chosen, stopwatch)
+            return self.reader.prefill([tokens], [prefix], [suffix], stopwatch)
+        cache = self.cache_of(memory, chosen, prefix, stopwatch)
+        return self.reader.read(cache, [suffix], stopwatch, more=self.generation.max_new_tokens)
+
+    def _read_batch(
+        self,
+        tokens: Sequence[np.ndarray],
+        prefixes: Sequence[list[int]],
+        suffixes: Sequence[list[int]],
+        stopwatch: Stopwatch,
+    ) -> Reading:
+        if not self.reader.keeps_video_states:
+            return self.reader.prefill(tokens, prefixes, suffixes, stopwatch)
+        cache = self.reader.watch(tokens, prefixes, stopwatch)
+        return self.reader.read(cache, suffixes, stopwatch, more=self.generation.max_new_tokens)
+
+    def _tokens(
+        self, memory: VideoMemory, chosen: tuple[int, ...] | None, stopwatch: Stopwatch
+    ) -> np.ndarray:
+        """[V, D]: selected frames are cut into clips anew, as the original does."""
+        frames = tuple(range(memory.num_frames)) if chosen is None else chosen
+        size = self.config.vision.clip_frames
+        clips = [frames[i : i + size] for i in range(0, len(frames), size)]
+        tokens = memory.clips.tokens(clips, stopwatch)
+        return tokens.reshape(-1, tokens.shape[-1])
+
+    def answer_of(
+        self,
+        memory: VideoMemory,
+        question: str,
+        ids: np.ndarray,
+        stopwatch: Stopwatch,
+        chosen: tuple[int, ...] | None,
+        scores: FrameScores | None,
+        compilations: int,
+    ) -> Answer:
+        """The answer whose tokens are `ids`, with its account."""
+        return Answer(
+            question=question,
+            text=answer_text(self.tokenizer.decode(ids, skip_special_tokens=True)),
+            token_ids=tuple(int(token) for token in ids),
+            num_frames=memory.num_frames,
+            duration=memory.plan.duration,
+            chosen=chosen,
+            scores=None if scores is None else scores.total,
+            seconds=dict(stopwatch.seconds),
+            work=dict(stopwatch.work),
+            compilations=compilations,
+        )

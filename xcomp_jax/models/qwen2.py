@@ -8,11 +8,10 @@ key/value cache has another length in every stage.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.linen as nn
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
@@ -21,112 +20,16 @@ from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.ranking import Survivors, attention_of_last_token, survivors
 from xcomp_jax.compression.schedule import RankedDrop, Stage
 from xcomp_jax.config import LLMConfig
+from xcomp_jax.models.decoder_layer import Attend, DecoderLayer
+from xcomp_jax.models.decoder_state import NewKeys, PrefillOutput, StageCache
 from xcomp_jax.models.rms_norm import RMSNorm
 from xcomp_jax.models.rope import rope_tables, rotate
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.stacked import split_stages, stacked_params
-from xcomp_jax.ops.attention import attention, attention_with_new_keys
+from xcomp_jax.ops.attention import attention
+from xcomp_jax.ops.cached_attention import cached_attention
 
-# (query, key, value) -> (attention output, whatever the caller keeps of key and value)
-Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
-
-
-@flax.struct.dataclass
-class StageCache:
-    """Keys (rotated) and values of one stage's layers, read-only after prefill.
-
-    key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B], how many there are,
-    which is also the position of the next token at these layers.
-    """
-
-    key: Array
-    value: Array
-    mask: Array
-    length: Array
-
-
-@flax.struct.dataclass
-class NewKeys:
-    """Keys and values of the tokens written since prefill: [L, B, M, K, H] for all L layers."""
-
-    key: Array
-    value: Array
-
-
-@flax.struct.dataclass
-class PrefillOutput:
-    """Result of one pass over a whole sequence.
-
-    prefix [B, P, D], visual [B, V', D], suffix [B, Q, D]: final hidden states after the last norm,
-    V' being what compression left; lengths: real tokens of each; cache: one entry per stage, or
-    None when it was not asked for; layers: when collected, per stage the output of each of its
-    layers [L, B, S, D]; survivors: collected likewise, per stage what a ranked drop left before it.
-    """
-
-    prefix: Array
-    visual: Array
-    suffix: Array
-    lengths: Lengths
-    cache: tuple[StageCache, ...] | None
-    layers: tuple[Array, ...] | None
-    survivors: tuple[Survivors | None, ...] | None
-
-
-class SelfAttention(nn.Module):
-    """Grouped-query attention; biases on q, k and v only."""
-
-    config: LLMConfig
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Array, cos: Array, sin: Array, attend: Attend) -> tuple[Array, Any]:
-        """[B, S, D] -> [B, S, D] and what `attend` keeps."""
-        cfg = self.config
-
-        def heads(name: str, count: int) -> Array:
-            out = nn.Dense(count * cfg.head_dim, dtype=self.dtype, name=name)(x)
-            return out.reshape(*x.shape[:2], count, cfg.head_dim)
-
-        query = rotate(heads("q_proj", cfg.num_attention_heads), cos, sin)
-        key = rotate(heads("k_proj", cfg.num_key_value_heads), cos, sin)
-        out, kept = attend(query, key, heads("v_proj", cfg.num_key_value_heads))
-        out = out.reshape(*x.shape[:2], cfg.hidden_size)
-        return nn.Dense(cfg.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out), kept
-
-
-class SwiGLU(nn.Module):
-    """down(silu(gate(x)) * up(x)), without biases."""
-
-    config: LLMConfig
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[B, S, D] -> [B, S, D]."""
-
-        def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, use_bias=False, dtype=self.dtype, name=name)
-
-        hidden = self.config.intermediate_size
-        gated = nn.silu(dense(hidden, "gate_proj")(x)) * dense(hidden, "up_proj")(x)
-        return dense(self.config.hidden_size, "down_proj")(gated)
-
-
-class DecoderLayer(nn.Module):
-    """Pre-norm attention and MLP."""
-
-    config: LLMConfig
-    dtype: jnp.dtype
-
-    @nn.compact
-    def __call__(self, x: Array, cos: Array, sin: Array, attend: Attend) -> tuple[Array, Any]:
-        """[B, S, D] -> [B, S, D] and what `attend` keeps."""
-        cfg = self.config
-        normed = RMSNorm(cfg.rms_norm_eps, self.dtype, name="input_layernorm")(x)
-        out, kept = SelfAttention(cfg, self.dtype, name="self_attn")(normed, cos, sin, attend)
-        x = x + out
-        normed = RMSNorm(cfg.rms_norm_eps, self.dtype, name="post_attention_layernorm")(x)
-        return x + SwiGLU(cfg, self.dtype, name="mlp")(normed), kept
+Rotation = Callable[[Array], Array]
 
 
 class Qwen2Decoder(nn.Module):
@@ -150,15 +53,12 @@ class Qwen2Decoder(nn.Module):
         )
         self.layer = DecoderLayer(cfg, self.dtype, parent=None)
         example = jnp.zeros((1, 1, cfg.hidden_size), self.dtype)
-        angle = jnp.zeros((1, 1, cfg.head_dim), self.dtype)
         self.layers = stacked_params(
             self,
             "layers",
             self.layer,
             cfg.num_hidden_layers,
             example,
-            angle,
-            angle,
             lambda query, key, value: (query, None),
         )
         self.norm = RMSNorm(cfg.rms_norm_eps, self.dtype)
@@ -196,13 +96,11 @@ class Qwen2Decoder(nn.Module):
                 tests, figures).
             remat: recompute layers in the backward pass instead of storing them.
         """
-        cfg = self.config
         caches: list[StageCache] = []
         collected: list[Array] = []
         chosen: list[Survivors | None] = []
         original_slots, original = visual.shape[1], lengths.visual
-        parts = split_stages(self.layers, [stage.num_layers for stage in self.stages])
-        for stage, params in zip(self.stages, parts, strict=True):
+        for stage, params in zip(self.stages, self.split(self.stages), strict=True):
             left = None
             if isinstance(stage.drop, RankedDrop):
                 left = survivors(
@@ -225,16 +123,21 @@ class Qwen2Decoder(nn.Module):
             chosen.append(left)
             layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
             mask = layout.mask(lengths)
-            cos, sin = rope_tables(
-                layout.positions(lengths), cfg.head_dim, cfg.rope_theta, self.dtype
-            )
+            rotated = self.rotation(layout.positions(lengths))
 
-            def attend(query: Array, key: Array, value: Array, mask: Array = mask) -> Any:
-                out = attention(query, key, value, causal=True, key_mask=mask)
+            def attend(
+                query: Array,
+                key: Array,
+                value: Array,
+                mask: Array = mask,
+                rotated: Rotation = rotated,
+            ) -> Any:
+                key = rotated(key)
+                out = attention(rotated(query), key, value, causal=True, key_mask=mask)
                 return out, ((key, value) if keep_cache else None)
 
-            def body(x: Array, p: Any, cos: Array = cos, sin: Array = sin, attend: Attend = attend):
-                x, kept = self.layer.apply({"params": p}, x, cos, sin, attend)
+            def body(x: Array, p: Any, attend: Attend = attend) -> Any:
+                x, kept = self.layer.apply({"params": p}, x, attend)
                 return x, (kept, x if collect_layers else None)
 
             scan_body = jax.checkpoint(body, prevent_cse=False) if remat else body
@@ -256,6 +159,18 @@ class Qwen2Decoder(nn.Module):
             survivors=tuple(chosen) if collect_layers else None,
         )
 
+    def rotation(self, positions: Array) -> Rotation:
+        """Turns queries or keys [B, S, N, H] to `positions` [B, S]."""
+        cfg = self.config
+        cos, sin = rope_tables(positions, cfg.head_dim, cfg.rope_theta, self.dtype)
+        return lambda x: rotate(x, cos, sin)
+
+    def split(self, stages: Sequence[Stage]) -> list[Any]:
+        """Parameters of each stage; later layers than those are left out."""
+        sizes = [stage.num_layers for stage in stages]
+        unused = self.config.num_hidden_layers - sum(sizes)
+        return split_stages(self.layers, [*sizes, unused])[: len(sizes)]
+
     def _attention_to_visual(
         self, params: Any, prefix: Array, visual: Array, suffix: Array, lengths: Lengths
     ) -> Array:
@@ -264,82 +179,76 @@ class Qwen2Decoder(nn.Module):
         `params` are the stacked ones of the stage that follows; positions are those before its
         drop.
         """
-        cfg = self.config
         layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
         mask = layout.mask(lengths)
-        cos, sin = rope_tables(layout.positions(lengths), cfg.head_dim, cfg.rope_theta, self.dtype)
+        rotated = self.rotation(layout.positions(lengths))
 
         def attend(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
-            return query, attention_of_last_token(query, key, mask)
+            return query, attention_of_last_token(rotated(query), rotated(key), mask)
 
         # The layer's own norm and projections; its output is not used, so the compiler drops the
         # rest.
         first = jax.tree.map(lambda leaf: leaf[0], params)
         x = jnp.concatenate([prefix, visual, suffix], axis=1)
-        out: Any = self.layer.apply({"params": first}, x, cos, sin, attend)
+        out: Any = self.layer.apply({"params": first}, x, attend)
         return layout.split(out[1])[1]
 
-    def empty_new_keys(self, batch: int, max_new_tokens: int) -> NewKeys:
-        """Room for `max_new_tokens` decoded tokens at every layer."""
+    def empty_new_keys(self, batch: int, room: int) -> NewKeys:
+        """Room for `room` tokens of text after the cache, at every layer."""
         cfg = self.config
-        shape = (
-            cfg.num_hidden_layers,
-            batch,
-            max_new_tokens,
-            cfg.num_key_value_heads,
-            cfg.head_dim,
-        )
+        shape = (cfg.num_hidden_layers, batch, room, cfg.num_key_value_heads, cfg.head_dim)
         return NewKeys(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
-    def decode(
-        self, token: Array, step: Array, cache: tuple[StageCache, ...], new: NewKeys
+    def extend(
+        self, x: Array, written: Array, cache: tuple[StageCache, ...], new: NewKeys
     ) -> tuple[Array, NewKeys]:
-        """Appends one token per example: token [B] int32 written at place `step` of `new`.
+        """Appends text to a cached sequence: question rows, or one decoded token.
 
-        The position at each stage is that stage's own cache length plus `step`.
+        The position at each stage is that stage's own cache length plus the place in `new`.
+
+        Args:
+            x: [B, Q, D] embedded rows. Rows behind an example's real ones may be padding: what they
+                leave in `new` is overwritten before any later row looks there.
+            written: [B] int32, tokens already in `new`; the rows take the next Q places.
 
         Returns:
-            logits [B, vocab] float32 that follow the token, and `new` with its keys and values.
+            Final hidden states [B, Q, D] after the last norm, and `new` with the rows' keys.
         """
-        cfg = self.config
-        x = self.embed(token[:, None])
-        new_mask = jnp.broadcast_to(
-            jnp.arange(new.key.shape[2]) <= step, (token.shape[0], new.key.shape[2])
-        )
         sizes = [stage.num_layers for stage in self.stages]
         updated = []
         for stage_cache, params, stage_new in zip(
             cache, split_stages(self.layers, sizes), split_stages(new, sizes), strict=True
         ):
-            position = (stage_cache.length + step)[:, None]
-            cos, sin = rope_tables(position, cfg.head_dim, cfg.rope_theta, self.dtype)
+            first = stage_cache.length + written
+            rotated = self.rotation(first[:, None] + jnp.arange(x.shape[1]))
 
             def body(
                 x: Array,
                 layer: Any,
-                cos: Array = cos,
-                sin: Array = sin,
+                rotated: Rotation = rotated,
                 cached_mask: Array = stage_cache.mask,
-            ):
+            ) -> Any:
                 p, cached_key, cached_value, new_layer = layer
 
                 def attend(query: Array, key: Array, value: Array) -> Any:
-                    written = NewKeys(
-                        lax.dynamic_update_slice_in_dim(new_layer.key, key, step, axis=1),
-                        lax.dynamic_update_slice_in_dim(new_layer.value, value, step, axis=1),
+                    filled = NewKeys(
+                        _write_rows(new_layer.key, rotated(key), written),
+                        _write_rows(new_layer.value, value, written),
                     )
-                    out = attention_with_new_keys(
-                        query,
-                        (cached_key, cached_value),
-                        cached_mask,
-                        (written.key, written.value),
-                        new_mask,
-                    )
-                    return out, written
+                    cached, new = (cached_key, cached_value), (filled.key, filled.value)
+                    out = cached_attention(rotated(query), cached, cached_mask, new, written)
+                    return out, filled
 
-                return self.layer.apply({"params": p}, x, cos, sin, attend)
+                return self.layer.apply({"params": p}, x, attend)
 
-            x, written = lax.scan(body, x, (params, stage_cache.key, stage_cache.value, stage_new))
-            updated.append(written)
+            x, filled = lax.scan(body, x, (params, stage_cache.key, stage_cache.value, stage_new))
+            updated.append(filled)
         new = jax.tree.map(lambda *layers: jnp.concatenate(layers), *updated)
-        return self.logits(self.norm(x))[:, 0], new
+        return self.norm(x), new
+
+
+def _write_rows(room: Array, rows: Array, place: Array) -> Array:
+    """Writes rows [B, Q, ...] into room [B, M, ...] from each example's own `place` [B] on."""
+    return jax.vmap(lambda r, x, at: lax.dynamic_update_slice_in_dim(r, x, at, axis=0))(
+        room, rows, place
+    )

@@ -10,12 +10,15 @@ import jax.numpy as jnp
 from jax import Array
 
 from xcomp_jax.compression.schedule import plan_stages
+from xcomp_jax.compression.selection import ScoringPlan, WatchedStage
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.models.decoder_state import NewKeys, PrefillOutput, StageCache, WindowKeys
 from xcomp_jax.models.internvideo2 import InternVideo2Encoder
 from xcomp_jax.models.projector import Projector
-from xcomp_jax.models.qwen2 import NewKeys, PrefillOutput, Qwen2Decoder, StageCache
+from xcomp_jax.models.qwen2 import Qwen2Decoder
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.umt import UMTEncoder
+from xcomp_jax.models.window_scores import score_text, watch_window
 
 Params = dict[str, Any]
 
@@ -97,15 +100,50 @@ class XComp(nn.Module):
             remat=remat,
         )
 
-    def empty_new_keys(self, batch: int, max_new_tokens: int) -> NewKeys:
-        """See `Qwen2Decoder.empty_new_keys`."""
-        return self.llm.empty_new_keys(batch, max_new_tokens)
+    def watch(self, prefix_ids: Array, visual: Array, lengths: Lengths) -> tuple[StageCache, ...]:
+        """The cache of text before a video and the video, which any text can follow.
 
-    def decode(
-        self, token: Array, step: Array, cache: tuple[StageCache, ...], new: NewKeys
+        Args:
+            prefix_ids: [B, P]; visual: [B, V, D]; lengths: real tokens, `suffix` being zero.
+        """
+        nothing = jnp.zeros((prefix_ids.shape[0], 0), prefix_ids.dtype)
+        cache = self.prefill(prefix_ids, visual, nothing, lengths, keep_cache=True).cache
+        assert cache is not None
+        return cache
+
+    def empty_new_keys(self, batch: int, room: int) -> NewKeys:
+        """See `Qwen2Decoder.empty_new_keys`."""
+        return self.llm.empty_new_keys(batch, room)
+
+    def extend(
+        self, ids: Array, written: Array, cache: tuple[StageCache, ...], new: NewKeys
     ) -> tuple[Array, NewKeys]:
-        """See `Qwen2Decoder.decode`."""
-        return self.llm.decode(token, step, cache, new)
+        """Text ids [B, Q] after a cached sequence; see `Qwen2Decoder.extend`."""
+        return self.llm.extend(self.llm.embed(ids), written, cache, new)
+
+    def watch_window(
+        self, prefix_ids: Array, visual: Array, watched: tuple[WatchedStage, ...]
+    ) -> tuple[WindowKeys, ...]:
+        """Ids [B, P] and visual tokens [B, V, D]; see `window_scores.watch_window`."""
+        visual = visual.astype(self.config.compute_dtype)
+        return watch_window(self.llm, self.llm.embed(prefix_ids), visual, watched)
+
+    def score_text(
+        self,
+        ids: Array,
+        length: Array,
+        header: Array,
+        keys: tuple[WindowKeys, ...],
+        plan: ScoringPlan,
+        *,
+        before: int,
+        query_bias: Array,
+    ) -> tuple[Array, ...]:
+        """Ids [B, Q] of the text after the video; see `window_scores.score_text`."""
+        x = self.llm.embed(ids)
+        return score_text(
+            self.llm, x, length, header, keys, plan, before=before, query_bias=query_bias
+        )
 
     def logits(self, hidden: Array) -> Array:
         """[..., D] -> [..., vocab] float32."""

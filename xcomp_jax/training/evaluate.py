@@ -13,7 +13,7 @@ from xcomp_jax.config import ModelConfig
 from xcomp_jax.data.dataset import PreparedDataset
 from xcomp_jax.data.pipeline import eval_batches
 from xcomp_jax.inference.generate import GenerationConfig, generate
-from xcomp_jax.inference.session import encode_some, prefill
+from xcomp_jax.inference.programs import encode_some, prefill
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 

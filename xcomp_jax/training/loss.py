@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from xcomp_jax.models.qwen2 import PrefillOutput
+from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.text.prompts import IGNORE
 
 

@@ -127,7 +127,7 @@ def _file_frames(
         stalled = threading.Event()
         while True:
             with _deadline(process, timeout, stalled):
-                frame = _read_ppm(process.stdout)
+                frame = read_ppm(process.stdout)
             if frame is None:
                 break
             yield frame
@@ -165,7 +165,7 @@ def select_expression(wanted: Sequence[int]) -> str:
     return tree(runs)
 
 
-def _read_ppm(pipe: IO[bytes]) -> Frame | None:
+def read_ppm(pipe: IO[bytes]) -> Frame | None:
     """Next PPM image as uint8 [H, W, 3]; None at the end of the stream, also amid an image."""
     header = [pipe.readline() for _ in range(3)]  # "P6", "width height", "255"
     numbers = re.fullmatch(rb"P6\n(\d+) (\d+)\n255\n", b"".join(header))

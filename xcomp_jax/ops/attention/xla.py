@@ -1,4 +1,4 @@
-"""Softmax attention without a materialised mask, in bounded memory.
+"""Attention in plain XLA, without a materialised mask and in bounded memory.
 
 Queries are taken in blocks, so that the largest intermediate is [B, N, block, S] and never S x S.
 Under a causal mask the blocks are grouped, and a group looks only at the keys up to its own end.
@@ -25,42 +25,38 @@ def attention(
     *,
     causal: bool,
     key_mask: Array | None = None,
+    query_offset: int = 0,
     query_block: int = QUERY_BLOCK,
-) -> Array:
-    """Scaled dot-product attention with grouped key/value heads.
+) -> tuple[Array, Array]:
+    """Output [B, S, N, H] in the dtype of `query` and log-sum-exp [B, S, N] float32.
+
+    See `dispatch.attention`; scores and softmax are float32.
 
     Args:
-        query: [B, S, N, H].
-        key, value: [B, S', K, H] with K dividing N; S' = S when `causal`.
-        causal: row i sees keys 0..i.
-        key_mask: [B, S'] bool, False for keys nobody may see (padding).
         query_block: rows computed at a time.
-
-    Returns:
-        [B, S, N, H] in the dtype of `query`; scores and softmax are float32.
     """
-    rows = query.shape[1]
+    rows, keys = query.shape[1], key.shape[1]
     if rows <= query_block:
-        return _attend(query, key, value, key_mask, 0 if causal else None)
+        return _attend(query, key, value, key_mask, query_offset if causal else None)
     blocks = -(-rows // query_block)
     groups = min(CAUSAL_GROUPS, blocks) if causal else 1
-    blocks_per_group = -(-blocks // groups)
-    group_rows = blocks_per_group * query_block
+    group_rows = -(-blocks // groups) * query_block
     outputs = []
     for start in range(0, rows, group_rows):
         stop = min(start + group_rows, rows)
-        keys = stop if causal else key.shape[1]
+        seen = min(keys, query_offset + stop) if causal else keys
         outputs.append(
             _attend_in_blocks(
                 query[:, start:stop],
-                key[:, :keys],
-                value[:, :keys],
-                None if key_mask is None else key_mask[:, :keys],
-                start if causal else None,
+                key[:, :seen],
+                value[:, :seen],
+                None if key_mask is None else key_mask[:, :seen],
+                query_offset + start if causal else None,
                 query_block,
             )
         )
-    return jnp.concatenate(outputs, axis=1)
+    out, lse = zip(*outputs, strict=True)
+    return jnp.concatenate(out, axis=1), jnp.concatenate(lse, axis=1)
 
 
 def _attend_in_blocks(
@@ -70,19 +66,20 @@ def _attend_in_blocks(
     key_mask: Array | None,
     offset: int | None,
     query_block: int,
-) -> Array:
+) -> tuple[Array, Array]:
     batch, rows, heads, size = query.shape
     blocks = -(-rows // query_block)
     padded = jnp.pad(query, ((0, 0), (0, blocks * query_block - rows), (0, 0), (0, 0)))
     stacked = jnp.moveaxis(padded.reshape(batch, blocks, query_block, heads, size), 1, 0)
 
     @jax.checkpoint  # or the backward pass would keep every block's scores: S x S again
-    def one_block(index: Array, block: Array) -> Array:
+    def one_block(index: Array, block: Array) -> tuple[Array, Array]:
         first_row = None if offset is None else offset + index * query_block
         return _attend(block, key, value, key_mask, first_row)
 
-    out = jax.lax.map(lambda item: one_block(*item), (jnp.arange(blocks), stacked))
-    return jnp.moveaxis(out, 0, 1).reshape(batch, -1, heads, size)[:, :rows]
+    out, lse = jax.lax.map(lambda item: one_block(*item), (jnp.arange(blocks), stacked))
+    out = jnp.moveaxis(out, 0, 1).reshape(batch, -1, heads, size)[:, :rows]
+    return out, jnp.moveaxis(lse, 0, 1).reshape(batch, -1, heads)[:, :rows]
 
 
 def _attend(
@@ -91,7 +88,7 @@ def _attend(
     value: Array,
     key_mask: Array | None,
     first_row: Array | int | None,
-) -> Array:
+) -> tuple[Array, Array]:
     """All rows at once; `first_row` is the position of the first query under a causal mask."""
     batch, rows, heads, size = query.shape
     kv_heads = key.shape[2]
@@ -106,7 +103,8 @@ def _attend(
         scores = jnp.where(key_mask[:, None, None, None, :], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1)
     out = jnp.einsum("bkgqs,bskh->bqkgh", weights.astype(value.dtype), value)
-    return out.reshape(batch, rows, heads, size)
+    lse = jnp.moveaxis(jax.nn.logsumexp(scores, axis=-1), 3, 1)  # B Q K G; unused, it costs nothing
+    return out.reshape(batch, rows, heads, size), lse.reshape(batch, rows, heads)
 
 
 def attention_with_new_keys(

@@ -1,0 +1,115 @@
+"""Machines to compile for, described instead of attached.
+
+    with described("v5e"): jax.jit(f).lower(...).compile()
+
+TPUs need the compiler, `pip install libtpu`; GPUs the plugin, `pip install jax[cuda12]` or
+`jax[cuda13]`, but no driver. Set ENVIRONMENT before JAX is imported.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import importlib.util
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import topologies
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from xcomp_jax.sharding import AXES
+
+# A second process that loads libtpu would fail on a lock file; no device is ever touched.
+ENVIRONMENT = {
+    "JAX_PLATFORMS": "cpu",
+    "TPU_SKIP_MDS_QUERY": "1",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
+}
+
+GIB = 2**30
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Machine:
+    """One kind of device: how the compiler names the smallest set of them, and its memory.
+
+    `topology` describes `devices` of them; memory is what a program may use of one.
+    """
+
+    platform: str
+    topology: str
+    memory_bytes: int
+    target_config: str | None = None
+
+
+def _gpu(name: str, memory_bytes: int, bandwidth: int) -> Machine:
+    # Hopper SXM; the two differ in memory only. Figures as the driver reports them.
+    config = f"""
+gpu_device_info {{
+  threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
+  shared_memory_per_block: 49152 shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472 registers_per_core_limit: 65536 registers_per_block_limit: 65536
+  core_count: 132 fpus_per_core: 128 clock_rate_ghz: 1.98 l2_cache_size: 52428800
+  block_dim_limit_x: 2147483647 block_dim_limit_y: 65535 block_dim_limit_z: 65535
+  memory_bandwidth: {bandwidth} device_memory_size: {memory_bytes}
+  cuda_compute_capability {{ major: 9 feature_extension: ACCELERATED_FEATURES }}
+}}
+platform_name: "CUDA"
+dnn_version_info {{ major: 9 minor: 10 }}
+runtime_version {{ major: 12 minor: 9 }}
+device_description_str: "{name}"
+"""
+    return Machine(
+        platform="cuda", topology="1x1x1", memory_bytes=memory_bytes, target_config=config
+    )
+
+
+MACHINES = {
+    # What the compiler leaves of 16, 95 and 32 GiB.
+    "v5e": Machine(platform="tpu", topology="v5e:1x1", memory_bytes=int(15.75 * GIB)),
+    "v5p": Machine(platform="tpu", topology="v5p:2x2x1", memory_bytes=int(95.74 * GIB)),
+    "v6e": Machine(platform="tpu", topology="v6e:1x1", memory_bytes=int(31.25 * GIB)),
+    "h100": _gpu("NVIDIA H100 80GB HBM3", 84_929_347_584, 3_352_320_000_000),
+    "h200": _gpu("NVIDIA H200", 150_754_820_096, 4_800_000_000_000),
+}
+
+
+def missing(machine: Machine) -> str | None:
+    """What must be installed before `machine` can be compiled for, or None."""
+    if machine.platform == "tpu":
+        return None if importlib.util.find_spec("libtpu") else "pip install libtpu"
+    plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+    found = any(importlib.util.find_spec(name) for name in plugins)
+    return None if found else "pip install 'jax[cuda12]' (or cuda13)"
+
+
+@contextlib.contextmanager
+def described(name: str) -> Iterator[Mesh]:
+    """A mesh of one device of the machine `name`, in force: `ops` then choose kernels for it.
+
+    Raises:
+        KeyError: an unknown name. RuntimeError: its compiler is not installed.
+    """
+    if name not in MACHINES:
+        raise KeyError(f"{name!r} not found; known: {sorted(MACHINES)}")
+    machine = MACHINES[name]
+    if lacking := missing(machine):
+        raise RuntimeError(f"compiling for {name} needs: {lacking}")
+    options: dict[str, Any] = {"platform": machine.platform}
+    if machine.target_config is None:
+        options["topology_name"] = machine.topology
+    else:
+        options |= {"topology": machine.topology, "target_config": machine.target_config}
+    devices = topologies.get_topology_desc(**options).devices[:1]
+    axes = (AxisType.Auto,) * len(AXES)
+    mesh = Mesh(np.array(devices).reshape((1,) * len(AXES)), AXES, axis_types=axes)
+    with jax.set_mesh(mesh):
+        yield mesh
+
+
+def shape(mesh: Mesh, sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """An array that is not there either, on the mesh's only device."""
+    return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(mesh, PartitionSpec()))

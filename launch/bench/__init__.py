@@ -1,0 +1,1 @@
+"""Speed of the kernels and of the model, measured; needs JAX, Flax, Optax and Orbax alone."""

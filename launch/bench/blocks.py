@@ -1,0 +1,157 @@
+"""Which block sizes are fastest on the device at hand, shape by shape."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from launch.bench.clock import Deadline
+from launch.bench.kernels import attention_inputs, clip_inputs
+from launch.bench.shapes import ATTENTION, CLIPS, AttentionShape, ClipShape
+from launch.bench.timing import seconds
+from xcomp_jax.ops import block_sizes
+from xcomp_jax.ops.attention import pallas_gpu as gpu_attention
+from xcomp_jax.ops.attention import pallas_tpu as tpu_attention
+from xcomp_jax.ops.attention.problem import Problem
+from xcomp_jax.ops.clip_scores import pallas_gpu as gpu_scores
+from xcomp_jax.ops.clip_scores import pallas_tpu as tpu_scores
+from xcomp_jax.ops.target import current_target
+
+Row = dict[str, Any]
+Sizes = dict[str, int]
+
+# Fields are searched in these groups, one group after the other, each by all combinations.
+SEARCH: dict[tuple[str, str], list[dict[str, tuple[int, ...]]]] = {
+    ("attention", "tpu"): [
+        {
+            "forward_queries": (512, 1024, 2048),
+            "forward_keys": (512, 1024, 2048),
+            "forward_compute": (256, 512, 1024),
+        },
+        {"dkv_queries": (512, 1024), "dkv_keys": (512, 1024, 2048), "dkv_compute": (256, 512)},
+        {"dq_queries": (512, 1024, 2048), "dq_keys": (512, 1024, 2048)},
+    ],
+    ("attention", "gpu"): [
+        {
+            "forward_queries": (64, 128),
+            "forward_keys": (32, 64, 128),
+            "forward_warps": (4, 8),
+            "forward_stages": (2, 3),
+        },
+        {
+            "backward_queries": (32, 64, 128),
+            "backward_keys": (32, 64, 128),
+            "backward_warps": (4, 8),
+            "backward_stages": (1, 2),
+        },
+    ],
+    ("clip_scores", "tpu"): [{"rows": (64, 128, 256), "keys": (256, 512, 1024)}],
+    ("clip_scores", "gpu"): [
+        {"rows": (32, 64, 128), "keys": (32, 64, 128), "warps": (4, 8), "stages": (1, 2, 3)}
+    ],
+}
+
+
+def measure(deadline: Deadline) -> Iterator[Row]:
+    """The fastest block sizes of every shape, against the default.
+
+    Raises:
+        ValueError: the device is neither a TPU nor a GPU.
+    """
+    platform = current_target().platform
+    if platform not in ("tpu", "gpu"):
+        raise ValueError(f"block sizes are measured on a TPU or a GPU, this is a {platform}")
+    for shape in (*ATTENTION, *CLIPS):
+        if deadline.passed:
+            yield {"shape": shape.name, "note": "not measured: out of time"}
+        elif isinstance(shape, AttentionShape):
+            yield _search_attention(shape, platform, deadline)
+        else:
+            yield _search_clips(shape, platform, deadline)
+
+
+def add_to_table(rows: list[Row]) -> None:
+    """Writes what beat the default into the table, for this device."""
+    table = json.loads(block_sizes.TABLE.read_text(encoding="utf-8"))
+    mine = table.setdefault(current_target().device_kind, {})
+    mine |= {row["key"]: json.loads(row["sizes"]) for row in rows if row.get("sizes", "{}") != "{}"}
+    block_sizes.TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def _search_attention(shape: AttentionShape, platform: str, deadline: Deadline) -> Row:
+    module: Any = tpu_attention if platform == "tpu" else gpu_attention
+    query, key, value, seen = attention_inputs(shape, jnp.bfloat16)
+    mask = seen if shape.masked else None
+    problem = Problem.of(query, key, value, shape.causal, mask, 0, False)
+    target = current_target()
+
+    def run(backward: bool, sizes: Sizes) -> float:
+        blocks = dataclasses.replace(module.BlockSizes(), **sizes)
+
+        def attend(*inputs: Any) -> Any:
+            return module.attention(problem, *inputs, mask, target=target, blocks=blocks)[0]
+
+        def both(*inputs: Any) -> Any:
+            out, pull = jax.vjp(attend, *inputs)
+            return pull(out)
+
+        return seconds(jax.jit(both if backward else attend), query, key, value, wanted=0.1)
+
+    row = _search(SEARCH["attention", platform], run, deadline)
+    name = block_sizes.shape_key(
+        "attention", causal=shape.causal, h=shape.size, rows=shape.tokens, keys=shape.tokens
+    )
+    return {"shape": shape.name, "key": name, **row}
+
+
+def _search_clips(shape: ClipShape, platform: str, deadline: Deadline) -> Row:
+    module: Any = tpu_scores if platform == "tpu" else gpu_scores
+    *arrays, rows = clip_inputs(shape, jnp.bfloat16)
+    score = functools.partial(
+        module.clip_scores, segments=shape.segments, rows=rows, rope_theta=1e6
+    )
+
+    def run(backward: bool, sizes: Sizes) -> float:
+        blocks = dataclasses.replace(module.BlockSizes(), **sizes)
+        function = functools.partial(score, target=current_target(), blocks=blocks)
+        return seconds(jax.jit(function), *arrays, wanted=0.1)
+
+    row = _search(SEARCH["clip_scores", platform], run, deadline)
+    name = block_sizes.shape_key(
+        "clip_scores",
+        rows=shape.rows,
+        tokens=shape.segments.clip_tokens,
+        clips=shape.segments.size,
+    )
+    return {"shape": shape.name, "key": name, **row}
+
+
+def _search(groups: list[dict[str, tuple[int, ...]]], run: Any, deadline: Deadline) -> Row:
+    """Forward fields by the forward pass, the others by both passes."""
+    best: Sizes = {}
+    row: Row = {}
+    for index, group in enumerate(groups):
+        backward = index > 0
+        default = fastest = run(backward, best)
+        chosen: Sizes = {}
+        for values in itertools.product(*group.values()):
+            if deadline.passed:
+                break
+            sizes = dict(zip(group, values, strict=True))
+            try:
+                taken = run(backward, {**best, **sizes})
+            except Exception:  # does not fit this device: not a candidate
+                continue
+            if taken < 0.98 * fastest:  # less is noise
+                fastest, chosen = taken, sizes
+        best |= chosen
+        what = "backward" if backward else "forward"
+        row |= {f"{what} default ms": 1e3 * default, f"{what} ms": 1e3 * fastest}
+    return {**row, "sizes": json.dumps(best)}

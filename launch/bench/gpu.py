@@ -1,0 +1,181 @@
+"""Everything one accelerator should show: kernels, prefill, encoder, decoding, a training step.
+
+Each part stands alone: one that fails is a row that says so, and one that would begin after the
+deadline is not begun. Compiling takes most of the time, so the parts that are asked about most come
+first.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from launch.bench import kernels, model
+from launch.bench.clock import Deadline
+from launch.bench.peaks import peak_of
+from launch.bench.timing import seconds
+from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
+from xcomp_jax.models.xcomp import XComp, run
+from xcomp_jax.sharding import make_mesh
+
+Row = dict[str, Any]
+
+FRAMES = (1024, 2048, 4096)
+# The paper's seconds on an H200 with LP-Comp, and what this code aims at.
+PUBLISHED = {1024: 0.12, 2048: 0.25, 4096: 0.66}
+WANTED = {1024: 0.06, 2048: 0.13, 4096: 0.40}
+NEW_TOKENS = 64
+TRAINED_FRAMES = 256
+
+
+def measure(*, tiny: bool, deadline: Deadline) -> dict[str, list[Row]]:
+    """Rows of every part, by the part's title."""
+    parts: dict[str, Callable[[], Iterator[Row]]] = {
+        "Prefill of the language model, with LP-Comp": lambda: _prefills(tiny, True, deadline),
+        "Kernels": lambda: kernels.measure(tiny=tiny, deadline=deadline),
+        "Video encoder": lambda: _encoder(tiny),
+        "Decoding": lambda: _decoding(tiny),
+        "Training step": lambda: _training(tiny),
+        "Prefill of the language model, without compression": (
+            lambda: _prefills(tiny, False, deadline)
+        ),
+    }
+    results: dict[str, list[Row]] = {}
+    for title, part in parts.items():
+        began = time.monotonic()
+        results[title] = list(_guarded(part, deadline))
+        print(f"{title}: {time.monotonic() - began:.0f} s", flush=True)
+    return results
+
+
+def _guarded(part: Callable[[], Iterator[Row]], deadline: Deadline) -> Iterator[Row]:
+    if deadline.passed:
+        yield {"note": "not measured: out of time"}
+        return
+    try:
+        yield from part()
+    except Exception as error:  # the other parts are still worth having
+        yield {"note": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
+    finally:
+        jax.clear_caches()  # compiled programs hold device memory
+
+
+def _prefills(tiny: bool, compressed: bool, deadline: Deadline) -> Iterator[Row]:
+    config = model.model_config(tiny=tiny, compressed=compressed)
+    params = model.random_params(config, "llm")
+    peak = peak_of(jax.devices()[0].device_kind)
+    for frames in (8, 16) if tiny else FRAMES:
+        row: Row = {"frames": frames, "text": model.PREFIX + model.SUFFIX}
+        if deadline.passed:
+            yield {**row, "note": "not measured: out of time"}
+            continue
+        began = time.monotonic()
+        inputs = model.prefill_inputs(config, frames)
+        program = model.jitted_prefill(config).lower(params, *inputs).compile()
+        row["compile_s"] = time.monotonic() - began
+        row["seconds"] = seconds(program, params, *inputs)
+        flops = model.prefill_flops(config, frames)
+        row["tflops"] = flops / row["seconds"] / 1e12
+        row["floor_s"] = flops / (peak.tflops * 1e12) if peak else ""
+        if compressed and not tiny:
+            row |= {"wanted_s": WANTED[frames], "paper_h200_s": PUBLISHED[frames]}
+        yield row
+
+
+def _encoder(tiny: bool) -> Iterator[Row]:
+    config = model.model_config(tiny=tiny)
+    params = model.random_params(config, "vision", "projector")
+    side, clip = config.vision.image_size, config.vision.clip_frames
+    encode = jax.jit(lambda params, pixels: run(XComp(config), params, "encode", pixels))
+    for clips in (1,) if tiny else (1, 8, 32):
+        pixels = jax.random.normal(
+            jax.random.key(0), (clips, clip, side, side, 3), config.compute_dtype
+        )
+        taken = seconds(encode, params, pixels)
+        yield {"clips": clips, "frames_per_s": clips * clip / taken, "ms": 1e3 * taken}
+
+
+def _decoding(tiny: bool) -> Iterator[Row]:
+    config = model.model_config(tiny=tiny)
+    params = model.random_params(config, "llm")
+    frames = 8 if tiny else FRAMES[0]
+    xcomp = XComp(config)
+    logits, cache = model.jitted_prefill(config)(params, *model.prefill_inputs(config, frames))
+
+    @jax.jit
+    def decode(params: Any, first: Array, cache: Any) -> Array:
+        def step(carry: tuple[Array, Any], place: Array) -> tuple[tuple[Array, Any], Array]:
+            token, new = carry
+            hidden, new = run(xcomp, params, "extend", token[:, None], place[None], cache, new)
+            following = jnp.argmax(run(xcomp, params, "logits", hidden[:, -1]), axis=-1)
+            return (following.astype(jnp.int32), new), token
+
+        new = run(xcomp, params, "empty_new_keys", 1, NEW_TOKENS)
+        return lax.scan(step, (first, new), jnp.arange(NEW_TOKENS))[1]
+
+    taken = seconds(decode, params, jnp.argmax(logits, axis=-1).astype(jnp.int32), cache)
+    yield {
+        "frames": frames,
+        "tokens_per_s": NEW_TOKENS / taken,
+        "ms_per_token": 1e3 * taken / NEW_TOKENS,
+    }
+
+
+def _training(tiny: bool) -> Iterator[Row]:
+    # Here, so that what only training needs cannot stop the other parts.
+    from xcomp_jax.training.step import init_state, make_train_step
+
+    config = model.model_config(tiny=tiny)
+    frames = 8 if tiny else TRAINED_FRAMES
+    stage = StageConfig(
+        name="bench",
+        num_steps=10,
+        learning_rate=1e-5,
+        batch_size=1,
+        compression=config.compression,
+        remat=True,
+    )
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+    with jax.set_mesh(mesh):
+        params = model.random_params(
+            config, "vision", "projector", "llm", dtype=jnp.dtype(jnp.float32)
+        )
+        state = jax.jit(functools.partial(init_state, stage), donate_argnums=0)(params)
+        batch = _batch(config, frames)
+        step = make_train_step(config, stage, mesh)
+        state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+        began = time.perf_counter()
+        rounds = 3
+        for _ in range(rounds):
+            state, metrics = step(state, batch)
+        jax.block_until_ready(metrics)
+    yield {
+        "frames": frames,
+        "seconds": (time.perf_counter() - began) / rounds,
+        "loss_is_finite": bool(jnp.isfinite(metrics["loss"])),
+    }
+
+
+def _batch(config: ModelConfig, frames: int) -> dict[str, Array]:
+    side = config.vision.image_size
+    rng = np.random.default_rng(0)
+    ids = {
+        name: rng.integers(0, config.llm.vocab_size, (1, n)).astype(np.int32)
+        for name, n in (("prefix", model.PREFIX), ("suffix", model.SUFFIX))
+    }
+    batch = {
+        "frames": rng.integers(0, 256, (1, frames, side, side, 3), np.uint8),
+        "num_frames": np.full(1, frames, np.int32),
+    }
+    for name, part in ids.items():
+        batch[f"{name}_ids"] = batch[f"{name}_labels"] = part
+        batch[f"{name}_len"] = np.full(1, part.shape[1], np.int32)
+    return {name: jnp.asarray(array) for name, array in batch.items()}

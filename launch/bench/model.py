@@ -1,0 +1,113 @@
+"""The whole model with random weights, made where they are used."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from xcomp_jax.compression.schedule import plan_stages, tokens_per_frame_by_layer
+from xcomp_jax.config import (
+    CompressionConfig,
+    LLMConfig,
+    ModelConfig,
+    ProjectorConfig,
+    VisionConfig,
+)
+from xcomp_jax.models.sequence import Lengths
+from xcomp_jax.models.xcomp import Params, XComp, abstract_params, run
+from xcomp_jax.variants import XCOMP_2B
+
+# 863 text tokens, as the paper's timing has them: the template before the video, the rest after it.
+PREFIX, SUFFIX = 14, 849
+
+TINY = ModelConfig(
+    vision=VisionConfig(
+        image_size=32, patch_size=8, width=32, depth=3, num_heads=2, mlp_ratio=2.0, clip_frames=4
+    ),
+    projector=ProjectorConfig(tokens_per_frame=10),
+    llm=LLMConfig(
+        vocab_size=64,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=4,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    ),
+    dtype="float32",
+)
+
+
+def model_config(*, tiny: bool, compressed: bool = True) -> ModelConfig:
+    """The published 2B model or a toy, with LP-Comp or without."""
+    config = TINY if tiny else XCOMP_2B
+    if compressed:
+        return config
+    return dataclasses.replace(config, compression=CompressionConfig(schedule="none"))
+
+
+def random_params(config: ModelConfig, *parts: str, dtype: Any = None) -> Params:
+    """Parameters of some parts of the model; plausible in size, so that nothing overflows."""
+    wanted = {part: abstract_params(config)[part] for part in parts}
+    leaves, structure = jax.tree.flatten(wanted)
+
+    def make(key: Array) -> Params:
+        keys = jax.random.split(key, len(leaves))
+        made = [
+            0.02 * jax.random.normal(k, leaf.shape, dtype or config.compute_dtype)
+            for k, leaf in zip(keys, leaves, strict=True)
+        ]
+        return jax.tree.unflatten(structure, made)
+
+    return jax.jit(make)(jax.random.key(0))
+
+
+def prefill_inputs(config: ModelConfig, frames: int) -> tuple[Any, ...]:
+    """Text ids, visual tokens, text ids and lengths of one video, all real and random."""
+    tokens = frames * config.projector.tokens_per_frame
+    keys = jax.random.split(jax.random.key(1), 3)
+    before, after = (
+        jax.random.randint(key, (1, n), 0, config.llm.vocab_size)
+        for key, n in zip(keys[:2], (PREFIX, SUFFIX), strict=True)
+    )
+    # Not zeros: a chip that multiplies zeros draws less power and runs faster.
+    visual = 0.02 * jax.random.normal(
+        keys[2], (1, tokens, config.llm.hidden_size), config.compute_dtype
+    )
+    lengths = Lengths(*(jnp.full((1,), n, jnp.int32) for n in (PREFIX, tokens, SUFFIX)))
+    return before, visual, after, lengths
+
+
+def prefill(config: ModelConfig, params: Params, *inputs: Any) -> tuple[Array, Any]:
+    """Logits that follow the prompt, and the cache: all that a first word costs."""
+    model = XComp(config)
+    out = run(model, params, "prefill", *inputs, keep_cache=True)
+    return run(model, params, "logits", out.suffix[:, -1]), out.cache
+
+
+def jitted_prefill(config: ModelConfig) -> Any:
+    """`prefill` of `config` as (params, *inputs) -> (logits, cache)."""
+    return jax.jit(functools.partial(prefill, config))
+
+
+def prefill_flops(config: ModelConfig, frames: int) -> float:
+    """Multiplications and additions of the products, layer by layer with its own tokens."""
+    llm = config.llm
+    stages = plan_stages(
+        config.compression,
+        num_layers=llm.num_hidden_layers,
+        tokens_per_frame=config.projector.tokens_per_frame,
+    )
+    by_layer = tokens_per_frame_by_layer(stages, config.projector.tokens_per_frame)
+    kv = llm.num_key_value_heads * llm.head_dim
+    weights = llm.hidden_size * (2 * llm.hidden_size + 2 * kv + 3 * llm.intermediate_size)
+    total = 2.0 * llm.hidden_size * llm.vocab_size
+    for per_frame in by_layer:
+        tokens = frames * per_frame + PREFIX + SUFFIX
+        # A causal row sees half of the keys: one product's worth for scores and values together.
+        total += 2.0 * tokens * weights + 2.0 * llm.hidden_size * tokens**2
+    return total

@@ -1,0 +1,106 @@
+"""Shapes worth measuring, named after what has them, and the work each one is."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from xcomp_jax.ops.clip_scores import Segments
+
+BYTES = 2  # of a bfloat16
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionShape:
+    """Self-attention; `masked` where the caller has padding inside the sequence."""
+
+    name: str
+    batch: int
+    tokens: int
+    heads: int
+    kv_heads: int
+    size: int
+    causal: bool
+    masked: bool
+
+    def flops(self, *, backward: bool) -> float:
+        """Of two products forward and five backward, without what causality leaves out."""
+        product = 2.0 * self.batch * self.heads * self.size * self.tokens**2
+        return product * (0.5 if self.causal else 1.0) * (7 if backward else 2)
+
+    def nbytes(self, *, backward: bool) -> float:
+        """Each array once: query, key, value and output, and with gradients theirs too."""
+        rows = self.batch * self.tokens * self.size * BYTES
+        once = rows * (2 * self.heads + 2 * self.kv_heads)
+        return float(once * (3 if backward else 1))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ClipShape:
+    """Clip scoring of one window by the 2B model's heads."""
+
+    name: str
+    segments: Segments
+    rows: int
+    prefix: int = 16
+    heads: int = 12
+    kv_heads: int = 2
+    size: int = 128
+
+    def flops(self) -> float:
+        """Scores of the segments, and of the text once."""
+        keys = self.segments.count * self.segments.size * self.segments.clip_tokens
+        return 2.0 * self.heads * self.rows * self.size * (keys + self.prefix + self.rows)
+
+    def nbytes(self) -> float:
+        """Queries and keys once; the result is nothing beside them."""
+        keys = self.segments.num_clips * self.segments.clip_tokens + self.prefix + self.rows
+        return float(self.size * BYTES * (self.heads * self.rows + self.kv_heads * keys))
+
+
+def _decoder(name: str, tokens: int, heads: int, kv_heads: int) -> AttentionShape:
+    return AttentionShape(
+        name=name,
+        batch=1,
+        tokens=tokens,
+        heads=heads,
+        kv_heads=kv_heads,
+        size=128,
+        causal=True,
+        masked=True,
+    )
+
+
+def _encoder(name: str, clips: int, tokens: int) -> AttentionShape:
+    return AttentionShape(
+        name=name,
+        batch=clips,
+        tokens=tokens,
+        heads=16,
+        kv_heads=16,
+        size=64,
+        causal=False,
+        masked=False,
+    )
+
+
+ATTENTION = (
+    _encoder("vit_448_clip8", 4, 6272),
+    _encoder("vit_448_clip4", 8, 3136),
+    _decoder("qwen2_1p5b_4k", 4096, 12, 2),
+    _decoder("qwen2_1p5b_16k", 16 * 1024 + 863, 12, 2),
+    _decoder("qwen2_1p5b_64k", 64 * 1024 + 863, 12, 2),
+    _decoder("qwen2_7b_16k", 16 * 1024 + 863, 28, 4),
+)
+CLIPS = (
+    ClipShape(name="scores_16_tokens", segments=Segments(72, 128, 8, 4), rows=512),
+    ClipShape(name="scores_5_tokens", segments=Segments(72, 40, 8, 4), rows=512),
+    ClipShape(name="scores_1_token", segments=Segments(72, 8, 8, 4), rows=512),
+    ClipShape(name="scores_global", segments=Segments(72, 128, 72, 72), rows=512),
+)
+TINY_ATTENTION = (
+    dataclasses.replace(_encoder("vit_tiny", 1, 96), heads=2, kv_heads=2),
+    _decoder("qwen2_tiny", 80, 2, 1),
+)
+TINY_CLIPS = (
+    ClipShape(name="scores_tiny", segments=Segments(12, 8, 8, 4), rows=8, heads=2, kv_heads=1),
+)

@@ -1,0 +1,73 @@
+"""Evidence survives JSON, which holds finite numbers only."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+
+import numpy as np
+import pytest
+
+from tests.evidence.examples import evidence, hostile, many_frames, one_frame
+from xcomp_jax.evidence import Evidence, from_json, to_json
+
+
+@pytest.mark.parametrize("example", [evidence(), hostile(), many_frames(), one_frame()])
+def test_round_trip(example: Evidence) -> None:
+    assert from_json(to_json(example)) == example
+
+
+def test_chosen_frames_are_listed_with_times_and_scores() -> None:
+    rows = json.loads(to_json(evidence()))["chosen"]
+    assert rows[8] == {"frame": 30, "time": 30.0, "score": 1.0}
+    assert [row["frame"] for row in rows] == list(range(22, 38))
+
+
+def test_thumbnails_can_be_left_out() -> None:
+    text = to_json(evidence(), thumbnails=False)
+    assert "jpeg" not in text
+    assert from_json(text) == evidence(thumbnails=())
+
+
+def test_what_is_not_finite_is_null() -> None:
+    scores = (math.nan, math.inf, -math.inf, *evidence().frame_scores[3:])
+    text = to_json(evidence(frame_scores=scores, selection={"decay": math.nan}))
+    value = json.loads(text, parse_constant=pytest.fail)
+    assert value["frame_scores"][:4] == [None, None, None, scores[3]]
+    assert value["selection"] == {"decay": None}
+    again = from_json(text)
+    assert all(math.isnan(score) for score in again.frame_scores[:3])
+    assert again.frame_scores[3:] == scores[3:]
+
+
+def test_numbers_of_numpy_are_written_as_numbers() -> None:
+    plain = evidence()
+    from_arrays = dataclasses.replace(
+        plain,
+        frame_times=tuple(np.asarray(plain.frame_times)),
+        frame_scores=tuple(np.asarray(plain.frame_scores)),
+        chosen=tuple(np.asarray(plain.chosen)),
+    )
+    assert to_json(from_arrays) == to_json(plain)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "not the JSON of an answer's evidence"),
+        ("[]", '"format": "xcomp evidence 1"'),
+        ('{"format": "xcomp evidence 2"}', '"format": "xcomp evidence 1"'),
+        ('{"format": "xcomp evidence 1"}', "incomplete.*frame_scores"),
+        (to_json(evidence()).replace('"duration": 64.0', '"duration": "long"'), "wrong type"),
+        (to_json(evidence()).replace('"seconds": 1.24', '"second": 1.24'), "wrong type"),
+        (
+            to_json(evidence(selection={})).replace('"selection": {}', '"selection": 3'),
+            "wrong type",
+        ),
+        (to_json(evidence()).replace('"jpeg": "', '"jpeg": "?'), "base64"),
+    ],
+)
+def test_other_texts_are_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        from_json(text)

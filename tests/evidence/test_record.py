@@ -1,0 +1,51 @@
+"""Evidence that cannot be right is refused, each time with the reason."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from tests.evidence.examples import evidence, jpeg
+from xcomp_jax.evidence import Cost, Thumbnail
+
+
+def test_the_examples_fit_together() -> None:
+    assert len(evidence().chosen) == 16
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"video": "/home/someone/garden.mp4"}, "path"),
+        ({"video": "C:\\films\\garden.mp4"}, "path"),
+        ({"duration": math.nan}, "duration"),
+        ({"duration": -1.0}, "duration"),
+        ({"frame_times": (), "frame_scores": None}, "frame_times"),
+        ({"frame_times": (1.0, 0.5), "frame_scores": None}, "frame_times"),
+        ({"frame_times": (0.0, math.inf), "frame_scores": None}, "frame_times"),
+        ({"frame_scores": (0.5,)}, "frame_scores.*64 frames"),
+        ({"chosen": ()}, "chosen"),
+        ({"chosen": (3, 2)}, "chosen"),
+        ({"chosen": (2, 2)}, "chosen"),
+        ({"chosen": (-1, 2)}, "chosen"),
+        ({"chosen": (2, 64)}, "chosen"),
+        ({"thumbnails": (Thumbnail(3, jpeg()),)}, "thumbnails"),
+        ({"thumbnails": (Thumbnail(24, jpeg()), Thumbnail(22, jpeg()))}, "thumbnails"),
+    ],
+)
+def test_what_does_not_fit_is_refused(changes: dict[str, Any], reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        evidence(**changes)
+
+
+@pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
+def test_a_cost_is_a_number_of_seconds(seconds: float) -> None:
+    with pytest.raises(ValueError, match="encode"):
+        Cost("encode", seconds)
+
+
+def test_a_thumbnail_is_a_jpeg_file() -> None:
+    with pytest.raises(ValueError, match="frame 7 is not a JPEG"):
+        Thumbnail(7, b"\x89PNG")

@@ -1,0 +1,146 @@
+"""The measuring script: what it needs, what it counts, and that one failure stops nothing else."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch.bench import gpu, kernels, model, results
+from launch.bench.__main__ import main
+from launch.bench.clock import Deadline
+from launch.bench.fit import largest_frames
+from launch.bench.peaks import peak_of
+from launch.bench.shapes import ATTENTION, CLIPS
+from xcomp_jax.config import ModelConfig
+
+REPO = Path(__file__).parents[2]
+# What a machine with JAX, Flax, Optax and Orbax alone does not have.
+ABSENT = (
+    "PIL",
+    "grain",
+    "imageio_ffmpeg",
+    "jinja2",
+    "matplotlib",
+    "ml_collections",
+    "safetensors",
+    "tensorflow_datasets",
+    "tokenizers",
+    "torch",
+    "tqdm",
+    "transformers",
+)
+
+
+@pytest.mark.parametrize(
+    "modules",
+    ["launch.bench.gpu, launch.bench.blocks, launch.bench.fit", "xcomp_jax.training.step"],
+)
+def test_needs_nothing_but_jax_flax_optax_and_orbax(modules: str) -> None:
+    program = f"""
+import sys
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {ABSENT}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Absent())
+import {modules}
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-1500:]
+
+
+def test_arithmetic_of_the_prefill() -> None:
+    whole = model.model_config(tiny=False, compressed=False)
+    tokens = 1024 * 16 + 863
+    weights = 1536 * (1536 + 2 * 256 + 1536) + 3 * 1536 * 8960
+    attention = 4 * 12 * 128 * tokens**2 / 2
+    head = 2 * 1536 * 151_936
+    assert model.prefill_flops(whole, 1024) == 28 * (2 * tokens * weights + attention) + head
+    # With LP-Comp at 4,096 frames: a quarter of a second of an H200 at its best.
+    peak = peak_of("NVIDIA H200")
+    assert peak is not None
+    flops = model.prefill_flops(model.model_config(tiny=False), 4096)
+    assert peak.least_seconds(flops, 0) == pytest.approx(0.24, rel=0.02)
+
+
+def test_work_of_named_shapes() -> None:
+    shapes = {shape.name: shape for shape in ATTENTION}
+    encoder = shapes["vit_448_clip8"]
+    assert encoder.flops(backward=False) == 4 * encoder.batch * 16 * 64 * 6272**2
+    decoder = shapes["qwen2_1p5b_16k"]
+    assert decoder.flops(backward=True) == 7 * 12 * 128 * 17_247**2
+    assert decoder.nbytes(backward=False) == 2 * 17_247 * 128 * (12 + 12 + 2 + 2)
+    assert CLIPS[0].segments.count == 17
+
+
+@pytest.mark.parametrize(
+    ("kind", "tflops"),
+    [("NVIDIA H200", 989), ("TPU v5 lite", 197), ("TPU v5", 459), ("TPU v6 lite", 918)],
+)
+def test_devices_are_found_by_name(kind: str, tflops: float) -> None:
+    peak = peak_of(kind)
+    assert peak is not None
+    assert peak.tflops == tflops
+
+
+def test_unknown_devices_have_no_peak() -> None:
+    assert peak_of("cpu") is None
+
+
+def test_frames_that_fit_lie_on_the_line() -> None:
+    gib = 2**30
+    # 4 GiB and 1 GiB per 1,000 frames; 97 % of 20 GiB leave 15.4, in whole clips.
+    assert largest_frames((1000, 5 * gib), (3000, 7 * gib), 20 * gib) == 15_392
+
+
+def test_kernels_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["kernels", "--tiny", "--out", str(tmp_path)]) == 0
+    table = capsys.readouterr().out
+    for name in ("vit_tiny", "qwen2_tiny", "scores_tiny"):
+        assert name in table
+    assert "Error" not in table
+    (written,) = tmp_path.glob("*/kernels.json")
+    content = json.loads(written.read_text())
+    assert {row["implementation"] for row in content["sections"]["Kernels"]} == {"xla"}
+    assert written.with_suffix(".md").read_text().startswith("# kernels")
+
+
+def test_a_part_that_fails_is_a_row_and_the_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*, tiny: bool, compressed: bool = True) -> ModelConfig:
+        raise RuntimeError("no such model\nand more")
+
+    monkeypatch.setattr(model, "model_config", broken)
+    rows = gpu.measure(tiny=True, deadline=Deadline(10))
+    assert rows["Video encoder"] == [{"note": "RuntimeError: no such model"}]
+    assert all("ms" in row for row in rows["Kernels"])
+
+
+def test_nothing_begins_after_the_deadline() -> None:
+    late = gpu.measure(tiny=True, deadline=Deadline(0))
+    assert all(rows == [{"note": "not measured: out of time"}] for rows in late.values())
+    row = next(kernels.measure(tiny=True, deadline=Deadline(0)))
+    assert row["note"] == "not measured: out of time"
+
+
+def test_tables_show_every_column_once() -> None:
+    rows = [{"a": 1, "of_roofline": 0.5}, {"a": "x|y", "note": "why"}]
+    assert results.table(rows).splitlines() == [
+        "| a | of_roofline | note |",
+        "| --- | --- | --- |",
+        "| 1 | 50 % |  |",
+        "| x/y |  | why |",
+    ]
+
+
+@pytest.mark.slow
+def test_everything_on_a_toy(tmp_path: Path) -> None:
+    assert main(["gpu", "--tiny", "--out", str(tmp_path)]) == 0
+    (written,) = tmp_path.glob("*/gpu.json")
+    sections = json.loads(written.read_text())["sections"]
+    assert all(rows and all("note" not in row for row in rows) for rows in sections.values())

@@ -1,0 +1,73 @@
+"""`clip_scores`: how much a question looks at each clip of a window."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parity.cases import Case, assert_parity
+from tests.parity.lm_run import NOISE_FACTOR, stages_of
+from tests.parity.recorded_model import flat_visual, recorded_model, split_ids
+from xcomp_jax.compression.selection import plan_scoring
+from xcomp_jax.config import ConfigError, SelectionConfig
+from xcomp_jax.inference.scoring import Query, score_query, watch_windows
+from xcomp_jax.models.xcomp import Params, XComp
+
+
+def selection_of(score_type: str, **others: Any) -> SelectionConfig:
+    """`default`, or `segments_A_B`: A clips a segment, one every B."""
+    match = re.fullmatch(r"segments_(\d+)_(\d+)", score_type)
+    if match is None:
+        assert score_type == "default", score_type
+        return SelectionConfig(scope="global", **others)
+    size, stride = map(int, match.groups())
+    return SelectionConfig(segment_clips=size, segment_stride=stride, **others)
+
+
+def scores(
+    case: Case, entry: dict[str, Any], model: XComp, params: Params, config: SelectionConfig
+) -> np.ndarray:
+    """[L, clips] of every layer."""
+    name = f"input_{entry['input']}__"
+    prefix, suffix = (part[0] for part in split_ids(case.io[f"{name}input_ids"]))
+    visual = flat_visual(case.io[f"{name}visual_tokens"])
+    # In the recording one placeholder stands for the whole video.
+    header = int(case.io[f"{name}first_conv_length"].reshape(-1)[0]) - len(prefix) - 1
+    plan = plan_scoring(
+        stages_of(model),
+        config,
+        visual_tokens=visual.shape[1],
+        tokens_per_frame=model.config.projector.tokens_per_frame,
+    )
+    keys = watch_windows(model, params, prefix, visual, plan.watched)
+    query = Query(tuple(suffix.tolist()), header)
+    before, bias = len(prefix), config.query_bias
+    return score_query(model, params, keys, query, plan, before=before, query_bias=bias)[0]
+
+
+@pytest.mark.golden("clip_scores")
+def test_every_run(case: Case) -> None:
+    for entry in case.meta["runs"]:
+        model, params = recorded_model(case, entry["env"])
+        layers = (0, model.config.llm.num_hidden_layers)
+        config = selection_of(entry["score_type"], query_bias=entry["query_bias"], layers=layers)
+        recorded = case.io.optional(rf"(scores|allow_nan)_{re.escape(entry['name'])}")
+        if not recorded:
+            # The original divides by zero where a window is shorter than a segment.
+            with pytest.raises(ConfigError, match="at least as many clips"):
+                scores(case, entry, model, params, config)
+            continue
+        (want,) = recorded.values()
+        got = scores(case, entry, model, params, config)
+        if np.isnan(want).any():
+            # No row asks. Marked clips stay marked.
+            np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
+            np.testing.assert_array_equal(got == 1e9, want == 1e9)
+            continue
+        fewer = selection_of(entry["score_type"], query_bias=entry["query_bias"] + 1, layers=layers)
+        control = scores(case, entry, model, params, fewer)
+        tolerance = NOISE_FACTOR * entry["max_abs_diff_vs_float64"]
+        assert_parity(got, want, atol=tolerance, control=control)

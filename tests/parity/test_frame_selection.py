@@ -1,0 +1,160 @@
+"""`frame_selection`: whole chats in which the question chooses the frames."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.parity.cases import Arrays, Case, assert_parity
+from tests.parity.lm_run import NOISE_FACTOR
+from tests.parity.recorded_model import recorded_model, split_ids
+from tests.parity.test_clip_scores import selection_of
+from tests.parity.test_end_to_end import repetition_penalty
+from xcomp_jax.compression.selection import (
+    best_frames,
+    layers_to_score,
+    plan_windows,
+    scores_of_frames,
+)
+from xcomp_jax.config import SelectionConfig
+from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.inference.clips import MemoryShelf, VideoClips
+from xcomp_jax.inference.generate import GenerationConfig
+from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.programs import CLIPS_PER_CALL, encode_some
+from xcomp_jax.inference.reader import Reader
+from xcomp_jax.inference.selector import Selector
+from xcomp_jax.video.preprocess import resize_bicubic
+from xcomp_jax.video.sampling import FramePlan
+
+SCORE_NOISE = 5e-8
+"""Float32 against float64 of the same reference (facts: float noise)."""
+
+VISUAL_ATOL = 2e-5
+
+
+def variants(case: Case) -> list[tuple[dict[str, Any], Arrays]]:
+    arrays = case.npz()
+    return [
+        (meta, arrays[name.replace("meta_", "io_").replace(".json", ".npz")])
+        for name, meta in case.jsons().items()
+    ]
+
+
+def selection(meta: Mapping[str, Any]) -> SelectionConfig:
+    env = meta["env"]
+    return selection_of(
+        env["EXTRA_PARAM_SCORE_TYPE"],
+        select=int(env["EXTRA_PARAM_SELECT_AND_DROP"]),
+        repeats=int(env["EXTRA_PARAM_DUPLICATE"]),
+        query_bias=int(env["EXTRA_PARAM_QUERY_BIAS"]),
+        window_frames=int(env.get("PATCH_WIN", 512)),
+        min_frames=int(env.get("PATCH_MINSEL", 1024)),
+    )
+
+
+@pytest.mark.golden("frame_selection")
+def test_planning_and_counting(case: Case) -> None:
+    """From the recorded scores on everything is exact."""
+    for meta, arrays in variants(case):
+        config = selection(meta)
+        windows = plan_windows(config, meta["n_frames"])
+        assert list(windows.starts) == meta["window_starts"]
+        assert windows.length == meta["window_length"]
+        assert windows.num_clips == meta["num_score_clips_per_window"]
+        counted = scores_of_frames(arrays["scores"][:, 6:24], windows)
+        np.testing.assert_array_equal(counted.total, arrays["sum_score"])
+        np.testing.assert_array_equal(counted.windows, arrays["values_per_frame"])
+        assert config.select is not None
+        others = meta["selected_for_other_counts_incl_cuts_inside_ties"]
+        for count, want in {config.select: arrays["selected_idx"], **others}.items():
+            assert best_frames(counted.total, int(count)) == tuple(want), (meta["variant"], count)
+        control = scores_of_frames(arrays["scores"][:, 7:25], windows)
+        assert best_frames(control.total, config.select) != tuple(arrays["selected_idx"])
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedFrames:
+    """Recorded frames, as they come out of a decoder, brought to the model's size."""
+
+    pixels: np.ndarray
+    size: int
+
+    def frames(self, places: Sequence[int]) -> Iterator[np.ndarray]:
+        for place in places:
+            yield resize_bicubic(self.pixels[place], self.size)
+
+
+def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
+    model, params = recorded_model(case, meta["env"], factored=True)
+    config, count = selection(meta), meta["n_frames"]
+    reader = Reader(model.config, params)
+    clip_frames = model.config.vision.clip_frames
+    clips = VideoClips(
+        lambda pixels: encode_some(model, params, pixels),
+        RecordedFrames(arrays["frames"], model.config.vision.image_size),
+        MemoryShelf(),
+        num_frames=count,
+        clip_frames=clip_frames,
+        clips_per_call=CLIPS_PER_CALL,
+    )
+    watch = Stopwatch()
+    plan = FramePlan(tuple(range(count)), count / meta["fps"], count, ())
+    selector = Selector(model, params, reader.stages, config)
+    found = selector.windows_of(plan)
+    assert found is not None
+    memory = VideoMemory("recorded", None, plan, clips, config, *found)
+
+    want = arrays["window0_first2_clips_visual_tokens"]
+    first = [clips.clip_at(i * clip_frames) for i in range(len(want))]
+    shifted = [clips.clip_at(i * clip_frames + 1) for i in range(len(want))]
+    assert_parity(
+        clips.tokens(first, watch),
+        want,
+        atol=VISUAL_ATOL,
+        control=clips.tokens(shifted, watch),
+    )
+
+    prefix, suffix = (part[0].tolist() for part in split_ids(np.array(meta["input_ids"])))
+    header = meta["first_conv_length"][0] - len(prefix) - 1
+    headers = (suffix[header], suffix[header + 1])
+    (scores,) = selector.scores(memory, prefix, [suffix], headers, watch)
+    # A sum over the layers of a mean over windows.
+    layers = layers_to_score(config, model.config.llm.num_hidden_layers)
+    wrong = scores_of_frames(arrays["scores"][:, layers[0] + 1 : layers[1] + 1], found[0])
+    tolerance = NOISE_FACTOR * SCORE_NOISE * (layers[1] - layers[0])
+    assert_parity(scores.total, arrays["sum_score"], atol=tolerance, control=wrong.total)
+    chosen = selector.choose(memory, scores)
+    assert chosen == tuple(arrays["selected_idx"]), meta["variant"]
+
+    recut = [chosen[i : i + clip_frames] for i in range(0, len(chosen), clip_frames)]
+    tokens = clips.tokens(recut, watch)
+    cache = reader.watch([tokens.reshape(-1, tokens.shape[-1])], [prefix], watch)
+    ids = meta["final_generated_ids"]
+    generation = GenerationConfig(
+        max_new_tokens=len(ids), repetition_penalty=repetition_penalty(case)
+    )
+    reading = reader.read(cache, [suffix], watch, more=len(ids))
+    made = reader.generate(reading, [len(suffix)], generation, watch, seed=0)
+    assert np.asarray(made.ids[0])[: int(made.count[0])].tolist() == ids, meta["variant"]
+    assert ids not in meta["generated_ids_per_window"], "windows answer differently"
+
+
+@pytest.mark.golden("frame_selection")
+def test_small_chats(case: Case) -> None:
+    """Lowered window constants."""
+    for meta, arrays in variants(case):
+        if not meta["true_constants"]:
+            check_chat(case, meta, arrays)
+
+
+@pytest.mark.golden("frame_selection")
+def test_full_size_chats(case: Case) -> None:
+    """Windows of 576 frames."""
+    for meta, arrays in variants(case):
+        if meta["true_constants"]:
+            check_chat(case, meta, arrays)

@@ -1,0 +1,213 @@
+"""Content hashes: of videos, remembered and not; of encoders."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from xcomp_jax.token_store import TokenStore, hash_encoder, hash_table, hash_video, sealed
+from xcomp_jax.video.errors import VideoError
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "frames"
+    made.mkdir()
+    for number in range(3):
+        (made / f"{number}.png").write_bytes(bytes([number]) * 10)
+    return made
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+# --- videos ------------------------------------------------------------------------------------
+
+
+def test_a_file_is_hashed_by_its_content_in_little_memory(tmp_path: Path) -> None:
+    data = os.urandom(16 * MIB)
+    (tmp_path / "a.mp4").write_bytes(data)
+    (tmp_path / "b.mp4").write_bytes(data)
+    assert hash_video(tmp_path / "a.mp4") == hashlib.sha256(data).hexdigest()
+    assert hash_video(tmp_path / "a.mp4") == hash_video(str(tmp_path / "b.mp4"))
+    assert peak_bytes(lambda: hash_video(tmp_path / "a.mp4")) < MIB
+
+
+def test_a_folder_is_hashed_by_the_names_and_content_of_its_frames(folder: Path) -> None:
+    first = hash_video(folder)
+    (folder / "notes.txt").write_text("no frame")
+    assert hash_video(folder) == first
+    (folder / "2.png").rename(folder / "3.png")
+    renamed = hash_video(folder)
+    (folder / "3.png").write_bytes(b"other")
+    assert len({first, renamed, hash_video(folder)}) == 3
+    moved = folder.rename(folder.with_name("elsewhere"))
+    (moved / "3.png").write_bytes(bytes([2]) * 10)
+    assert hash_video(moved) == renamed
+
+
+def test_bytes_that_move_between_frames_change_the_hash(tmp_path: Path) -> None:
+    hashes = set()
+    for name, parts in [("x", (b"ab", b"c")), ("y", (b"a", b"bc"))]:
+        (tmp_path / name).mkdir()
+        for number, part in enumerate(parts):
+            (tmp_path / name / f"{number}.png").write_bytes(part)
+        hashes.add(hash_video(tmp_path / name))
+    assert len(hashes) == 2
+
+
+@pytest.mark.parametrize("name", ["nothing.mp4", "empty.mp4", "no_frames"])
+def test_what_is_no_video_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty.mp4").touch()
+    (tmp_path / "no_frames").mkdir()
+    with pytest.raises(VideoError, match=name):
+        hash_video(tmp_path / name)
+    with pytest.raises(VideoError, match=name):
+        TokenStore(tmp_path / "store").hash_video(tmp_path / name)
+
+
+# --- the table ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Videos that were really read, in order."""
+    read: list[Path] = []
+
+    def counting(path: Path) -> str:
+        read.append(path)
+        return hash_video(path)
+
+    monkeypatch.setattr(hash_table, "hash_video", counting)
+    return read
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_an_unchanged_video_is_not_read_again(
+    tmp_path: Path, folder: Path, hashed: list[Path], is_folder: bool
+) -> None:
+    video = folder if is_folder else folder / "1.png"
+    store = TokenStore(tmp_path / "store")
+    first = store.hash_video(video)
+    assert first == TokenStore(tmp_path / "store").hash_video(str(video)) == hash_video(video)
+    assert len(hashed) == 1
+    (folder / "1.png").write_bytes(b"of another size")
+    assert store.hash_video(video) == hash_video(video) != first
+    assert len(hashed) == 2
+    os.utime(folder / "1.png", ns=(5, 5))
+    store.hash_video(video)
+    assert len(hashed) == 3
+
+
+def test_a_video_that_changes_while_it_is_read_is_not_remembered(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, store = folder / "1.png", TokenStore(tmp_path / "store")
+
+    def growing(path: Path) -> str:
+        found = hash_video(path)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return found
+
+    monkeypatch.setattr(hash_table, "hash_video", growing)
+    store.hash_video(video)
+    assert not list((tmp_path / "store").rglob("*.json"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"flipped"])
+def test_a_damaged_entry_is_noticed(
+    tmp_path: Path,
+    folder: Path,
+    damage: bytes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video, store = folder / "1.png", TokenStore(tmp_path / "store")
+    right = store.hash_video(video)
+    (entry,) = (tmp_path / "store" / "hashes").glob("*.json")
+    wrong = ("0" if right[0] != "0" else "1") + right[1:]
+    flipped = entry.read_bytes().replace(right.encode(), wrong.encode())
+    entry.write_bytes(flipped if damage == b"flipped" else damage)
+    with caplog.at_level(logging.WARNING):
+        assert store.hash_video(video) == right
+    assert str(entry) in caplog.text
+    # Control: without the checksum the wrong hash is believed.
+    entry.write_bytes(flipped)
+    monkeypatch.setattr(sealed, "is_sealed_by", lambda checksum, content: True)
+    assert store.hash_video(video) == wrong
+
+
+# --- encoders ----------------------------------------------------------------------------------
+
+PARAMS: dict[str, Any] = {
+    "vision": {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3)},
+    "projector": {"scale": jnp.arange(4, dtype=jnp.bfloat16)},
+    "step": np.float32(2),
+}
+CONFIG = {"heads": 4, "eps": 1e-6, "layers": (1, 2)}
+
+
+def test_order_and_kind_of_array_do_not_count() -> None:
+    other = {
+        "step": jnp.float32(2),
+        "projector": {"scale": np.asarray(PARAMS["projector"]["scale"])},
+        "vision": {
+            "bias": np.zeros(6)[::2],
+            "kernel": np.asfortranarray(PARAMS["vision"]["kernel"]),
+        },
+    }
+    same = hash_encoder(other, {"layers": [1, 2], "eps": 1e-6, "heads": 4})
+    assert same == hash_encoder(PARAMS, CONFIG)
+
+
+@pytest.mark.parametrize(
+    "vision",
+    [
+        {"kernel": np.arange(6, dtype=np.float32).reshape(3, 2), "bias": np.zeros(3)},
+        {"kernel": np.arange(6, dtype=np.int32).reshape(2, 3), "bias": np.zeros(3)},
+        {"kernel": np.arange(1, 7, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3)},
+        {"kernel2": np.arange(6, dtype=np.float32).reshape(2, 3), "bias": np.zeros(3)},
+        {"kernel": np.arange(6, dtype=np.float32).reshape(2, 3)},
+    ],
+    ids=["shape", "dtype", "bytes", "name", "missing"],
+)
+def test_every_array_counts(vision: dict[str, Any]) -> None:
+    assert hash_encoder({**PARAMS, "vision": vision}, CONFIG) != hash_encoder(PARAMS, CONFIG)
+
+
+def test_nesting_and_config_count() -> None:
+    one = np.ones(1)
+    assert hash_encoder({"a/b": one}, {}) != hash_encoder({"a": {"b": one}}, {})
+    assert hash_encoder(PARAMS, {**CONFIG, "heads": 8}) != hash_encoder(PARAMS, CONFIG)
+
+
+def test_parameters_are_not_copied() -> None:
+    params = {str(number): np.zeros(MIB) for number in range(4)}
+    assert peak_bytes(lambda: hash_encoder(params, {})) < MIB
+
+
+@pytest.mark.parametrize(
+    ("params", "config"),
+    [({"a": None}, {}), ({"a": "text"}, {}), ({1: np.ones(1)}, {}), ({}, {"x": object()})],
+)
+def test_what_is_no_encoder_is_refused(params: Any, config: Any) -> None:
+    with pytest.raises(ValueError, match="hash_encoder"):
+        hash_encoder(params, config)

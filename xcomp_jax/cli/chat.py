@@ -1,0 +1,118 @@
+"""`xcomp chat`: a conversation about one video."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from xcomp_jax.cli.arguments import (
+    Bars,
+    account,
+    add_frames,
+    add_generation,
+    add_model,
+    add_selection,
+    add_store,
+    open_asked,
+)
+
+if TYPE_CHECKING:
+    from xcomp_jax.inference.chat import Conversation
+    from xcomp_jax.inference.memory import VideoMemory
+    from xcomp_jax.inference.session import Session
+
+DESCRIPTION = """Watches a video once and then answers question after question; each turn reads only
+its own text. Questions come from the terminal, or line by line from a pipe. An empty line or the
+end of input ends the conversation; /new begins another one about the same video, in which the first
+question chooses its frames anew."""
+
+EXAMPLES = """examples:
+  xcomp chat film.mp4 --checkpoint checkpoints/xcomp-2b
+  printf 'Who arrives?\\nWhen?\\n' | xcomp chat film.mp4 --checkpoint checkpoints/xcomp-2b
+  xcomp chat recording.mkv --follow --checkpoint checkpoints/xcomp-2b
+"""
+
+
+def add_parser(commands: argparse._SubParsersAction) -> None:
+    """Adds the sub-command."""
+    parser = commands.add_parser(
+        "chat",
+        help="talk about a video",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("video", help="video file, folder of images, or with --follow a stream")
+    parser.add_argument(
+        "--follow",
+        type=float,
+        nargs="?",
+        const=1.0,
+        metavar="FPS",
+        help="the video is still being written (a growing mkv, webm, ts or ogg file, or a named "
+        "pipe): take FPS frames a second of it as they come (default: 1); every question is about "
+        "what has come so far",
+    )
+    add_model(parser)
+    add_frames(parser)
+    add_generation(parser)
+    add_selection(parser)
+    add_store(parser, default=None)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs the command; answers go to stdout, everything else to stderr."""
+    from xcomp_jax.inference.answer import Stopwatch
+    from xcomp_jax.inference.follow import follow
+
+    session = open_asked(options)
+    if options.follow is not None:
+        with follow(session, options.video, fps=options.follow) as live:
+            return _talk(session, options, live.memory)
+    stopwatch = Stopwatch()
+    with Bars() as bars:
+        memory = session.watch(
+            options.video,
+            num_frames=options.frames,
+            start=options.start,
+            end=options.end,
+            progress=bars,
+            stopwatch=stopwatch,
+        )
+    print(f"watched {memory.num_frames} frames of {memory.plan.duration:.2f} s", file=sys.stderr)
+    return _talk(session, options, lambda: memory)
+
+
+def _talk(
+    session: Session, options: argparse.Namespace, memory_now: Callable[[], VideoMemory]
+) -> int:
+    conversation: Conversation | None = None
+    while True:
+        question = _next_question()
+        if not question:
+            return 0
+        # What is still being watched has grown since the last turn, so each turn begins anew.
+        if question == "/new" or options.follow is not None:
+            conversation = None
+        if question == "/new":
+            continue
+        try:
+            if conversation is None:
+                conversation = session.chat(memory_now())
+            with Bars() as bars:
+                answer = conversation.ask(question, seed=options.seed, progress=bars)
+        except ValueError as error:
+            print(f"xcomp chat: {error}", file=sys.stderr)
+            continue
+        print(answer.text, flush=True)
+        print(account(answer), file=sys.stderr)
+
+
+def _next_question() -> str:
+    try:
+        return input("> " if sys.stdin.isatty() else "").strip()
+    except EOFError:
+        return ""

@@ -1,0 +1,25 @@
+"""What an answer rests on, as a value that can be kept, sent and looked at.
+
+`Evidence` holds question, answer, the scores of the frames looked at, those answered from, and what
+it cost. It becomes JSON for programs and one self-contained HTML page for people.
+"""
+
+from xcomp_jax.evidence.json_text import from_json, to_json
+from xcomp_jax.evidence.page import to_html
+from xcomp_jax.evidence.record import Cost, Evidence, Thumbnail
+from xcomp_jax.evidence.thumbnails import encode_thumbnail, make_thumbnails, spread
+from xcomp_jax.evidence.write import check_evidence_path, write_evidence
+
+__all__ = [
+    "Cost",
+    "Evidence",
+    "Thumbnail",
+    "check_evidence_path",
+    "encode_thumbnail",
+    "from_json",
+    "make_thumbnails",
+    "spread",
+    "to_html",
+    "to_json",
+    "write_evidence",
+]

@@ -1,0 +1,122 @@
+"""Evidence as JSON text and back."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from typing import Any
+
+from xcomp_jax.evidence.record import Cost, Evidence, Thumbnail
+
+FORMAT = "xcomp evidence 1"
+
+
+def to_json(evidence: Evidence, *, thumbnails: bool = True) -> str:
+    """Indented JSON in ASCII, with thumbnails as base64 of their JPEG files unless left out.
+
+    Every chosen frame is listed with its time in seconds and its score. Numbers are finite: what is
+    not, a missing score, is null.
+    """
+    scores = evidence.frame_scores
+    value: dict[str, Any] = {
+        "format": FORMAT,
+        "video": evidence.video,
+        "duration": float(evidence.duration),
+        "question": evidence.question,
+        "answer": evidence.answer,
+        "model": evidence.model,
+        "chosen": [
+            {
+                "frame": int(index),
+                "time": float(evidence.frame_times[index]),
+                "score": None if scores is None else _finite(scores[index]),
+            }
+            for index in evidence.chosen
+        ],
+        "selection": {
+            name: _finite(setting) if isinstance(setting, float) else setting
+            for name, setting in evidence.selection.items()
+        },
+        "costs": [
+            {"name": row.name, "seconds": row.seconds, "count": row.count, "unit": row.unit}
+            for row in evidence.costs
+        ],
+        "frame_times": [float(time) for time in evidence.frame_times],
+        "frame_scores": None if scores is None else [_finite(score) for score in scores],
+    }
+    if thumbnails:
+        value["thumbnails"] = [
+            {"frame": int(picture.index), "jpeg": base64.b64encode(picture.jpeg).decode("ascii")}
+            for picture in evidence.thumbnails
+        ]
+    return _with_short_lists(value)
+
+
+def from_json(text: str) -> Evidence:
+    """The evidence that `to_json` wrote; a null score becomes NaN, left-out thumbnails are none.
+
+    Raises:
+        ValueError: not JSON, not of this format, or values that do not fit together.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"not the JSON of an answer's evidence: {error}") from error
+    if not isinstance(value, dict) or value.get("format") != FORMAT:
+        raise ValueError(
+            f'not the JSON of an answer\'s evidence: it does not say "format": "{FORMAT}"'
+        )
+    try:
+        return _evidence(value)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"the JSON of an answer's evidence is incomplete or of the wrong type ({error!r}); "
+            "write it again with to_json"
+        ) from error
+
+
+def _evidence(value: dict[str, Any]) -> Evidence:
+    scores = value["frame_scores"]
+    return Evidence(
+        video=value["video"],
+        duration=value["duration"],
+        question=value["question"],
+        answer=value["answer"],
+        model=value["model"],
+        frame_times=tuple(value["frame_times"]),
+        frame_scores=None if scores is None else tuple(_number(score) for score in scores),
+        chosen=tuple(row["frame"] for row in value["chosen"]),
+        selection={name: _number(setting) for name, setting in value["selection"].items()},
+        costs=tuple(Cost(**row) for row in value["costs"]),
+        thumbnails=tuple(
+            Thumbnail(picture["frame"], base64.b64decode(picture["jpeg"], validate=True))
+            for picture in value.get("thumbnails", ())
+        ),
+    )
+
+
+def _finite(number: float) -> float | None:
+    return float(number) if math.isfinite(number) else None
+
+
+def _number(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+def _with_short_lists(value: dict[str, Any]) -> str:
+    """One line per entry, and one per row of a table: readable, and not a line per number."""
+    lines = []
+    for name, entry in value.items():
+        rows = isinstance(entry, list) and entry and isinstance(entry[0], dict)
+        text = (
+            "[\n    " + ",\n    ".join(_line(row) for row in entry) + "\n  ]"
+            if rows
+            else _line(entry)
+        )
+        lines.append(f"  {_line(name)}: {text}")
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _line(value: Any) -> str:
+    return json.dumps(value, allow_nan=False)

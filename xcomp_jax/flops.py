@@ -1,0 +1,103 @@
+"""Floating-point operations of the model, counted from shapes.
+
+The compiler's own count sees the body of a scan once and knows nothing of kernels, so it is only
+used to check these on small unrolled programs. A multiplication and an addition are two operations;
+norms, activations and softmax are left out (a few per cent at real sizes).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+from xcomp_jax.compression.schedule import Stage
+from xcomp_jax.compression.selection import ScoringPlan
+from xcomp_jax.config import LLMConfig, ModelConfig, VisionConfig
+
+
+def encoder_flops(config: ModelConfig) -> int:
+    """One clip through the video encoder, token merging left out, and the projector."""
+    vision, llm = config.vision, config.llm
+    tokens = vision.clip_frames * vision.patches_per_frame
+    patch = 2 * tokens * 3 * vision.patch_size**2 * vision.width
+    merged = vision.clip_frames * config.projector.tokens_per_frame
+    projector = 2 * merged * llm.hidden_size * (vision.width + llm.hidden_size)
+    return patch + vision.num_blocks * _vision_block(vision, tokens) + projector
+
+
+def _vision_block(vision: VisionConfig, tokens: int) -> int:
+    linear = 2 * tokens * vision.width**2 * (4 + 2 * vision.mlp_ratio)
+    return int(linear + 4 * tokens * tokens * vision.width)
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """`rows` tokens that run through a layer and look at `pairs` keys in all."""
+
+    rows: int
+    pairs: float
+
+    @classmethod
+    def causal(cls, rows: int, *, before: int = 0, as_computed: bool = False) -> Rows:
+        """Rows that look at `before` keys, each other's predecessors and themselves.
+
+        as_computed: the masked half counts too, as in a program that computes it.
+        """
+        own = rows * rows if as_computed else rows * (rows + 1) / 2
+        return cls(rows, rows * before + own)
+
+
+def layer_flops(llm: LLMConfig, work: Rows) -> int:
+    """One decoder layer."""
+    size, kv_size = llm.hidden_size, llm.num_key_value_heads * llm.head_dim
+    weights = 2 * size * size + 2 * size * kv_size + 3 * size * llm.intermediate_size
+    return int(2 * work.rows * weights + 4 * work.pairs * size)
+
+
+def prefill_flops(
+    config: ModelConfig,
+    stages: Sequence[Stage],
+    *,
+    text: int,
+    visual: int,
+    as_computed: bool = False,
+) -> int:
+    """The decoder over `text` tokens and `visual` tokens that shrink from stage to stage; no head.
+
+    stages: without ranked drops.
+    """
+    total = 0
+    for stage in stages:
+        visual = stage.visual_length(visual)
+        work = Rows.causal(text + visual, as_computed=as_computed)
+        total += stage.num_layers * layer_flops(config.llm, work)
+    return total
+
+
+def reading_flops(
+    config: ModelConfig,
+    stages: Sequence[Stage],
+    *,
+    before: int,
+    visual: int,
+    rows: int,
+    as_computed: bool = False,
+) -> int:
+    """Text `rows` after a watched video and `before` other tokens; no head."""
+    total = 0
+    for stage in stages:
+        visual = stage.visual_length(visual)
+        work = Rows.causal(rows, before=before + visual, as_computed=as_computed)
+        total += stage.num_layers * layer_flops(config.llm, work)
+    return total
+
+
+def scoring_flops(config: ModelConfig, plan: ScoringPlan, *, before: int, rows: int) -> int:
+    """The scores themselves of one window: question rows against the keys of every segment."""
+    total = 0
+    for part, segments in zip(plan.watched, plan.segments, strict=True):
+        if segments is not None:
+            keys = before + segments.size * segments.clip_tokens + rows + part.left_over
+            pairs = segments.count * (rows + part.left_over) * keys
+            total += part.stage.num_layers * 2 * pairs * config.llm.hidden_size
+    return total

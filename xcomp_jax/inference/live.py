@@ -1,0 +1,137 @@
+"""Watching a video while it happens: frames come one by one, questions at any time."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.inference.clips import MemoryShelf
+from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.session import Session
+from xcomp_jax.video.decode import Frame
+from xcomp_jax.video.sampling import FramePlan
+
+
+class FrameSpool:
+    """Frames on disk, since selected ones are encoded again and memory must not grow with time."""
+
+    def __init__(self, size: int) -> None:
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the spool
+        self._shape = (size, size, 3)
+        self._bytes = size * size * 3
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def append(self, frame: Frame) -> None:
+        """Adds one frame, uint8 [S, S, 3]."""
+        with self._lock:
+            self._file.seek(self.count * self._bytes)
+            self._file.write(np.ascontiguousarray(frame).tobytes())
+            self.count += 1
+
+    def frames(self, places: Sequence[int]) -> Iterator[Frame]:
+        """Frames by their number, in the order asked for."""
+        for place in places:
+            with self._lock:
+                self._file.seek(place * self._bytes)
+                data = self._file.read(self._bytes)
+            yield np.frombuffer(data, np.uint8).reshape(self._shape)
+
+
+class GrowingShelf:
+    """Shelf of a video that has `num_frames` now and will have more.
+
+    Clips that lie within it stay; those that run over its end to its beginning are this moment's.
+    """
+
+    def __init__(self, lasting: MemoryShelf, num_frames: int, clip_frames: int) -> None:
+        self._lasting, self._passing = lasting, MemoryShelf()
+        self._last = num_frames - clip_frames
+
+    def _of(self, start: int) -> MemoryShelf:
+        return self._lasting if start <= self._last else self._passing
+
+    def missing(self, starts: Iterable[int]) -> list[int]:
+        return [start for start in starts if self._of(start).missing([start])]
+
+    def read(self, starts: Iterable[int]) -> dict[int, np.ndarray]:
+        return {s: clip for start in starts for s, clip in self._of(start).read([start]).items()}
+
+    def write(self, clips: Mapping[int, np.ndarray]) -> None:
+        for start, clip in clips.items():
+            self._of(start).write({start: clip})
+
+
+class LiveVideo:
+    """A video that grows frame by frame.
+
+    Every clip is encoded once it is complete; `memory` is the video so far, to be asked like any
+    other, and equals what `Session.watch_frames` makes of the same frames.
+
+    Args:
+        fps: frames a second that are pushed; times and the prompt's duration follow from it.
+        name: shown to people.
+    """
+
+    def __init__(self, session: Session, *, fps: float, name: str = "live") -> None:
+        if not fps > 0:
+            raise ValueError(f"{fps=} must be positive: how many frames of each second are pushed")
+        self.session, self.fps, self.name = session, fps, name
+        self._spool = FrameSpool(session.config.vision.image_size)
+        self._shelf = MemoryShelf()
+        self._encoding = threading.Lock()
+
+    @property
+    def num_frames(self) -> int:
+        """Frames pushed so far."""
+        return self._spool.count
+
+    def push(self, frame: Frame) -> None:
+        """Adds the next frame, uint8 [S, S, 3] of the model's size.
+
+        Raises:
+            ValueError: another shape or dtype.
+        """
+        size = self.session.config.vision.image_size
+        if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
+            raise ValueError(
+                f"frames are uint8 [{size}, {size}, 3], this one is {frame.dtype} "
+                f"{list(frame.shape)}; video.preprocess.resize_bicubic brings it to size"
+            )
+        self._spool.append(frame)
+        count, clip = self.num_frames, self.session.config.vision.clip_frames
+        if count % clip == 0:
+            with self._encoding:
+                clips = self.session.clips_of(self._spool, self._shelf, count)
+                clips.prepare([count - clip], Stopwatch())
+
+    def memory(self) -> VideoMemory:
+        """The whole clips so far.
+
+        Raises:
+            ValueError: not one clip is complete.
+        """
+        clip = self.session.config.vision.clip_frames
+        count = self.num_frames // clip * clip
+        if count == 0:
+            raise ValueError(
+                f"{self.num_frames} frames have come, a clip needs {clip}: ask a little later"
+            )
+        plan = FramePlan(
+            indices=tuple(range(count)),
+            duration=count / self.fps,
+            num_frames=count,
+            times=tuple(i / self.fps for i in range(count)),
+        )
+        with self._encoding:
+            return self.session.watch_frames(
+                self._spool,
+                plan,
+                name=self.name,
+                shelf=GrowingShelf(self._shelf, count, clip),
+                stopwatch=Stopwatch(),
+            )

@@ -1,0 +1,13 @@
+"""Scaled dot-product attention: the definition, four implementations of it, and their choice."""
+
+from xcomp_jax.ops.attention.dispatch import IMPLEMENTATIONS, PREFERRED, attention
+from xcomp_jax.ops.attention.xla import MASKED, QUERY_BLOCK, attention_with_new_keys
+
+__all__ = [
+    "IMPLEMENTATIONS",
+    "MASKED",
+    "PREFERRED",
+    "QUERY_BLOCK",
+    "attention",
+    "attention_with_new_keys",
+]

@@ -1,0 +1,91 @@
+"""Attention on GPU through cuDNN, as JAX offers it.
+
+cuDNN knows padding only behind the real keys. Ours lies between them (three parts, each padded), so
+tokens are first put in order: the real ones, then the others. That is one pass over queries, keys
+and values, against a product of the length with itself.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+from xcomp_jax.ops.attention.problem import Problem
+from xcomp_jax.ops.choice import wrong_platform
+from xcomp_jax.ops.target import Target
+
+PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
+
+
+def refusal(problem: Problem, target: Target) -> str | None:
+    """Why this implementation does not take the inputs, or None."""
+    if problem.dtype not in (jnp.bfloat16, jnp.float16):
+        return f"dtype {problem.dtype}; it takes bfloat16 and float16"
+    if problem.size % 8 or problem.size > 128:
+        return f"head size {problem.size} is not a multiple of 8 up to 128"
+    if problem.return_lse:
+        return "return_lse: its log-sum-exp comes rounded to the dtype and without a gradient"
+    if problem.causal and problem.rows != problem.keys:
+        return (
+            f"{problem.rows} causal rows over {problem.keys} keys: its causal mask starts at the "
+            "first key"
+        )
+    wrong = wrong_platform("gpu", target.platform)
+    if wrong is None and not any(importlib.util.find_spec(name) for name in PLUGINS):
+        return f"none of {PLUGINS} is installed, and without one JAX finds no cuDNN"
+    return wrong
+
+
+def attention(
+    problem: Problem, query: Array, key: Array, value: Array, key_mask: Array | None
+) -> Array:
+    """See `dispatch.attention`; padded rows of causal attention give 0."""
+    if key_mask is None:
+        return jax.nn.dot_product_attention(
+            query, key, value, is_causal=problem.causal, implementation="cudnn"
+        )
+    key_mask, key, value = (_even(x) for x in (key_mask, key, value))
+    order = jnp.argsort(~key_mask, axis=1, stable=True)
+    back = jnp.argsort(order, axis=1)
+    lengths = jnp.sum(key_mask, axis=1, dtype=jnp.int32)
+    key, value = _reorder(key, order, back), _reorder(value, order, back)
+    if problem.causal:  # a row may only see keys before its own, so rows move with their keys
+        query, row_lengths = _reorder(_even(query), order, back), lengths
+    else:
+        query, row_lengths = _even(query), jnp.full_like(lengths, problem.rows)
+    out = jax.nn.dot_product_attention(
+        query,
+        key,
+        value,
+        query_seq_lengths=row_lengths,
+        key_value_seq_lengths=lengths,
+        is_causal=problem.causal,
+        implementation="cudnn",
+    )
+    return (_reorder(out, back, order) if problem.causal else out)[:, : problem.rows]
+
+
+def _even(x: Array) -> Array:
+    """Padded to an even length: what the backward pass wants where there is padding."""
+    return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2)) + ((0, 0),) * (x.ndim - 2))
+
+
+@jax.custom_vjp
+def _reorder(x: Array, order: Array, back: Array) -> Array:
+    """x[b, order[b]]. Its gradient is the way back: another gather, not a scattered sum."""
+    return jnp.take_along_axis(x, order[:, :, None, None], axis=1)
+
+
+def _reorder_forward(x: Array, order: Array, back: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _reorder(x, order, back), (order, back)
+
+
+def _reorder_backward(saved: tuple[Array, Array], gradient: Array) -> tuple[Array, None, None]:
+    order, back = saved
+    return _reorder(gradient, back, order), None, None
+
+
+_reorder.defvjp(_reorder_forward, _reorder_backward)

@@ -1,0 +1,33 @@
+"""The machine a program is being compiled for, which is not always the one that compiles it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """platform: `cpu`, `tpu` or `gpu`; device_kind: as JAX names it, such as `TPU v5 lite`."""
+
+    platform: str
+    device_kind: str
+
+
+def current_target() -> Target:
+    """The devices of the mesh in force (`jax.set_mesh`), else the default backend's.
+
+    A mesh of described devices (`launch.aot`) thus makes a machine without accelerator choose,
+    and compile, what the accelerator would run. Known while tracing: unlike
+    `jax.lax.platform_dependent`, nothing is traced for platforms that are not meant, and a backward
+    pass never joins the residuals of several implementations.
+    """
+    described = jax.sharding.get_abstract_mesh().abstract_device
+    if described is not None:
+        return Target(_family(described.platform), described.device_kind)
+    return Target(_family(jax.default_backend()), jax.devices()[0].device_kind)
+
+
+def _family(platform: str) -> str:
+    return "gpu" if platform in ("cuda", "rocm") else platform
