@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from xcomp_jax.config import (
@@ -15,7 +17,7 @@ from xcomp_jax.config import (
     VisionConfig,
 )
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, init_params
+from xcomp_jax.models.xcomp import Params, abstract_params
 
 TINY = ModelConfig(
     vision=VisionConfig(
@@ -35,13 +37,21 @@ TINY = ModelConfig(
     dtype="float32",
 )
 
+quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+"""`jax.jit` for programs that run a few times: LLVM optimises longer than they would ever run."""
+
 
 @functools.cache
 def tiny_params(config: ModelConfig = TINY) -> Params:
-    """Seeded parameters, scaled up until attention is far from uniform and biases matter."""
-    params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
+    """Seeded parameters, large enough that attention is far from uniform and biases matter."""
     rng = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: leaf + 0.2 * rng.normal(size=leaf.shape).astype("f4"), params)
+
+    def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
+        # Drawn by NumPy: the model's own initialisation takes longer to compile than most tests.
+        noise = 0.25 * rng.normal(size=leaf.shape)
+        return jnp.asarray(noise + (path[-1].key == "scale"), leaf.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, abstract_params(config))
 
 
 def exact(prefix: int, visual: int, suffix: int, batch: int = 1) -> Lengths:

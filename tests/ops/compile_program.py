@@ -145,8 +145,11 @@ def _with_bad_blocks(query: Any, key: Any, value: Any, mask: Any) -> Any:
     problem = Problem.of(query, key, value, True, mask, 0, False)
     target = current_target()
     module: Any = pallas_tpu if target.platform == "tpu" else pallas_gpu
-    queries, keys = (8192, 8192) if target.platform == "tpu" else (256, 256)
-    blocks = module.BlockSizes(forward_queries=queries, forward_keys=keys)
+    # Larger ones would be refused as well, after minutes of compiling.
+    sizes = {"forward_queries": 256, "forward_keys": 256}
+    if target.platform == "tpu":
+        sizes = {"forward_queries": 2048, "forward_keys": 2048, "forward_compute": 2048}
+    blocks = module.BlockSizes(**sizes)
     return module.attention(problem, query, key, value, mask, target=target, blocks=blocks)[0]
 
 

@@ -86,7 +86,9 @@ def _load(case: Case, factored: bool) -> tuple[ModelConfig, Params]:
     config = dict(case.config)
     if overrides:
         config["vocab_size"] = len(overrides["model.embed_tokens.weight"])
-    return load_torch_checkpoint(case.model_dir, dtype="float32", overrides=overrides, config=config)
+    return load_torch_checkpoint(
+        case.model_dir, dtype="float32", overrides=overrides, config=config
+    )
 
 
 def recorded_model(

@@ -10,14 +10,11 @@ import jax
 import numpy as np
 import optax
 
-from tests.tiny import TINY, tiny_params
-from tests.training.test_step import STAGE, batch_of
-from xcomp_jax.config import CompressionConfig, MeshConfig
+from tests.tiny import tiny_params
+from tests.training.test_step import MODEL, STAGE, batch_of
+from xcomp_jax.config import MeshConfig
 from xcomp_jax.sharding import make_mesh, path_name
 from xcomp_jax.training.step import init_state, make_train_step, state_shardings
-
-# Two distinct lengths: each costs its own compilation, on four meshes.
-MODEL = dataclasses.replace(TINY, compression=CompressionConfig(max_distinct_lengths=2))
 
 
 def steps(mesh_config: MeshConfig, devices: int) -> dict[str, object]:
@@ -26,11 +23,11 @@ def steps(mesh_config: MeshConfig, devices: int) -> dict[str, object]:
         STAGE, batch_size=8, warmup_ratio=0.0, trainable=("projector", "llm")
     )
     mesh = make_mesh(mesh_config, jax.devices()[:devices])
-    shardings = state_shardings(MODEL, stage, mesh)
+    shardings = state_shardings(MODEL.config, stage, mesh)
     # A copy: the step gives its state's memory to the next state.
     params = jax.tree.map(np.array, tiny_params())
     state = jax.device_put(init_state(stage, params), shardings)
-    step = make_train_step(MODEL, stage, mesh)
+    step = make_train_step(MODEL.config, stage, mesh)
     losses = []
     for number in range(3):
         state, metrics = step(state, batch_of(8, seed=number))

@@ -76,9 +76,14 @@ def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
     shift = SCORE_CLIP_FRAMES // config.repeats + config.window_frames // config.repeats
     if config.granularity == "clip":
         shift = shift // SCORE_CLIP_FRAMES * SCORE_CLIP_FRAMES
-    rounds = -(-num_frames // config.window_frames)
     margin = 2 * SCORE_CLIP_FRAMES * config.segment_stride if config.scope == "segments" else 0
-    length = min(config.window_frames + margin, num_frames)
+    step, length = config.window_frames, config.window_frames + margin
+    if length > num_frames:
+        # The original never scores such short videos. The window is the whole video, turned around
+        # as often as it takes for every frame to lie outside the margin once.
+        step = max(num_frames // SCORE_CLIP_FRAMES * SCORE_CLIP_FRAMES - margin, SCORE_CLIP_FRAMES)
+        length = num_frames
+    rounds = -(-num_frames // step)
     needed = SCORE_CLIP_FRAMES * (config.segment_clips if config.scope == "segments" else 1)
     if length < needed:
         raise ConfigError(
@@ -87,8 +92,7 @@ def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
             "ask without selection, or take shorter segments"
         )
     starts = tuple(
-        (i * config.window_frames + i // rounds * shift) % num_frames
-        for i in range(config.repeats * rounds)
+        (i * step + i // rounds * shift) % num_frames for i in range(config.repeats * rounds)
     )
     return Windows(num_frames, length, starts)
 

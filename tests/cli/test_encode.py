@@ -1,0 +1,156 @@
+"""`xcomp encode`: whatever happens to it, the store ends as a clean run leaves it."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from xcomp_jax.cli.main import main
+from xcomp_jax.token_store import TokenStore
+
+FRAMES = 512
+
+
+@pytest.fixture(scope="module", name="video")
+def video_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("encode") / "clip.mp4"
+    rng = np.random.default_rng(0)
+    writer = imageio_ffmpeg.write_frames(str(path), (32, 32), fps=8, macro_block_size=2)
+    writer.send(None)
+    for _ in range(FRAMES):
+        writer.send(rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1))
+    writer.close()
+    return path
+
+
+@pytest.fixture(scope="module", name="cache")
+def cache_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("compiled")
+
+
+def command(video: Path, store: Path, cache: Path) -> list[str]:
+    """Selection in shifted windows, so that clips begin at all places."""
+    options = ["--frames", str(FRAMES), "--select", "256", "--repeats", "8"]
+    return ["encode", str(video), "--store", str(store), "--cache-dir", str(cache), *options]
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "xcomp_jax.cli.main", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def contents(root: Path) -> dict[int, np.ndarray]:
+    store = TokenStore(root)
+    (video,) = store.contents()
+    return store.video(video.key).read(range(FRAMES))
+
+
+@pytest.fixture(scope="module", name="clean")
+def clean_fixture(
+    video: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[int, np.ndarray]:
+    store = tmp_path_factory.mktemp("clean")
+    assert main(command(video, store, cache)) == 0
+    return contents(store)
+
+
+def assert_same(root: Path, clean: dict[int, np.ndarray]) -> None:
+    got = contents(root)
+    assert got.keys() == clean.keys()
+    for begin, tokens in clean.items():
+        np.testing.assert_array_equal(got[begin], tokens)
+
+
+def test_killed_and_run_again(
+    video: Path,
+    cache: Path,
+    clean: dict[int, np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    process = start(command(video, tmp_path, cache))
+    while not list(tmp_path.rglob("*.array_record")):
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    before = len(contents(tmp_path))
+    assert 0 < before < len(clean), "killed amid the work"
+    # One byte of what is there goes bad, too.
+    shard = next(tmp_path.rglob("*.array_record"))
+    data = bytearray(shard.read_bytes())
+    data[len(data) // 2] ^= 1
+    shard.write_bytes(data)
+    assert main(command(video, tmp_path, cache)) == 0
+    assert_same(tmp_path, clean)
+    made = int(capsys.readouterr().out.split(": ")[1].split(" ")[0])
+    assert len(clean) - before < made <= len(clean), "the damaged ones and the missing ones"
+    assert main(command(video, tmp_path, cache)) == 0
+    assert "0 clips encoded" in capsys.readouterr().out
+
+
+def test_two_at_once(
+    video: Path, cache: Path, clean: dict[int, np.ndarray], tmp_path: Path
+) -> None:
+    processes = [start(command(video, tmp_path, cache)) for _ in range(2)]
+    for process in processes:
+        _, err = process.communicate(timeout=120)
+        assert process.returncode == 0, err
+    assert_same(tmp_path, clean)
+
+
+def test_asking_from_the_store_decodes_nothing(
+    video: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = command(video, tmp_path / "store", cache)[2:]
+    arguments[arguments.index("--select") + 1] = "all"
+    assert main(["encode", str(video), *arguments]) == 0
+    page = tmp_path / "page.html"
+    asked = ["ask", str(video), "What?", "Why?", "--max-new-tokens", "2", *arguments]
+    assert main([*asked, "--evidence", str(page)]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1 + 2
+    assert "clips encoded" not in err
+    assert "decode" not in err
+    assert "<title>" in (tmp_path / "page-1.html").read_text()
+    assert "Why?" in (tmp_path / "page-2.html").read_text()
+
+
+def test_what_cannot_be_read_is_passed_over(
+    video: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.mp4"
+    bad.write_text("no video")
+    arguments = command(video, tmp_path / "store", cache)
+    arguments[arguments.index("--select") + 1] = "all"
+    assert main([arguments[0], str(bad), *arguments[1:]]) == 1
+    out, err = capsys.readouterr()
+    assert str(bad) in err
+    assert "Traceback" not in err
+    assert f"{video}: 128 clips encoded" in out
+
+
+def test_chat_from_a_pipe(video: Path, cache: Path) -> None:
+    arguments = ["chat", str(video), "--frames", "16", "--cache-dir", str(cache)]
+    process = subprocess.run(
+        [sys.executable, "-m", "xcomp_jax.cli.main", *arguments, "--max-new-tokens", "2"],
+        input="What?\n<image>\nAnd then?\n/new\nWhat?\n",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = process.stdout.splitlines()
+    assert len(lines) == 3
+    assert lines[0] == lines[2], "/new forgets what was said"
+    assert "must not contain '<image>'" in process.stderr

@@ -1,0 +1,107 @@
+"""Watching while it happens equals watching afterwards."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+
+from tests.inference.test_selecting import QUESTIONS, SELECTION, ArrayFrames, noise
+from xcomp_jax.inference.follow import follow
+from xcomp_jax.inference.live import LiveVideo
+from xcomp_jax.inference.open_session import embedded_session
+from xcomp_jax.inference.session import Session
+from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.sampling import FramePlan
+from xcomp_jax.video.stream import stream_frames
+
+
+@pytest.fixture(scope="module", name="session")
+def session_fixture() -> Session:
+    return embedded_session(selection=SELECTION)
+
+
+def offline(session: Session, pixels: np.ndarray, fps: float):
+    count = len(pixels)
+    times = tuple(i / fps for i in range(count))
+    plan = FramePlan(tuple(range(count)), count / fps, count, times)
+    return session.watch_frames(ArrayFrames(pixels), plan, name="offline")
+
+
+def test_every_prefix_equals_offline(session: Session) -> None:
+    pixels = noise(104, session.config.vision.image_size)
+    live = LiveVideo(session, fps=2.0)
+    with pytest.raises(ValueError, match="0 frames have come, a clip needs 4"):
+        live.memory()
+    asked = 0
+    for count, frame in enumerate(pixels, start=1):
+        live.push(frame)
+        if count in (6, 24, 102):
+            whole = count // 4 * 4
+            now, then = live.memory(), offline(session, pixels[:whole], 2.0)
+            assert now.plan == then.plan
+            answers = [session.ask(memory, QUESTIONS[0]) for memory in (now, then)]
+            assert answers[0].token_ids == answers[1].token_ids, count
+            assert answers[0].chosen == answers[1].chosen
+            assert (answers[0].chosen is not None) == (whole > 24)
+            if answers[0].scores is not None:
+                np.testing.assert_allclose(answers[0].scores, answers[1].scores, rtol=1e-6)
+            asked += 1
+    assert asked == 3
+
+
+def test_frames_of_another_size_are_refused(session: Session) -> None:
+    live = LiveVideo(session, fps=1.0)
+    with pytest.raises(ValueError, match=r"frames are uint8 \[32, 32, 3\], this one is uint8"):
+        live.push(np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ValueError, match="must be positive"):
+        LiveVideo(session, fps=0)
+
+
+def make_video(path: Path, seconds: int) -> bytes:
+    writer = imageio_ffmpeg.write_frames(str(path), (64, 64), fps=10, macro_block_size=2)
+    writer.send(None)
+    for frame in noise(seconds * 10, 64):
+        writer.send(np.ascontiguousarray(frame))
+    writer.close()
+    return path.read_bytes()
+
+
+def test_a_growing_file(tmp_path: Path) -> None:
+    session = embedded_session(selection=None)
+    data = make_video(tmp_path / "whole.mkv", 8)
+    growing = tmp_path / "growing.mkv"
+    growing.write_bytes(data[:1000])
+
+    def write() -> None:
+        with growing.open("ab") as file:
+            for start in range(1000, len(data), 20000):
+                file.write(data[start : start + 20000])
+                file.flush()
+                time.sleep(0.01)
+
+    writer = threading.Thread(target=write)
+    with follow(session, growing, fps=2.0, idle_seconds=1.0) as live:
+        writer.start()
+        assert live.finished.wait(60)
+        writer.join()
+        assert live.error is None
+        memory = live.memory()
+    frames = np.stack(list(stream_frames([data], name="whole.mkv", fps=2.0, size=32)))
+    assert memory.num_frames == 16
+    then = offline(session, frames[:16], 2.0)
+    answers = [session.ask(m, QUESTIONS[1]) for m in (memory, then)]
+    assert answers[0].token_ids == answers[1].token_ids
+
+
+def test_what_is_no_stream_says_so(tmp_path: Path) -> None:
+    data = make_video(tmp_path / "whole.mp4", 1)
+    with pytest.raises(VideoError, match="readable from its beginning"):
+        list(stream_frames([b"not a video at all" * 100], name="text.mkv", fps=1, size=32))
+    # An mp4 file whose index stands at its end.
+    with pytest.raises(VideoError, match="write mkv, webm or ts"):
+        list(stream_frames([data[: len(data) // 2]], name="half.mp4", fps=1, size=32))

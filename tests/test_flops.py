@@ -1,0 +1,107 @@
+"""Counted operations against the compiler's, on programs whose scans have one turn."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from launch.qc_costs import count
+from xcomp_jax.compression.schedule import plan_stages
+from xcomp_jax.compression.selection import plan_scoring
+from xcomp_jax.config import CompressionConfig, LLMConfig, SelectionConfig
+from xcomp_jax.flops import encoder_flops, prefill_flops, reading_flops, scoring_flops
+from xcomp_jax.inference.scoring import _score as score_program
+from xcomp_jax.inference.scoring import watch_windows
+from xcomp_jax.models.xcomp import XComp, abstract_params
+from xcomp_jax.variants import SMOKE, XCOMP_2B
+
+PREFIX, ROWS, FRAMES = 14, 64, 16
+
+# Wide enough that matrix products dominate, one layer a stage, one segment.
+MODEL = dataclasses.replace(
+    SMOKE,
+    llm=LLMConfig(
+        vocab_size=576,
+        hidden_size=256,
+        intermediate_size=768,
+        num_hidden_layers=3,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+    ),
+    projector=dataclasses.replace(SMOKE.projector, tokens_per_frame=8),
+    compression=CompressionConfig(
+        schedule="stepwise", keep="suffix", drop_after_layers=(1, 2), strides=(2, 2)
+    ),
+)
+SELECTION = SelectionConfig(segment_clips=2, segment_stride=2, layers=(0, 3))
+
+
+def compiled_flops(function, *arguments, **options) -> float:
+    compiled = function.lower(*arguments, **options).compile()
+    return compiled.cost_analysis()["flops"]
+
+
+def unused(rows: int, pairs: int, *, queries: bool) -> int:
+    """What of a layer serves only its output: everything but keys, and values or queries."""
+    llm = MODEL.llm
+    size, kv_size = llm.hidden_size, llm.num_key_value_heads * llm.head_dim
+    weights = size * size + 3 * size * llm.intermediate_size
+    weights += size * size if queries else size * kv_size
+    return 2 * rows * weights + 4 * pairs * size
+
+
+def test_scoring_a_window() -> None:
+    params, model = abstract_params(MODEL), XComp(MODEL)
+    visual = FRAMES * 8
+    stages = plan_stages(MODEL.compression, num_layers=3, tokens_per_frame=8)
+    plan = plan_scoring(stages, SELECTION, visual_tokens=visual, tokens_per_frame=8)
+    assert all(segments is not None and segments.count == 1 for segments in plan.segments)
+    ids = jax.ShapeDtypeStruct((PREFIX,), jnp.int32)
+    tokens = jax.ShapeDtypeStruct((1, visual, 256), jnp.float32)
+    watching = compiled_flops(watch_windows, model, params, ids, tokens, plan.watched)
+    want = prefill_flops(MODEL, stages, text=PREFIX, visual=visual, as_computed=True)
+    # Only its keys and values are wanted of the last layer, and the compiler sees it.
+    last = PREFIX + visual // 4
+    want -= unused(last, last * last, queries=True)
+    assert watching == pytest.approx(want, rel=0.1)
+
+    keys = jax.eval_shape(watch_windows, model, params, ids, tokens, plan.watched)
+    scalar = jax.ShapeDtypeStruct((), jnp.int32)
+    text = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
+    scoring = compiled_flops(
+        score_program, model, params, keys, text, scalar, scalar, scalar, plan=plan, before=PREFIX
+    )
+    want = reading_flops(
+        MODEL, stages, before=PREFIX, visual=visual, rows=ROWS, as_computed=True
+    ) + scoring_flops(MODEL, plan, before=PREFIX, rows=ROWS)
+    want -= unused(ROWS, ROWS * (last + ROWS), queries=False)
+    assert scoring == pytest.approx(want, rel=0.1)
+    # Control: the scores themselves are seen by this check.
+    assert abs(scoring_flops(MODEL, plan, before=PREFIX, rows=ROWS)) > 0.02 * want
+
+
+def test_the_encoder() -> None:
+    model = XComp(MODEL)
+    vision = dataclasses.replace(MODEL.vision, width=256, depth=2, mlp_ratio=4.0)
+    config = dataclasses.replace(MODEL, vision=vision)
+    model, params = XComp(config), abstract_params(config)
+    pixels = jax.ShapeDtypeStruct((1, vision.clip_frames, 32, 32, 3), jnp.float32)
+    program = jax.jit(lambda p, x: model.apply({"params": p}, x, method="encode"))
+    got = compiled_flops(program, params, pixels)
+    # Token merging is left out, and not small in so small a model.
+    assert 0.9 * encoder_flops(config) < got < 1.5 * encoder_flops(config)
+
+
+@pytest.mark.parametrize("frames", [1024, 2048, 4096, 8192])
+def test_what_questions_cost(frames: int) -> None:
+    """The 2B model: one question, the next one, a follow-up; linear in frames."""
+    costs = count(XCOMP_2B, SelectionConfig(), num_frames=frames, rows=100, turn_rows=40)
+    assert costs.first <= 1.15 * costs.windows
+    assert costs.second <= 0.1 * costs.first
+    assert costs.follow_up < 0.03 * costs.answer
+    least = count(XCOMP_2B, SelectionConfig(), num_frames=1024, rows=100, turn_rows=40)
+    assert costs.first == frames // 1024 * least.first
+    assert costs.encode == frames // 1024 * least.encode
