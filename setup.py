@@ -24,6 +24,8 @@ setup(
         "jinja2",
         "ml-collections>=1.1",
         "imageio-ffmpeg>=0.6",
+        "array-record>=0.8",
+        "ml-dtypes>=0.5",
         "safetensors>=0.8",
         "pillow>=10",
         "matplotlib>=3.8",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from launch.qc_naive import naive_scores
 from xcomp_jax.compression.selection import best_frames, scores_of_frames
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.inference.clips import ArrayFrames
 from xcomp_jax.inference.open_session import embedded_session
 from xcomp_jax.inference.scoring import Query
 from xcomp_jax.inference.session import Session
@@ -27,17 +28,6 @@ from xcomp_jax.text.prompts import ChatIds
 from xcomp_jax.video.sampling import FramePlan
 
 QUESTION = "Question: which color flashes at second {}? Answer red, green, blue or yellow."
-
-
-class ArrayFrames:
-    """Frames that need no decoding."""
-
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-
-    def frames(self, places: Sequence[int]) -> Iterator[np.ndarray]:
-        for place in places:
-            yield self.pixels[place]
 
 
 def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tuple[float, float]]:

@@ -18,3 +18,15 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """`write_text` of indented JSON."""
     write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def read_json(path: Path, *, remedy: str = "delete the file, it will be made again") -> Any:
+    """The value in a JSON file.
+
+    Raises:
+        ValueError: the file is damaged; names it and says what to do.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are no UTF-8
+        raise ValueError(f"{path} is damaged ({error}): {remedy}") from error

@@ -239,7 +239,7 @@ def test_whole_files_stay_and_broken_ones_are_drawn_again(
 
 
 def test_failed_encoding_leaves_nothing_and_says_why(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"odd\.mp4: ffmpeg could not encode"):
+    with pytest.raises(OSError, match=r"odd\.mp4: ffmpeg could not encode"):
         encode_mp4(np.zeros((4, 33, 33, 3), np.uint8), tmp_path / "odd.mp4", fps=8)
     assert not list(tmp_path.iterdir())
 

@@ -10,7 +10,8 @@ import imageio_ffmpeg
 import numpy as np
 import pytest
 
-from tests.inference.test_selecting import QUESTIONS, SELECTION, ArrayFrames, noise
+from tests.inference.test_selecting import QUESTIONS, SELECTION, noise
+from xcomp_jax.inference.clips import ArrayFrames
 from xcomp_jax.inference.follow import follow
 from xcomp_jax.inference.live import LiveVideo
 from xcomp_jax.inference.open_session import embedded_session

@@ -11,6 +11,7 @@ from launch.qc_naive import naive_scores
 from xcomp_jax.compression.selection import best_frames, scores_of_frames
 from xcomp_jax.config import ConfigError, SelectionConfig
 from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.inference.clips import ArrayFrames
 from xcomp_jax.inference.memory import VideoMemory
 from xcomp_jax.inference.open_session import embedded_session
 from xcomp_jax.inference.scoring import Query
@@ -32,17 +33,15 @@ COUNT = 104
 QUESTIONS = ("What color is the moving shape?", "When does the flash appear?")
 
 
-class ArrayFrames:
-    """Frames in memory, counted as they are taken."""
+class CountedFrames(ArrayFrames):
+    """Counts the frames that are taken."""
 
-    def __init__(self, pixels: np.ndarray) -> None:
-        self.pixels = pixels
-        self.taken = 0
+    taken = 0
 
     def frames(self, places: Sequence[int]) -> Iterator[np.ndarray]:
-        for place in places:
+        for frame in super().frames(places):
             self.taken += 1
-            yield self.pixels[place]
+            yield frame
 
 
 def noise(count: int, size: int) -> np.ndarray:
@@ -51,8 +50,8 @@ def noise(count: int, size: int) -> np.ndarray:
     return small.repeat(size // 4, 1).repeat(size // 4, 2)
 
 
-def watch(session: Session, count: int = COUNT) -> tuple[VideoMemory, ArrayFrames]:
-    source = ArrayFrames(noise(count, session.config.vision.image_size))
+def watch(session: Session, count: int = COUNT) -> tuple[VideoMemory, CountedFrames]:
+    source = CountedFrames(noise(count, session.config.vision.image_size))
     plan = FramePlan(tuple(range(count)), count / 2, count, tuple(i / 2 for i in range(count)))
     return session.watch_frames(source, plan, name="noise"), source
 

@@ -148,7 +148,7 @@ def _with_bad_blocks(query: Any, key: Any, value: Any, mask: Any) -> Any:
     # Larger ones would be refused as well, after minutes of compiling.
     sizes = {"forward_queries": 256, "forward_keys": 256}
     if target.platform == "tpu":
-        sizes = {"forward_queries": 2048, "forward_keys": 2048, "forward_compute": 2048}
+        sizes = {"forward_queries": 4096, "forward_keys": 2048, "forward_compute": 2048}
     blocks = module.BlockSizes(**sizes)
     return module.attention(problem, query, key, value, mask, target=target, blocks=blocks)[0]
 

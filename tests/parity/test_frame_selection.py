@@ -153,8 +153,10 @@ def test_small_chats(case: Case) -> None:
 
 
 @pytest.mark.golden("frame_selection")
-def test_full_size_chats(case: Case) -> None:
+def test_full_size_chats(case: Case, request: pytest.FixtureRequest) -> None:
     """Windows of 576 frames."""
+    if not request.config.getoption("--goldens"):
+        pytest.skip("windows of true size take minutes; --goldens DIR runs them")
     for meta, arrays in variants(case):
         if meta["true_constants"]:
             check_chat(case, meta, arrays)

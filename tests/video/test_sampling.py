@@ -165,3 +165,12 @@ def test_what_holds_for_every_video(
         trained = plan_training_frames(info, fps=fps, min_frames=least, max_frames=most)
         assert len(set(trained.indices)) == trained.num_frames  # no frame twice
         assert set(trained.indices) == set(plan.indices)
+
+
+@pytest.mark.parametrize("seconds", [float("inf"), float("nan"), float("-inf")])
+def test_seconds_that_are_no_number_are_refused(seconds: float) -> None:
+    info = video(100, 25.0)
+    options = {"fps": 1, "min_frames": 4, "max_frames": 8}
+    for name in ("start", "end"):
+        with pytest.raises(VideoError, match=f"{name}={seconds} is no number of seconds"):
+            plan_frames(info, **options, **{name: seconds})

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xcomp_jax.data.records import open_records
+from xcomp_jax.files import read_json
 
 SUMMARY_FILE = "prepared.json"
 
@@ -97,7 +97,7 @@ def open_prepared(folder: Path) -> PreparedDataset:
     path = folder / SUMMARY_FILE
     if not path.exists():
         raise FileNotFoundError(f"{folder} holds no prepared set: {SUMMARY_FILE} is missing")
-    summary = json.loads(path.read_text())
+    summary = read_json(path, remedy="delete the folder and prepare the set again")
     return PreparedDataset(
         folder=folder,
         fingerprint=summary["fingerprint"],

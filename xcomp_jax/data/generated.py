@@ -70,7 +70,7 @@ def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = T
     """Draws and encodes what is not there yet, `folder / spec.file_name` each.
 
     Raises:
-        RuntimeError: when ffmpeg fails; files written so far stay and are used by the next call.
+        OSError: when ffmpeg fails; files written so far stay and are used by the next call.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [spec for spec in specs if not is_complete_mp4(folder / spec.file_name)]

@@ -17,7 +17,7 @@ def encode_mp4(frames: np.ndarray, path: Path, *, fps: int) -> None:
     """Writes uint8 [F, H, W, 3] (RGB, even H and W); the same frames give the same bytes.
 
     Raises:
-        RuntimeError: with ffmpeg's last words; no file is left at `path` then.
+        OSError: with ffmpeg's last words; no file is left at `path` then.
     """
     height, width = frames.shape[1:3]
     # Beside the target, because a rename is atomic only within one file system.
@@ -38,7 +38,7 @@ def encode_mp4(frames: np.ndarray, path: Path, *, fps: int) -> None:
         )
         if done.returncode != 0:
             reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
-            raise RuntimeError(f"{path}: ffmpeg could not encode the video: {' '.join(reason)}")
+            raise OSError(f"{path}: ffmpeg could not encode the video: {' '.join(reason)}")
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)

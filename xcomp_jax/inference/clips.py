@@ -72,6 +72,17 @@ class FileFrames:
         return read_frames(self.path, [self.indices[place] for place in places], size=self.size)
 
 
+class ArrayFrames:
+    """Chosen frames that are in memory already, uint8 [F, S, S, 3]."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        self.pixels = pixels
+
+    def frames(self, places: Sequence[int]) -> Iterator[Frame]:
+        for place in places:
+            yield self.pixels[place]
+
+
 def cut_clips(
     places: Sequence[int], frames: Iterator[Frame], clips: Sequence[Clip]
 ) -> Iterator[tuple[int, np.ndarray]]:

@@ -11,12 +11,21 @@ from xcomp_jax.files import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Complete lines in order; a last line cut by a kill is left out."""
+    """Complete lines in order; a last line cut by a kill is left out.
+
+    Raises:
+        ValueError: another line is damaged.
+    """
     if not path.exists():
         return []
     text = path.read_text(encoding="utf-8")
     complete = text[: text.rfind("\n") + 1]
-    return [json.loads(line) for line in complete.splitlines()]
+    try:
+        return [json.loads(line) for line in complete.splitlines()]
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is damaged ({error}): remove the damaged line; it only serves reports"
+        ) from error
 
 
 class MetricsLog:

@@ -20,7 +20,7 @@ from xcomp_jax.data.dataset import PreparedDataset, open_prepared
 from xcomp_jax.data.generated import generate
 from xcomp_jax.data.manifest import load_manifest
 from xcomp_jax.data.prepared import prepare
-from xcomp_jax.files import write_json
+from xcomp_jax.files import read_json, write_json
 from xcomp_jax.models.xcomp import Params, abstract_params, init_params
 from xcomp_jax.sharding import make_mesh, parameter_shardings
 from xcomp_jax.text.tokenizer import load_tokenizer
@@ -41,6 +41,7 @@ def tune(config: ExperimentConfig, workdir: Path, *, progress: bool = True) -> d
         The content of summary.json.
 
     Raises:
+        ValueError: a file of `workdir` is damaged; says which and what to do.
         ConfigError: `workdir` belongs to another configuration or to a running process, or the
             configuration cannot run here.
     """
@@ -50,7 +51,7 @@ def tune(config: ExperimentConfig, workdir: Path, *, progress: bool = True) -> d
         summary = workdir / "summary.json"
         if not summary.exists():
             _run(config, workdir, progress)
-        return json.loads(summary.read_text(encoding="utf-8"))
+        return read_json(summary)
 
 
 def _run(config: ExperimentConfig, workdir: Path, progress: bool) -> None:
@@ -192,7 +193,7 @@ def _export(config: ExperimentConfig, params: Params, tokenizer: Any, workdir: P
 def _once(path: Path, compute: Callable[[], Evaluation]) -> Evaluation:
     """The stored evaluation if there is one, else computes and stores it."""
     if path.exists():
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         kinds = {kind: (right, asked) for kind, (right, asked) in values["by_kind"].items()}
         return Evaluation(right=values["right"], asked=values["asked"], by_kind=kinds)
     evaluation = compute()
@@ -214,7 +215,7 @@ def _claim(config: ExperimentConfig, workdir: Path) -> None:
     if not path.exists():
         write_json(path, mine)
         return
-    theirs = json.loads(path.read_text(encoding="utf-8"))
+    theirs = read_json(path, remedy="restore it, or begin in another --workdir")
     mine = json.loads(json.dumps(mine))
     # These decide how a run proceeds, not where it ends.
     for free in ("mesh", "save_every_steps", "keep_checkpoints", "eval_batch_size"):
@@ -247,7 +248,7 @@ class _Clock:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._earlier = json.loads(path.read_text())["seconds"] if path.exists() else 0.0
+        self._earlier = read_json(path)["seconds"] if path.exists() else 0.0
         self._began = time.monotonic()
 
     def save(self) -> float:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -225,6 +226,9 @@ def _choose(
         # reaches the message (original: read_frames_img).
         rate = 1.0 if info.is_folder else info.fps
         return sample(info.num_frames, rate, sampling), info.duration
+    for name, seconds in (("start", start), ("end", end)):
+        if seconds is not None and not math.isfinite(seconds):
+            raise VideoError(info.path, f"{name}={seconds} is no number of seconds", "Give one.")
     first = max(0.0, 0.0 if start is None else start)
     last = info.duration if info.is_folder else info.duration - END_MARGIN
     last = last if end is None else min(last, end)

@@ -1,0 +1,45 @@
+"""Damaged small files: which one, and what to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from xcomp_jax.experiment import load_experiment
+from xcomp_jax.files import read_json, write_json
+from xcomp_jax.training.metrics import read_metrics
+from xcomp_jax.training.tune import tune
+
+SMOKE = Path(__file__).parents[1] / "configs" / "smoke.py"
+
+
+def test_json_round_trip(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": [1, None]})
+    assert read_json(tmp_path / "a.json") == {"b": [1, None]}
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [
+        ("config.json", "begin in another --workdir"),
+        ("elapsed.json", "delete the file, it will be made again"),
+        ("summary.json", "delete the file, it will be made again"),
+    ],
+)
+@pytest.mark.parametrize("content", [b"", b'{"seconds": ', b"\xff\xfe"])
+def test_a_damaged_workdir_says_which_file(
+    tmp_path: Path, name: str, remedy: str, content: bytes
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is damaged .*{remedy}"):
+        tune(load_experiment(SMOKE, []), tmp_path, progress=False)
+
+
+def test_damaged_metrics(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 1}\nno json\n{"step"')
+    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged .* remove the damaged line"):
+        read_metrics(path)
+    path.write_text('{"step": 1}\n{"step"')
+    assert read_metrics(path) == [{"step": 1}]
