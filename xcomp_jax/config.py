@@ -14,6 +14,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import jax.numpy as jnp
 
 DType = Literal["float32", "bfloat16"]
+AttentionKernel = Literal["xla", "pallas_tpu", "pallas_gpu", "cudnn"]
+ClipScoresKernel = Literal["xla", "pallas_tpu", "pallas_gpu"]
 Ranking = Literal["attention", "uniform", "uniform0_attention", "uniform1_attention"]
 
 
@@ -215,6 +217,18 @@ class CompressionConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class KernelConfig:
+    """Who computes the three attentions; None takes the best that accepts the inputs (`ops`).
+
+    A named implementation is never replaced by another: it runs or says why it refuses.
+    """
+
+    encoder_attention: AttentionKernel | None = None
+    decoder_attention: AttentionKernel | None = None
+    clip_scores: ClipScoresKernel | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Everything that decides shapes and arithmetic of the model."""
 
@@ -222,6 +236,7 @@ class ModelConfig:
     projector: ProjectorConfig = ProjectorConfig()
     llm: LLMConfig = LLMConfig()
     compression: CompressionConfig = CompressionConfig()
+    kernels: KernelConfig = KernelConfig()
     dtype: DType = "bfloat16"
 
     def __post_init__(self) -> None:

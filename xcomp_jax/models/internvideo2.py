@@ -63,6 +63,7 @@ class Attention(nn.Module):
 
     config: VisionConfig
     dtype: jnp.dtype
+    kernel: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -73,7 +74,11 @@ class Attention(nn.Module):
         query = RMSNorm(cfg.block_norm_eps, self.dtype, name="q_norm")(query)
         key = RMSNorm(cfg.block_norm_eps, self.dtype, name="k_norm")(key)
         heads = (*x.shape[:2], cfg.num_heads, cfg.width // cfg.num_heads)
-        out = attention(*(part.reshape(heads) for part in (query, key, value)), causal=False)
+        out = attention(
+            *(part.reshape(heads) for part in (query, key, value)),
+            causal=False,
+            implementation=self.kernel,
+        )
         return nn.Dense(cfg.width, dtype=self.dtype, name="proj")(out.reshape(x.shape))
 
 
@@ -82,13 +87,14 @@ class Block(nn.Module):
 
     config: VisionConfig
     dtype: jnp.dtype
+    kernel: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[C, S, D] -> [C, S, D]."""
         cfg = self.config
         normed = RMSNorm(cfg.block_norm_eps, self.dtype, name="norm1")(x)
-        out = Attention(cfg, self.dtype, name="attn")(normed)
+        out = Attention(cfg, self.dtype, self.kernel, name="attn")(normed)
         x = x + LayerScale(self.dtype, name="ls1")(out)
         normed = RMSNorm(cfg.block_norm_eps, self.dtype, name="norm2")(x)
         out = MLP(int(cfg.width * cfg.mlp_ratio), cfg.width, self.dtype, name="mlp")(normed)
@@ -100,6 +106,7 @@ class InternVideo2Encoder(nn.Module):
 
     config: VisionConfig
     dtype: jnp.dtype
+    kernel: str | None = None
 
     @nn.compact
     def __call__(self, pixels: Array) -> Array:
@@ -126,7 +133,7 @@ class InternVideo2Encoder(nn.Module):
         first = jnp.broadcast_to(cls_token.astype(self.dtype), (x.shape[0], 1, cfg.width))
         x = jnp.concatenate([first, x], axis=1)
         x = x + tables["img_pos_embed" if frames == 1 else "pos_embed"].astype(self.dtype)
-        block = Block(cfg, self.dtype, parent=None)
+        block = Block(cfg, self.dtype, self.kernel, parent=None)
         params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
 
         def body(x: Array, p: Any) -> tuple[Any, None]:

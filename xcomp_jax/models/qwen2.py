@@ -19,7 +19,7 @@ from jax import Array, lax
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.ranking import Survivors, attention_of_last_token, survivors
 from xcomp_jax.compression.schedule import RankedDrop, Stage
-from xcomp_jax.config import LLMConfig
+from xcomp_jax.config import KernelConfig, LLMConfig
 from xcomp_jax.models.decoder_layer import Attend, DecoderLayer
 from xcomp_jax.models.decoder_state import NewKeys, PrefillOutput, StageCache
 from xcomp_jax.models.rms_norm import RMSNorm
@@ -41,6 +41,7 @@ class Qwen2Decoder(nn.Module):
     config: LLMConfig
     stages: tuple[Stage, ...]
     dtype: jnp.dtype
+    kernels: KernelConfig = KernelConfig()
 
     def setup(self) -> None:
         cfg = self.config
@@ -133,7 +134,14 @@ class Qwen2Decoder(nn.Module):
                 rotated: Rotation = rotated,
             ) -> Any:
                 key = rotated(key)
-                out = attention(rotated(query), key, value, causal=True, key_mask=mask)
+                out = attention(
+                    rotated(query),
+                    key,
+                    value,
+                    causal=True,
+                    key_mask=mask,
+                    implementation=self.kernels.decoder_attention,
+                )
                 return out, ((key, value) if keep_cache else None)
 
             def body(x: Array, p: Any, attend: Attend = attend) -> Any:

@@ -30,6 +30,7 @@ class Attention(nn.Module):
 
     config: VisionConfig
     dtype: jnp.dtype
+    kernel: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -45,6 +46,7 @@ class Attention(nn.Module):
         out = attention(
             *(part.reshape(clips, length, heads, width // heads) for part in (query, key, value)),
             causal=False,
+            implementation=self.kernel,
         )
         return nn.Dense(width, dtype=self.dtype, name="proj")(out.reshape(clips, length, width))
 
@@ -68,13 +70,14 @@ class Block(nn.Module):
 
     config: VisionConfig
     dtype: jnp.dtype
+    kernel: str | None = None
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         """[C, S, D] -> [C, S, D]."""
         cfg = self.config
         norm = functools.partial(_layer_norm, cfg.block_norm_eps, self.dtype)
-        x = x + Attention(cfg, self.dtype, name="attn")(norm("norm1")(x))
+        x = x + Attention(cfg, self.dtype, self.kernel, name="attn")(norm("norm1")(x))
         hidden = int(cfg.width * cfg.mlp_ratio)
         return x + MLP(hidden, cfg.width, self.dtype, name="mlp")(norm("norm2")(x))
 
@@ -105,6 +108,7 @@ class UMTEncoder(nn.Module):
 
     config: VisionConfig
     dtype: jnp.dtype
+    kernel: str | None = None
 
     @nn.compact
     def __call__(self, pixels: Array) -> Array:
@@ -121,7 +125,7 @@ class UMTEncoder(nn.Module):
             else video_position_table(frames, cfg.grid, cfg.width)
         )
         x = x + jnp.asarray(table, self.dtype)
-        block = Block(cfg, self.dtype, parent=None)
+        block = Block(cfg, self.dtype, self.kernel, parent=None)
         params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
 
         def body(x: Array, p: Any) -> tuple[Any, None]:

@@ -51,7 +51,13 @@ def watch_window(
             rotated: Rotation = rotated,
             first_left: int = first_left,
         ) -> Any:
-            out = attention(rotated(query), rotated(key), value, causal=True)
+            out = attention(
+                rotated(query),
+                rotated(key),
+                value,
+                causal=True,
+                implementation=decoder.kernels.decoder_attention,
+            )
             return out, WindowKeys(key, value, query[:, first_left:])
 
         def body(x: Array, p: Any, attend: Attend = attend) -> Any:
@@ -138,6 +144,7 @@ def score_text(
                     segments=segments,
                     rows=rows,
                     rope_theta=cfg.rope_theta,
+                    implementation=decoder.kernels.clip_scores,
                 )
 
             return decoder.layer.apply({"params": p}, x, attend)

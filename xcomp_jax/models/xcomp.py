@@ -36,7 +36,9 @@ class XComp(nn.Module):
 
     def setup(self) -> None:
         cfg = self.config
-        self.vision = ENCODERS[cfg.vision.architecture](cfg.vision, cfg.compute_dtype)
+        self.vision = ENCODERS[cfg.vision.architecture](
+            cfg.vision, cfg.compute_dtype, cfg.kernels.encoder_attention
+        )
         self.projector = Projector(cfg, cfg.compute_dtype)
         self.llm = Qwen2Decoder(
             cfg.llm,
@@ -46,6 +48,7 @@ class XComp(nn.Module):
                 tokens_per_frame=cfg.projector.tokens_per_frame,
             ),
             cfg.compute_dtype,
+            cfg.kernels,
         )
 
     def __call__(self, pixels: Array, prefix_ids: Array, suffix_ids: Array) -> Array:

@@ -1,0 +1,58 @@
+"""The configuration names who computes each attention, and the model listens."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.tiny import TINY, exact, tiny_params
+from xcomp_jax.compression.schedule import plan_stages
+from xcomp_jax.compression.selection import plan_scoring
+from xcomp_jax.config import ConfigError, KernelConfig, SelectionConfig, from_dict
+from xcomp_jax.models.xcomp import Params, XComp, run
+
+IDS = jnp.zeros((1, 3), jnp.int32)
+
+
+def encode(model: XComp, params: Params) -> Any:
+    return run(model, params, "encode", jnp.zeros((1, 4, 24, 24, 3)))
+
+
+def watch(model: XComp, params: Params) -> Any:
+    return run(model, params, "watch", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
+
+
+def score(model: XComp, params: Params) -> Any:
+    stages = plan_stages(TINY.compression, num_layers=6, tokens_per_frame=4)
+    selection = SelectionConfig(segment_clips=2, segment_stride=1)
+    plan = plan_scoring(stages, selection, visual_tokens=128, tokens_per_frame=4)
+    visual = jnp.zeros((1, 128, 32))
+    keys = run(XComp(TINY), params, "watch_window", IDS, visual, plan.watched)
+    length, bias = jnp.array([3]), jnp.int32(0)
+    return run(
+        model, params, "score_text", IDS, length, length, keys, plan, before=3, query_bias=bias
+    )
+
+
+PARTS = {"encoder_attention": encode, "decoder_attention": watch, "clip_scores": score}
+
+
+@pytest.mark.parametrize("named", PARTS)
+def test_a_kernel_that_cannot_run_here_says_so(named: str) -> None:
+    kernels = from_dict(KernelConfig, {named: "pallas_tpu"})
+    model, params = XComp(dataclasses.replace(TINY, kernels=kernels)), tiny_params()
+    for part, call in PARTS.items():
+        if part == named:
+            with pytest.raises(ValueError, match="implementation 'pallas_tpu' refuses: "):
+                jax.eval_shape(lambda p, c=call: c(model, p), params)
+        else:
+            jax.eval_shape(lambda p, c=call: c(model, p), params)
+
+
+def test_unknown_kernels_are_refused() -> None:
+    with pytest.raises(ConfigError, match=r"must be one of \['xla', 'pallas_tpu', 'pallas_gpu'\]"):
+        from_dict(KernelConfig, {"clip_scores": "cudnn"})
