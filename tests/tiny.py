@@ -37,9 +37,6 @@ TINY = ModelConfig(
     dtype="float32",
 )
 
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-"""`jax.jit` for programs that run a few times: LLVM optimises longer than they would ever run."""
-
 
 @functools.cache
 def tiny_params(config: ModelConfig = TINY) -> Params:

@@ -64,10 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, words, minutes in (
         ("kernels", "attention and clip scoring, each implementation of each", 8),
-        ("gpu", "kernels, prefill, encoder, decoding, a training step", 8),
+        # What begins last may take a minute and a half: eight in all.
+        ("gpu", "kernels, prefill, encoder, decoding, a training step", 6.5),
         ("blocks", "search the fastest block sizes", 60),
     ):
-        command = commands.add_parser(name, help=words, description=words)
+        command = commands.add_parser(
+            name, help=words, description=words, epilog=f"example: python -m launch.bench {name}"
+        )
         command.add_argument(
             "--minutes", type=float, default=minutes, help="begin nothing new after (%(default)s)"
         )
@@ -78,7 +81,11 @@ def _parser() -> argparse.ArgumentParser:
             command.add_argument(
                 "--tiny", action="store_true", help="a toy; written only where --out says"
             )
-    command = commands.add_parser("fit", help="frames that fit a device, by compiling for it")
+    command = commands.add_parser(
+        "fit",
+        help="frames that fit a device, by compiling for it",
+        epilog="example: python -m launch.bench fit v5e --frames 4096 12288",
+    )
     command.add_argument("machines", nargs="+", metavar="MACHINE", help="v5e v5p v6e h100 h200")
     command.add_argument(
         "--frames", nargs=2, type=int, default=(1024, 4096), help="compiled sizes (1024 4096)"

@@ -2,8 +2,8 @@
 
 Needed are the parameters, the cache and what layers keep while they run. The first layers see the
 longest sequence and need most, so a program of two distinct lengths is enough to know what layers
-keep; parameters and cache are counted exactly. All grow with the frames in a straight line: two
-compiled sizes give the largest number that fits.
+keep; parameters and cache are counted exactly. A line through two compiled sizes says where to
+look; only a size that was compiled is known to fit, since compilers plan large programs otherwise.
 """
 
 from __future__ import annotations
@@ -38,17 +38,20 @@ def measure(
         points = []
         for count in frames:
             began = time.monotonic()
-            needed = prefill_bytes(name, count, tiny=tiny, whole=whole)
-            points.append((count, needed))
-            yield {
-                "machine": name,
-                "frames": count,
-                "GiB needed": needed / GIB,
-                "GiB there": MACHINES[name].memory_bytes / GIB,
-                "compile_s": time.monotonic() - began,
-            }
-        largest = largest_frames(points[0], points[1], MACHINES[name].memory_bytes)
-        yield {"machine": name, "frames": largest, "note": "largest that fits, by a line"}
+            row: Row = {"machine": name, "frames": count}
+            try:
+                needed = prefill_bytes(name, count, tiny=tiny, whole=whole)
+                points.append((count, needed))
+                row |= {
+                    "GiB needed": needed / GIB,
+                    "GiB there": MACHINES[name].memory_bytes / GIB,
+                }
+            except jax.errors.JaxRuntimeError as error:  # how a compiler says that it does not fit
+                row["note"] = str(error).splitlines()[0][:160]
+            yield {**row, "compile_s": time.monotonic() - began}
+        if len(points) == 2:
+            largest = largest_frames(points[0], points[1], MACHINES[name].memory_bytes)
+            yield {"machine": name, "frames": largest, "note": "where the line meets the memory"}
 
 
 def largest_frames(first: tuple[int, int], second: tuple[int, int], memory_bytes: int) -> int:

@@ -7,15 +7,16 @@ import functools
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig, ModelConfig
 from xcomp_jax.inference.generate import GenerationConfig, generate
-from xcomp_jax.inference.programs import prefill
+from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import XComp
+from xcomp_jax.models.xcomp import Params, XComp, run
 
 COMPRESSIONS = {
     "cosine suffix": CompressionConfig(),
@@ -59,88 +60,97 @@ def padded(parts: list[np.ndarray], size: int) -> np.ndarray:
     )
 
 
+@functools.partial(jax.jit, static_argnames="model")
+def prefill(
+    model: XComp, params: Params, parts: Any, lengths: Lengths
+) -> tuple[PrefillOutput, jax.Array]:
+    """Everything a prefill gives, and the logits after the last text token [B, vocab]."""
+    out = run(model, params, "prefill", *parts, lengths, keep_cache=True)
+    last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
+    return out, run(model, params, "logits", last)
+
+
 def answer(config: ModelConfig, parts: Any, lengths: Lengths) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy ids [B, 6] and first logits [B, vocab]."""
+    """Greedy ids [B, 6] and the logits of each step."""
     model, params = XComp(config), tiny_params()
-    logits, cache = prefill(model, params, *parts, lengths)
-    out = generate(model, params, logits, cache, GenerationConfig(max_new_tokens=6), record=True)
-    return np.asarray(out.ids), np.asarray(out.logits)
+    out, logits = prefill(model, params, parts, lengths)
+    assert out.cache is not None
+    settings = GenerationConfig(max_new_tokens=6)
+    done = generate(model, params, logits, out.cache, settings, record=True)
+    return np.asarray(done.ids), np.asarray(done.logits)
+
+
+# Two videos of different lengths, and the slots of a batch of both. All tests use these shapes:
+# each compression costs three prefill programs and as many decoding loops.
+VIDEOS = (inputs(0, 5, 8, 7), inputs(1, 3, 4, 11))
+EXACT = [exact(*(part.shape[1] for part in video)) for video in VIDEOS]
+SLOTS = (8, 48, 16)
+LENGTHS = jax.tree.map(lambda *rows: np.concatenate(rows), *EXACT)
+
+
+def together(*videos: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """One padded batch."""
+    return [
+        padded(list(parts), n) for parts, n in zip(zip(*videos, strict=True), SLOTS, strict=True)
+    ]
 
 
 def test_padding_changes_no_real_token(config: ModelConfig) -> None:
-    videos = [inputs(0, 5, 8, 7), inputs(1, 3, 4, 11)]
-    alone = [answer(config, v, exact(*(p.shape[1] for p in v))) for v in videos]
-    sizes = (8, 48, 16)
-    together = [
-        padded(list(parts), n) for parts, n in zip(zip(*videos, strict=True), sizes, strict=True)
-    ]
-    lengths = Lengths(
-        *(np.array([p.shape[1] for p in parts], np.int32) for parts in zip(*videos, strict=True))
-    )
-    ids, logits = answer(config, together, lengths)
+    alone = [answer(config, *one) for one in zip(VIDEOS, EXACT, strict=True)]
+    ids, logits = answer(config, together(*VIDEOS), LENGTHS)
     for row, (want_ids, want_logits) in enumerate(alone):
         np.testing.assert_array_equal(ids[row], want_ids[0])
         np.testing.assert_allclose(logits[row], want_logits[0], atol=2e-4)
     # Control: one padded video token counted as real (a whole run of them, so that it compresses).
-    wrong = lengths.replace(visual=lengths.visual + 4)
-    _, wrong_logits = answer(config, together, wrong)
+    wrong = LENGTHS.replace(visual=LENGTHS.visual + 4)
+    _, wrong_logits = answer(config, together(*VIDEOS), wrong)
     assert np.abs(wrong_logits[0] - alone[0][1][0]).max() > 2e-3
 
 
 def test_cached_decoding_equals_the_full_pass(config: ModelConfig) -> None:
-    prefix, visual, suffix = inputs(2, 4, 8, 5)
-    ids, logits = answer(config, (prefix, visual, suffix), exact(4, 32, 5))
-    model, params = XComp(config), tiny_params()
+    prefix, visual, suffix = VIDEOS[0]
+    ids, logits = answer(config, VIDEOS[0], EXACT[0])
     longest = np.concatenate([suffix, ids], axis=1)
 
-    def full_pass(text: np.ndarray, length: int) -> np.ndarray:
-        """Without a cache; what lies behind `length` is padding, so one program serves all."""
-        logits, _ = prefill(model, params, prefix, visual, text, exact(4, 32, length))
-        return np.asarray(logits[0])
+    def full_passes(texts: list[np.ndarray], lengths: list[int]) -> np.ndarray:
+        """Two at a time, without the cache; what lies behind a length is padding."""
+        parts = together(*((prefix, visual, text) for text in texts))
+        real = exact(5, 32, 7, batch=2).replace(suffix=np.array(lengths, np.int32))
+        _, logits = prefill(XComp(config), tiny_params(), parts, real)
+        return np.asarray(logits)
 
-    for step in range(1, 6):
-        np.testing.assert_allclose(logits[0, step], full_pass(longest, 5 + step), atol=2e-4)
+    for step in (1, 3, 4):
+        want = full_passes([longest, longest], [7 + step, 8 + step])
+        np.testing.assert_allclose(logits[0, step : step + 2], want, atol=2e-4)
     # Control: the last token is not the one the cache was fed.
     other = longest.copy()
-    other[0, 8] = (other[0, 8] + 1) % TINY.llm.vocab_size
-    assert np.abs(logits[0, 4] - full_pass(other, 9)).max() > 2e-3
-
-
-@functools.cache
-def _hidden(config: ModelConfig):
-    model = XComp(config)
-
-    @jax.jit
-    def run(prefix, visual, suffix):
-        lengths = exact(prefix.shape[1], visual.shape[1], suffix.shape[1])
-        out = model.apply(
-            {"params": tiny_params()}, prefix, visual, suffix, lengths, method="prefill"
-        )
-        return out.prefix, out.visual, out.suffix
-
-    return run
+    other[0, 10] = (other[0, 10] + 1) % TINY.llm.vocab_size
+    same, changed = full_passes([longest, other], [11, 11])
+    np.testing.assert_allclose(logits[0, 4], same, atol=2e-4)
+    assert np.abs(logits[0, 4] - changed).max() > 2e-3
 
 
 def test_later_tokens_never_reach_earlier_ones(config: ModelConfig) -> None:
-    parts = inputs(3, 4, 8, 5)
+    parts = VIDEOS[0]
     changed = (parts[0], parts[1], parts[2].copy())
     changed[2][0, 3] = (changed[2][0, 3] + 1) % TINY.llm.vocab_size
-    before, after = _hidden(config)(*parts), _hidden(config)(*changed)
-    np.testing.assert_array_equal(before[0], after[0])
-    np.testing.assert_array_equal(before[1], after[1])
-    np.testing.assert_array_equal(before[2][:, :3], after[2][:, :3])
-    assert np.abs(np.asarray(before[2] - after[2])[:, 3:]).min(axis=-1).max() > 0
+    before, after = (
+        prefill(XComp(config), tiny_params(), some, EXACT[0])[0] for some in (parts, changed)
+    )
+    np.testing.assert_array_equal(before.prefix, after.prefix)
+    np.testing.assert_array_equal(before.visual, after.visual)
+    np.testing.assert_array_equal(before.suffix[:, :3], after.suffix[:, :3])
+    assert np.abs(np.asarray(before.suffix - after.suffix)[:, 3:]).min(axis=-1).max() > 0
 
 
 def test_bfloat16_follows_float32() -> None:
-    parts = inputs(4, 4, 8, 5)
-    lengths = exact(4, 32, 5)
-    want, _ = prefill(XComp(TINY), tiny_params(), *parts, lengths)
+    want = prefill(XComp(TINY), tiny_params(), VIDEOS[0], EXACT[0])[1]
     half = XComp(dataclasses.replace(TINY, dtype="bfloat16"))
-    got, cache = prefill(half, tiny_params(), *parts, lengths)
+    out, got = prefill(half, tiny_params(), VIDEOS[0], EXACT[0])
     assert got.dtype == np.float32, "logits stay float32"
-    assert cache[0].key.dtype == jax.numpy.bfloat16
+    assert out.cache is not None
+    assert out.cache[0].key.dtype == jnp.bfloat16
     spread = float(np.std(want))
     assert np.abs(np.asarray(got - want)).max() < 0.25 * spread
-    other, _ = prefill(half, tiny_params(), *inputs(5, 4, 8, 5), lengths)
+    other = prefill(half, tiny_params(), inputs(5, 5, 8, 7), EXACT[0])[1]
     assert np.abs(np.asarray(other - want)).max() > spread

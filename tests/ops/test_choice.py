@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -19,12 +20,14 @@ from xcomp_jax.ops.choice import choose
 from xcomp_jax.ops.target import Target, current_target
 
 REPO = Path(__file__).parents[2]
+SIZES = {"rows": 8, "keys": 8, "size": 64}
 
 
 def problem(**changes) -> Problem:
-    rows, keys, size = changes.pop("rows", 8), 8, changes.pop("size", 64)
+    rows, keys, size = (changes.pop(name, n) for name, n in SIZES.items())
     dtype = changes.pop("dtype", jnp.bfloat16)
-    query, key = jnp.zeros((1, rows, 4, size), dtype), jnp.zeros((1, keys, 2, size), dtype)
+    query = jax.ShapeDtypeStruct((1, rows, 4, size), dtype)
+    key = jax.ShapeDtypeStruct((1, keys, 2, size), dtype)
     options = {"causal": True, "key_mask": None, "query_offset": keys - rows, "return_lse": False}
     return Problem.of(query, key, key, **{**options, **changes})
 
@@ -59,6 +62,8 @@ GPU, TPU = Target("gpu", "NVIDIA H200"), Target("tpu", "TPU v5 lite")
         (pallas_tpu, TPU, {}, None),
         (pallas_tpu, TPU, {"dtype": jnp.float16}, "dtype float16"),
         (pallas_tpu, TPU, {"size": 80}, "head size 80"),
+        (pallas_tpu, TPU, {"rows": 2**19, "keys": 2**19}, None),
+        (pallas_tpu, TPU, {"rows": 2**20, "keys": 2**20}, "need block tables of"),
         (pallas_tpu, GPU, {}, "it runs on tpu, and the program is compiled for gpu"),
         (pallas_gpu, GPU, {"rows": 3, "return_lse": True}, None),
         (pallas_gpu, GPU, {"size": 96}, "head size 96"),

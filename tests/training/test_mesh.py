@@ -22,7 +22,9 @@ REPO = Path(__file__).parents[2]
 
 @pytest.fixture(scope="module", name="results")
 def results_fixture() -> dict:
-    environment = {**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    # Without LLVM's optimisations: what is compared is how the programs are split.
+    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
+    environment = {**os.environ, "XLA_FLAGS": flags}
     done = subprocess.run(
         [sys.executable, "-m", "tests.training.mesh_program"],
         cwd=REPO,

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tiny import TINY, quick_jit, tiny_params
+from tests.tiny import TINY, tiny_params
 from xcomp_jax.config import CompressionConfig, StageConfig
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.text.prompts import IGNORE
@@ -51,11 +51,11 @@ def batch_of(size: int, seed: int = 0) -> dict[str, np.ndarray]:
 
 
 # Batches of four everywhere: tests with the same stage share a program.
-graded = quick_jit(loss_and_grads, static_argnums=(0, 1))
-stepped = quick_jit(train_step, static_argnums=(0, 1))
+graded = jax.jit(loss_and_grads, static_argnums=(0, 1))
+stepped = jax.jit(train_step, static_argnums=(0, 1))
 
 
-@quick_jit
+@jax.jit
 def losses(params: Params, batch: dict[str, Any]) -> dict[str, jax.Array]:
     """The loss under both ways of averaging."""
     visual = visual_tokens(MODEL, STAGE, params, batch)

@@ -26,6 +26,8 @@ from xcomp_jax.ops.target import Target
 
 LANES = 128
 SEGMENT, NO_SEGMENT = 1, 0
+# Of 1 MiB, less what else lives there: 513 x 513 blocks (525k tokens) compile.
+SCALAR_MEMORY = 1_024_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,12 @@ def refusal(problem: Problem, target: Target) -> str | None:
         return f"dtype {problem.dtype}; it takes bfloat16 and float32"
     if problem.size % 64:
         return f"head size {problem.size} is not a multiple of 64"
+    tables = _table_bytes(problem, default_blocks(problem, target))
+    if tables > SCALAR_MEMORY:
+        return (
+            f"{problem.rows} causal rows over {problem.keys} keys need block tables of {tables} "
+            f"bytes, and scalar memory has room for {SCALAR_MEMORY}"
+        )
     return wrong_platform("tpu", target.platform)
 
 
@@ -137,6 +145,16 @@ def _part(block: int, largest: int) -> int:
     units = block // LANES
     best = max(n for n in range(1, units + 1) if units % n == 0 and n * LANES <= largest)
     return block if best == 1 else best * LANES
+
+
+def _table_bytes(problem: Problem, blocks: BlockSizes) -> int:
+    """Bytes of the forward block tables, int16 and int8, as scalar memory lays them out."""
+    if not problem.causal:
+        return 0
+    blocks = _fitted(blocks, problem)
+    rows = -(-problem.rows // blocks.forward_queries)
+    keys = _padded_length(-(-problem.keys // blocks.forward_keys), LANES)
+    return keys * (2 * _padded_length(rows, 8) + _padded_length(rows, 32))
 
 
 def _padded_length(length: int, *blocks: int) -> int:
