@@ -13,6 +13,7 @@ setup(
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["xcomp_jax*", "convert*", "configs*", "launch*"]),
+    package_data={"xcomp_jax.ops": ["block_sizes.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
         "flax>=0.12",

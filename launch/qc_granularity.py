@@ -23,7 +23,8 @@ from xcomp_jax.inference.session import Session
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.sampling import FramePlan
 
-FAITHFUL = SelectionConfig(select=64, min_frames=0, repeats=8, window_frames=128)
+SELECT = 64
+FAITHFUL = SelectionConfig(select=SELECT, min_frames=0, repeats=8, window_frames=128)
 FPS = 4.0
 
 
@@ -70,8 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             same.append(faithful.text == clips.text)
             correlation.append(np.corrcoef(faithful.scores, clips.scores)[0, 1])
             encoded.append([answer.work.get("clips encoded", 0) for answer in (faithful, clips)])
-    chance = FAITHFUL.select / len(pixels)
-    print(f"{len(shared)} questions about {len(pixels)} frames, {FAITHFUL.select} kept")
+    chance = SELECT / len(pixels)
+    print(f"{len(shared)} questions about {len(pixels)} frames, {SELECT} kept")
     print(f"frames in common: {np.mean(shared):.1%} (by chance {chance:.1%})")
     print(f"correlation of frame scores: {np.mean(correlation):.3f}")
     print(f"same answer: {np.mean(same):.1%}")

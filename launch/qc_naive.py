@@ -17,6 +17,7 @@ import numpy as np
 from jax import Array
 
 from xcomp_jax.compression.drop import apply_drop
+from xcomp_jax.compression.schedule import Drop
 from xcomp_jax.compression.selection import ScoringPlan, Windows, plan_scoring
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.inference.programs import encode_some
@@ -67,12 +68,14 @@ def window_scores(
     apply = model.bind({"params": params}).llm.layer.apply
     for part, segments in zip(plan.watched, plan.segments, strict=True):
         if part.stage.drop is not None:
+            assert isinstance(part.stage.drop, Drop)
             visual = apply_drop(visual, part.stage.drop)
         count = visual.shape[1]
         for _ in range(part.stage.num_layers):
             x = jnp.concatenate([prefix, visual, suffix], axis=1)
             weights = jax.tree.map(lambda leaf, i=layer: leaf[i], decoder["layers"])
-            x, (query, key) = apply({"params": weights}, x, attend)
+            out: Any = apply({"params": weights}, x, attend)
+            x, (query, key) = out
             prefix, visual, suffix = x[:, :before], x[:, before : before + count], x[:, -rows:]
             layer += 1
             if segments is None:
@@ -121,8 +124,8 @@ def naive_scores(
         scores = window_scores(
             model,
             params,
-            np.array([*prefix, *suffix], np.int32),  # type: ignore[arg-type]
-            tokens.reshape(-1, tokens.shape[-1]),  # type: ignore[arg-type]
+            np.array([*prefix, *suffix], np.int32),
+            tokens.reshape(-1, tokens.shape[-1]),
             plan=plan,
             before=len(prefix),
             header=header,

@@ -38,6 +38,7 @@ def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tu
     plan = FramePlan(tuple(range(num_frames)), float(num_frames), num_frames, times)
     chat = ChatIds.of(session.tokenizer)
     assert session.selector is not None
+    config = session.selector.config
 
     def ours(questions: int) -> list[np.ndarray]:
         memory = session.watch_frames(ArrayFrames(pixels), plan, name="made up")
@@ -52,9 +53,7 @@ def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tu
     header = Query.of(suffix, chat.start, chat.assistant).header
 
     def definition() -> np.ndarray:
-        scores = naive_scores(
-            session.reader, session.selector.config, windows, pixels, prefix, suffix, header
-        )
+        scores = naive_scores(session.reader, config, windows, pixels, prefix, suffix, header)
         return scores_of_frames(scores, windows).total
 
     first, second = definition(), ours(1)[0]

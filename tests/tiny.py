@@ -45,7 +45,7 @@ def tiny_params(config: ModelConfig = TINY) -> Params:
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
         # Drawn by NumPy: the model's own initialisation takes longer to compile than most tests.
-        noise = 0.25 * rng.normal(size=leaf.shape)
+        noise = 0.2 * rng.normal(size=leaf.shape)
         return jnp.asarray(noise + (path[-1].key == "scale"), leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(draw, abstract_params(config))

@@ -17,7 +17,8 @@ from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
 from xcomp_jax.inference.programs import encode_clips
 from xcomp_jax.models.xcomp import Params, XComp
-from xcomp_jax.video.preprocess import normalize, resize_bicubic
+from xcomp_jax.video.normalize import normalize
+from xcomp_jax.video.preprocess import resize_bicubic
 
 PIXEL_ATOL, FEATURE_ATOL = 1e-5, 2e-5
 LOGIT_NOISE_FACTOR = 4

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tests.parity.cases import Case, GoldenError, assert_parity
-from xcomp_jax.video.preprocess import normalize, resize_bicubic, to_rgb
+from xcomp_jax.video.normalize import normalize
+from xcomp_jax.video.preprocess import resize_bicubic, to_rgb
 
 pytestmark = pytest.mark.golden("preprocess")
 

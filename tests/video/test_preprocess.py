@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xcomp_jax.video.preprocess import IMAGE_MEAN, IMAGE_STD, normalize, resize_bicubic, to_rgb
+from xcomp_jax.video.normalize import IMAGE_MEAN, IMAGE_STD, normalize
+from xcomp_jax.video.preprocess import resize_bicubic, to_rgb
 
 
 def test_every_byte_in_double_precision() -> None:

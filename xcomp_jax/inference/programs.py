@@ -14,7 +14,7 @@ from xcomp_jax.inference.buckets import bucket
 from xcomp_jax.models.decoder_state import NewKeys, StageCache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp, run
-from xcomp_jax.video.preprocess import normalize
+from xcomp_jax.video.normalize import normalize
 
 # Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
 # GB.

@@ -66,7 +66,7 @@ class XComp(nn.Module):
         """Visual tokens of clips (or, with T = 1, of images).
 
         Args:
-            pixels: [C, T, S, S, 3] normalised frames (`video.preprocess.normalize`).
+            pixels: [C, T, S, S, 3] normalised frames (`video.normalize.normalize`).
 
         Returns:
             [C, T * tokens_per_frame, D] embeddings for the language model.

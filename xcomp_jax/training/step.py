@@ -19,7 +19,7 @@ from xcomp_jax.models.xcomp import Params, XComp, abstract_params, run
 from xcomp_jax.sharding import BATCH, parameter_shardings
 from xcomp_jax.training.loss import next_token_loss
 from xcomp_jax.training.optimizer import learning_rate, make_optimizer
-from xcomp_jax.video.preprocess import normalize
+from xcomp_jax.video.normalize import normalize
 
 Batch = dict[str, Array]
 

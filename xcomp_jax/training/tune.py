@@ -60,6 +60,29 @@ def _run(config: ExperimentConfig, workdir: Path, progress: bool) -> None:
     train, held_out = _datasets(config, workdir, tokenizer, progress)
     clock.save()
     mesh = make_mesh(config.mesh)
+    # Kernels look at the mesh in force for the devices they are split over.
+    with jax.set_mesh(mesh):
+        outcome = _train(config, workdir, tokenizer, train, held_out, mesh, clock, progress)
+    write_report(
+        config,
+        outcome,
+        read_metrics(workdir / "metrics.jsonl"),
+        workdir,
+        example=_example(config, workdir),
+    )
+
+
+def _train(
+    config: ExperimentConfig,
+    workdir: Path,
+    tokenizer: Any,
+    train: PreparedDataset,
+    held_out: PreparedDataset,
+    mesh: jax.sharding.Mesh,
+    clock: _Clock,
+    progress: bool,
+) -> Outcome:
+    """All stages, with an evaluation before and after the last."""
     params = _initial_params(config, mesh)
 
     def evaluated(label: str, compression: CompressionConfig, params: Params) -> Evaluation:
@@ -87,19 +110,12 @@ def _run(config: ExperimentConfig, workdir: Path, progress: bool) -> None:
     clock.save()
     after = evaluated("after", last.compression, params)
     _export(config, params, tokenizer, workdir)
-    outcome = Outcome(
+    return Outcome(
         uncompressed=uncompressed,
         before=before,
         after=after,
         chance=text_only_accuracy(held_out),
         seconds=clock.save(),
-    )
-    write_report(
-        config,
-        outcome,
-        read_metrics(workdir / "metrics.jsonl"),
-        workdir,
-        example=_example(config, workdir),
     )
 
 

@@ -1,4 +1,4 @@
-"""Frames to pixel values: the whole frame squashed to a square, then ImageNet's normalisation.
+"""Frames to the model's size: the whole frame squashed to a square.
 
 Resizing is Pillow's bicubic filter on uint8, with its antialiasing and its rounding back to uint8:
 other resizers differ by a grey level, which is 0.0175 after normalisation.
@@ -6,16 +6,9 @@ other resizers differ by a grey level, which is 0.0175 after normalisation.
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-
-IMAGE_MEAN = (0.485, 0.456, 0.406)
-IMAGE_STD = (0.229, 0.224, 0.225)
 
 
 def to_rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -33,17 +26,3 @@ def resize_bicubic(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """uint8 [size, size, 3] from a frame of any shape `to_rgb` takes; no crop, no padding."""
     image = Image.fromarray(np.ascontiguousarray(to_rgb(frame)))
     return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
-
-
-def normalize(frames: Any) -> Any:
-    """float32 [..., S, S, 3] from uint8 [..., S, S, 3], channels last; numpy in, numpy out.
-
-    For jax arrays the same arithmetic is traced, so a batch can travel as uint8 and be normalised
-    on the device.
-    """
-    if frames.shape[-1:] != (3,):
-        raise ValueError(f"frames are [..., S, S, 3], this is {tuple(frames.shape)}")
-    xp: Any = jnp if isinstance(frames, jax.Array) else np
-    mean, std = (xp.asarray(values, dtype=np.float32) for values in (IMAGE_MEAN, IMAGE_STD))
-    # float32 division of a byte by 255 rounds to what the original's float64 product rounds to.
-    return (frames.astype(np.float32) / np.float32(255) - mean) / std

@@ -1,7 +1,7 @@
 """Scaled dot-product attention: the definition, four implementations of it, and their choice."""
 
 from xcomp_jax.ops.attention.dispatch import IMPLEMENTATIONS, PREFERRED, attention
-from xcomp_jax.ops.attention.xla import MASKED, QUERY_BLOCK, attention_with_new_keys
+from xcomp_jax.ops.attention.xla import MASKED, QUERY_BLOCK
 
 __all__ = [
     "IMPLEMENTATIONS",
@@ -9,5 +9,4 @@ __all__ = [
     "PREFERRED",
     "QUERY_BLOCK",
     "attention",
-    "attention_with_new_keys",
 ]

@@ -105,38 +105,3 @@ def _attend(
     out = jnp.einsum("bkgqs,bskh->bqkgh", weights.astype(value.dtype), value)
     lse = jnp.moveaxis(jax.nn.logsumexp(scores, axis=-1), 3, 1)  # B Q K G; unused, it costs nothing
     return out.reshape(batch, rows, heads, size), lse.reshape(batch, rows, heads)
-
-
-def attention_with_new_keys(
-    query: Array,
-    cached: tuple[Array, Array],
-    cached_mask: Array,
-    new: tuple[Array, Array],
-    new_mask: Array,
-) -> Array:
-    """One decoding step: a query row over a read-only prefix cache and the tokens written since.
-
-    The two parts share one softmax and are never concatenated, so that the prefix, which is large
-    and may serve many questions, is not copied at every token.
-
-    Args:
-        query: [B, 1, N, H].
-        cached: key and value, each [B, S, K, H]; cached_mask: [B, S] bool.
-        new: key and value, each [B, M, K, H]; new_mask: [B, M] bool.
-    """
-    batch, rows, heads, size = query.shape
-    kv_heads = cached[0].shape[2]
-    grouped = query.reshape(batch, rows, kv_heads, heads // kv_heads, size) * size**-0.5
-
-    def masked_scores(key: Array, mask: Array) -> Array:
-        scores = jnp.einsum("bqkgh,bskh->bkgqs", grouped, key, preferred_element_type=jnp.float32)
-        return jnp.where(mask[:, None, None, None, :], scores, MASKED)
-
-    scores = jnp.concatenate(
-        [masked_scores(cached[0], cached_mask), masked_scores(new[0], new_mask)], axis=-1
-    )
-    weights = jax.nn.softmax(scores, axis=-1).astype(query.dtype)
-    split = cached[0].shape[1]
-    out = jnp.einsum("bkgqs,bskh->bqkgh", weights[..., :split], cached[1])
-    out += jnp.einsum("bkgqs,bskh->bqkgh", weights[..., split:], new[1])
-    return out.reshape(batch, rows, heads, size)
