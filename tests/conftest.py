@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import jax
 import pytest
@@ -33,6 +34,20 @@ def pytest_configure(config: pytest.Config) -> None:
                 f"--goldens {text}: holds no case folders; name the folder whose sub-folders are "
                 f"cases (it holds {listing(folder)[:10]})"
             )
+
+
+LONGEST = ("training", "inference", "parity", "ops", "models", "cli")
+"""Folders that take longest go first, so that both processes end at the same time."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+
+    def place(item: pytest.Item) -> int:
+        folder = item.path.relative_to(here).parts[0]
+        return LONGEST.index(folder) if folder in LONGEST else len(LONGEST)
+
+    items.sort(key=place)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from tests.tiny import quick_compilation
 from xcomp_jax.cli.main import main
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly() -> Iterator[None]:
+    with quick_compilation():
+        yield
+
+
+@pytest.fixture(scope="module", name="cache")
+def cache_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One folder of compiled programs: most of these commands begin with the same ones."""
+    return str(tmp_path_factory.mktemp("cache"))
 
 
 @pytest.fixture(name="video")
@@ -43,13 +57,13 @@ def test_help_answers_at_once() -> None:
 
 
 def test_ask_prints_the_answer_and_where_time_went(
-    video: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    video: Path, cache: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["ask", str(video), "What color is it?", "--frames", "8", "--max-new-tokens", "4"]
-    assert main([*arguments, "--cache-dir", str(tmp_path)]) == 0
+    assert main([*arguments, "--cache-dir", cache]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
-    for word in ("probe", "decode", "encode", "prefill", "generate", "8 frames of 2.00 s"):
+    for word in ("probe", "decode", "encode", "watch", "read", "generate", "8 frames of 2.00 s"):
         assert word in err
     assert "random weights" in err
 
@@ -71,11 +85,11 @@ def test_errors_are_one_paragraph(
     arguments: list[str],
     message: str,
     video: Path,
-    tmp_path: Path,
+    cache: str,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     arguments = [str(video) if text == "VIDEO" else text for text in arguments]
-    assert main(["ask", *arguments, "--cache-dir", str(tmp_path)]) == 2
+    assert main(["ask", *arguments, "--cache-dir", cache]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert message in err
@@ -83,20 +97,22 @@ def test_errors_are_one_paragraph(
 
 
 def test_tune_says_how_to_go_on_after_a_loss_that_is_no_number(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, cache: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = Path(__file__).parents[1] / "training" / "tiny_experiment.py"
     arguments = ["tune", "--config", str(config), "--workdir", str(tmp_path / "run"), "--quiet"]
     arguments += ["--set", "stages.0.learning_rate=1e30", "--set", "stages.0.warmup_ratio=0"]
-    assert main([*arguments, "--cache-dir", str(tmp_path)]) == 2
+    assert main([*arguments, "--cache-dir", cache]) == 2
     err = capsys.readouterr().err
     assert "stage 'base', step " in err
     assert "loss=nan" in err or "inf" in err
 
 
-def test_tune_refuses_a_bad_override(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tune_refuses_a_bad_override(
+    tmp_path: Path, cache: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     config = Path(__file__).parents[2] / "configs" / "smoke.py"
     arguments = ["tune", "--config", str(config), "--workdir", str(tmp_path / "run")]
-    assert main([*arguments, "--set", "sed=1", "--cache-dir", str(tmp_path)]) == 2
+    assert main([*arguments, "--set", "sed=1", "--cache-dir", cache]) == 2
     assert "nearest: seed" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

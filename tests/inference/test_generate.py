@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import TINY, exact, tiny_params
+from tests.tiny import TINY, exact, quick_compilation, tiny_params
 from xcomp_jax.inference.generate import (
     GenerationConfig,
     generate,
@@ -22,6 +23,12 @@ from xcomp_jax.models.xcomp import XComp
 
 LOGITS = jnp.asarray([[2.0, 1.0, 0.0, -1.0, -2.0]])
 NOTHING = jnp.zeros((1, 5), bool)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly() -> Iterator[None]:
+    with quick_compilation():
+        yield
 
 
 def processed(
@@ -76,13 +83,14 @@ def test_an_end_token_stops_its_row_only(started) -> None:
     model, params, logits, cache = started
     free = generate(model, params, logits, cache, GenerationConfig(max_new_tokens=8))
     assert free.count.tolist() == [8, 8]
-    end = int(free.ids[0, 2])
-    assert end not in free.ids[0, :2].tolist(), "the test needs a first appearance"
+    ids = free.ids[0].tolist()
+    last = next(step for step in range(1, 7) if ids[step] not in ids[:step])
+    end = ids[last]
     stopped = generate(
         model, params, logits, cache, GenerationConfig(max_new_tokens=8, eos_token_ids=(end,))
     )
-    assert stopped.count[0] == 3
-    assert stopped.ids[0].tolist() == [*free.ids[0, :3].tolist(), *[end] * 5]
+    assert stopped.count[0] == last + 1
+    assert stopped.ids[0].tolist() == [*ids[: last + 1], *[end] * (7 - last)]
     other = free.ids[1].tolist()
     length = other.index(end) + 1 if end in other else 8
     assert stopped.ids[1, :length].tolist() == other[:length]
@@ -108,11 +116,11 @@ def test_settings_do_not_recompile(started) -> None:
     from xcomp_jax.inference.compilation import COMPILATIONS
 
     model, params, logits, cache = started
-    generate(model, params, logits, cache, GenerationConfig(max_new_tokens=2))
+    generate(model, params, logits, cache, GenerationConfig(max_new_tokens=8))
     before = COMPILATIONS.count
     for temperature, top_p, penalty in ((0.5, 0.9, 1.0), (0.0, 1.0, 1.3)):
         config = GenerationConfig(
-            max_new_tokens=2, temperature=temperature, top_p=top_p, repetition_penalty=penalty
+            max_new_tokens=8, temperature=temperature, top_p=top_p, repetition_penalty=penalty
         )
         generate(model, params, logits, cache, config)
     assert COMPILATIONS.count == before

@@ -19,28 +19,29 @@ def session_fixture() -> Session:
     return embedded_session(selection=SELECTION)
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_another_day_only_text_is_read(tmp_path: Path, dtype: str) -> None:
-    selecting = embedded_session(dtype=dtype, selection=SELECTION)  # type: ignore[arg-type]
-    memory, _ = watch(selecting)
+def test_another_day_only_text_is_read(tmp_path: Path) -> None:
+    session = embedded_session(dtype="bfloat16", selection=SELECTION)
+    memory, _ = watch(session)
     with pytest.raises(ValueError, match="no states to save yet"):
-        save_states(selecting, memory, tmp_path / "states")
-    selecting.ask(memory, QUESTIONS[0])
-    save_states(selecting, memory, tmp_path / "states")
-    later, _ = watch(selecting)
-    load_states(selecting, later, tmp_path / "states")
-    got, want = (selecting.ask(m, QUESTIONS[1]) for m in (later, memory))
+        save_states(session, memory, tmp_path / "states")
+    session.ask(memory, QUESTIONS[0])
+    save_states(session, memory, tmp_path / "states")
+    later, _ = watch(session)
+    load_states(session, later, tmp_path / "states")
+    got, want = (session.ask(m, QUESTIONS[1]) for m in (later, memory))
     assert "windows watched" not in got.work
     np.testing.assert_array_equal(got.scores, want.scores)
     assert got.token_ids == want.token_ids
-    # And the other kind, where all frames are used.
-    whole = Session(selecting.config, selecting.params, selecting.tokenizer)
-    memory, _ = watch(whole)
-    want = whole.ask(memory, QUESTIONS[0])
-    save_states(whole, memory, tmp_path / "whole")
-    later, _ = watch(whole)
-    load_states(whole, later, tmp_path / "whole")
-    got = whole.ask(later, QUESTIONS[0])
+
+
+def test_where_all_frames_are_used(tmp_path: Path) -> None:
+    session = embedded_session(selection=None)
+    memory, _ = watch(session, 24)
+    want = session.ask(memory, QUESTIONS[0])
+    save_states(session, memory, tmp_path / "whole")
+    later, _ = watch(session, 24)
+    load_states(session, later, tmp_path / "whole")
+    got = session.ask(later, QUESTIONS[0])
     assert got.token_ids == want.token_ids
     assert got.work.keys() == {"text rows"}
 

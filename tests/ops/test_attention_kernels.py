@@ -133,31 +133,31 @@ def check_gradients(module, case: Case) -> None:
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=atol)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(case=cases([16, 32], 70))
 def test_gpu_values(case: Case) -> None:
     check_values(pallas_gpu, case)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(case=cases([16, 32], 70))
 def test_gpu_gradients(case: Case) -> None:
     check_gradients(pallas_gpu, case)
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(case=cases([64, 128], 300))
 def test_tpu_values(case: Case) -> None:
     check_values(pallas_tpu, case)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(case=cases([64, 128], 300))
 def test_tpu_gradients(case: Case) -> None:
     check_gradients(pallas_tpu, case)
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(case=cases([8], 70))
 def test_xla_values(case: Case) -> None:
     inputs = case.inputs()

@@ -115,13 +115,13 @@ def check(module, case: Case) -> None:
     np.testing.assert_allclose(got, want, atol=relative * float(want.max()))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @given(case=cases(32))
 def test_gpu_values(case: Case) -> None:
     check(pallas_gpu, case)
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=2, deadline=None)
 @given(case=cases(128))
 def test_tpu_values(case: Case) -> None:
     check(pallas_tpu, case)

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import pytest
 from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
+from tests.tiny import quick_compilation
 from xcomp_jax.inference.programs import encode_clips
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.normalize import normalize
@@ -22,6 +24,12 @@ from xcomp_jax.video.preprocess import resize_bicubic
 
 PIXEL_ATOL, FEATURE_ATOL = 1e-5, 2e-5
 LOGIT_NOISE_FACTOR = 4
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_quickly() -> Iterator[None]:
+    with quick_compilation():
+        yield
 
 
 @dataclasses.dataclass(frozen=True)

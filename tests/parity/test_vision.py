@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -17,8 +18,22 @@ from xcomp_jax.config import VisionConfig
 from xcomp_jax.models.position_tables import image_position_table, video_position_table
 from xcomp_jax.models.tome import merge_tokens
 from xcomp_jax.models.umt import Block, PatchEmbed, UMTEncoder
+from xcomp_jax.models.xcomp import Params
 
 ATOL = 2e-5
+FLOAT32 = jnp.dtype("float32")
+
+merged_tokens = jax.jit(merge_tokens, static_argnums=(1, 2))
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def patches_of(config: VisionConfig, params: Params, pixels: jax.Array) -> jax.Array:
+    return PatchEmbed(config, FLOAT32).apply({"params": params}, pixels)
+
+
+@functools.partial(jax.jit, static_argnames="config")
+def through_block(config: VisionConfig, params: Params, x: jax.Array) -> jax.Array:
+    return Block(config, FLOAT32).apply({"params": params}, x)
 
 
 def vision_config(case: Case, frames: int) -> tuple[VisionConfig, dict]:
@@ -30,9 +45,7 @@ def vision_config(case: Case, frames: int) -> tuple[VisionConfig, dict]:
 def test_encoder(case) -> None:
     for run, pixels in clips_of(case):
         config, params = vision_config(case, pixels.shape[1])
-        encode = jax.jit(
-            lambda p, x, c=config: UMTEncoder(c, jnp.dtype("float32")).apply({"params": p}, x)
-        )
+        encode = jax.jit(lambda p, x, c=config: UMTEncoder(c, FLOAT32).apply({"params": p}, x))
         got = encode(params["vision"], pixels)
         control = encode(params["vision"], shifted_order(pixels))
         assert_parity(got, case.io[f"{run}__features"], atol=ATOL, control=control)
@@ -40,15 +53,13 @@ def test_encoder(case) -> None:
 
 @pytest.mark.golden("vision")
 def test_first_layers(case) -> None:
-    float32 = jnp.dtype("float32")
     for run, pixels in clips_of(case):
         if f"{run}__patch_embed" not in case.io:
             continue
         config, params = vision_config(case, pixels.shape[1])
         vision = params["vision"]
-        patches = PatchEmbed(config, float32).apply({"params": vision["patch_embed"]}, pixels)
-        swapped = PatchEmbed(config, float32).apply(
-            {"params": vision["patch_embed"]}, pixels[..., ::-1]
+        patches, swapped = (
+            patches_of(config, vision["patch_embed"], some) for some in (pixels, pixels[..., ::-1])
         )
         assert_parity(patches, case.io[f"{run}__patch_embed"], atol=ATOL, control=swapped)
         frames = pixels.shape[1]
@@ -62,7 +73,7 @@ def test_first_layers(case) -> None:
             out = x
             for layer in range(number + 1):
                 block = jax.tree.map(lambda leaf, i=layer: leaf[i], vision["blocks"])
-                before, out = out, Block(config, float32).apply({"params": block}, out)
+                before, out = out, through_block(config, block, out)
             assert_parity(out, want, atol=ATOL, control=before)
 
 
@@ -113,6 +124,6 @@ def test_projector(case) -> None:
         )
         if f"{run}__tome_out" in case.io:
             heads = model.config.vision.num_heads
-            merged, _ = merge_tokens(jnp.asarray(features), per_clip, heads)
-            rolled, _ = merge_tokens(jnp.roll(features, 1, axis=1), per_clip, heads)
+            merged, _ = merged_tokens(features, per_clip, heads)
+            rolled, _ = merged_tokens(np.roll(features, 1, axis=1), per_clip, heads)
             assert_parity(merged, case.io[f"{run}__tome_out"], atol=ATOL, control=rolled)

@@ -30,7 +30,8 @@ def get_config() -> ConfigDict:
         BASE,
         name="sct",
         num_steps=8,
-        compression=CompressionConfig(),
+        # Two distinct lengths: every process of a test traces and loads what is compiled.
+        compression=CompressionConfig(max_distinct_lengths=2),
         trainable=("projector", "llm"),
     )
     return ConfigDict(

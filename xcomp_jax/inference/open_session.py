@@ -17,6 +17,7 @@ from xcomp_jax.token_store import TokenStore
 from xcomp_jax.variants import SMOKE
 
 DEFAULT_SELECTION = SelectionConfig()
+_init = jax.jit(init_params, static_argnums=0)
 
 
 def open_session(
@@ -69,5 +70,5 @@ def embedded_session(
 ) -> Session:
     """The smoke model with seeded random weights: needs no file, says nothing sensible."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
-    params = jax.jit(lambda key: init_params(config, key))(jax.random.key(0))
+    params = _init(config, jax.random.key(0))
     return Session(config, params, load_tokenizer(None), selection=selection, store=store)
