@@ -59,7 +59,7 @@ def test_published_windows() -> None:
     stride=st.sampled_from([1, 2, 4]),
     scope=st.sampled_from(["segments", "global"]),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_every_frame_gets_a_score(frames: int, repeats: int, stride: int, scope: str) -> None:
     """With segments that overlap by half, as the original's margin supposes."""
     config = SelectionConfig(

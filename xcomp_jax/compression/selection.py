@@ -80,8 +80,12 @@ def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
     step, length = config.window_frames, config.window_frames + margin
     if length > num_frames:
         # The original never scores such short videos. The window is the whole video, turned around
-        # as often as it takes for every frame to lie outside the margin once.
-        step = max(num_frames // SCORE_CLIP_FRAMES * SCORE_CLIP_FRAMES - margin, SCORE_CLIP_FRAMES)
+        # as often as it takes for every frame to lie once where most segments overlap.
+        clips = covered = num_frames // SCORE_CLIP_FRAMES
+        if config.scope == "segments":
+            more = max(clips - config.segment_clips, 0) // config.segment_stride
+            covered = more * config.segment_stride or config.segment_clips
+        step = covered * SCORE_CLIP_FRAMES
         length = num_frames
     rounds = -(-num_frames // step)
     needed = SCORE_CLIP_FRAMES * (config.segment_clips if config.scope == "segments" else 1)
