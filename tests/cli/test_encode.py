@@ -154,3 +154,24 @@ def test_chat_from_a_pipe(video: Path, cache: Path) -> None:
     assert len(lines) == 3
     assert lines[0] == lines[2], "/new forgets what was said"
     assert "must not contain '<image>'" in process.stderr
+
+
+def test_chat_while_it_is_written(video: Path, cache: Path) -> None:
+    """A file that grows is asked about as far as it has come; what is no video says so."""
+    mkv = video.with_suffix(".mkv")
+    copy = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-i", str(video)]
+    subprocess.run([*copy, "-c", "copy", str(mkv)], check=True)
+    answered = {}
+    for path in (mkv, Path(__file__)):
+        arguments = ["chat", str(path), "--follow", "2", "--cache-dir", str(cache)]
+        answered[path] = subprocess.run(
+            [sys.executable, "-m", "xcomp_jax.cli.main", *arguments, "--max-new-tokens", "2"],
+            input="What?\nWhy?\n",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert answered[mkv].returncode == 0, answered[mkv].stderr
+    assert len(answered[mkv].stdout.splitlines()) == 2
+    assert answered[Path(__file__)].returncode == 2
+    assert "readable from its beginning" in answered[Path(__file__)].stderr

@@ -71,6 +71,9 @@ def run(options: argparse.Namespace) -> int:
     session = open_asked(options)
     if options.follow is not None:
         with follow(session, options.video, fps=options.follow) as live:
+            live.begun.wait()
+            if live.error is not None:
+                raise live.error
             return _talk(session, options, live.memory)
     stopwatch = Stopwatch()
     with Bars() as bars:

@@ -17,10 +17,15 @@ IDLE_SECONDS = 10.0
 
 
 class Followed(LiveVideo):
-    """A live video that a thread fills; `finished` is set when no more will come."""
+    """A live video that a thread fills.
+
+    `begun` is set when there is something to ask about, `finished` when no more will come, and both
+    when neither will happen because of `error`.
+    """
 
     def __init__(self, session: Session, path: str | Path, *, fps: float) -> None:
         super().__init__(session, fps=fps, name=Path(path).name)
+        self.begun = threading.Event()
         self.finished = threading.Event()
         self.error: VideoError | None = None
 
@@ -46,9 +51,12 @@ def follow(
                     if stop.is_set():
                         return
                     live.push(frame)
+                    if live.num_frames >= session.config.vision.clip_frames:
+                        live.begun.set()
         except VideoError as error:
             live.error = error
         finally:
+            live.begun.set()
             live.finished.set()
 
     thread = threading.Thread(target=fill, daemon=True)
