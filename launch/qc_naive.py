@@ -1,12 +1,15 @@
 """Question-conditioned selection by its definition, as the original computes it.
 
-For every window of every question: the frames are encoded again, the whole window runs through the
-decoder, and in every layer each segment's full attention map is made, of which a few rows and
-columns are read. Slow on purpose: what `launch.qc_speed` and the tests compare with.
+For every window of every question: the frames are encoded again, the whole window runs through all
+layers of the decoder, and in each of them, whether its scores count or not, every segment's full
+attention map is made, of which a few rows and columns are read. Only the answer that the original
+writes in every window and throws away is left out. Slow on purpose: what `launch.qc_speed` and the
+tests compare with.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -18,7 +21,12 @@ from jax import Array
 
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.schedule import Drop
-from xcomp_jax.compression.selection import ScoringPlan, Windows, plan_scoring
+from xcomp_jax.compression.selection import (
+    ScoringPlan,
+    Windows,
+    layers_to_score,
+    plan_scoring,
+)
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.inference.programs import encode_some
 from xcomp_jax.inference.reader import Reader
@@ -38,7 +46,7 @@ def window_scores(
     header: int,
     bias: int,
 ) -> list[Array]:
-    """[clips] of every scored layer, for one window.
+    """[clips] of every layer of the plan, for one window.
 
     Args:
         ids: text before and after the video [P + Q]; `before` is P, and the assistant's header
@@ -110,9 +118,10 @@ def naive_scores(
     """[windows, layers, clips] for one question about uint8 frames [F, S, S, 3]."""
     model, params = reader.model, reader.params
     clip, per_frame = model.config.vision.clip_frames, model.config.projector.tokens_per_frame
+    num_layers = model.config.llm.num_hidden_layers
     plan = plan_scoring(
         reader.stages,
-        config,
+        dataclasses.replace(config, layers=(0, num_layers)),
         visual_tokens=windows.length * per_frame,
         tokens_per_frame=per_frame,
     )
@@ -131,5 +140,6 @@ def naive_scores(
             header=header,
             bias=config.query_bias,
         )
-        found.append(np.stack([np.asarray(layer) for layer in scores]))
+        counting = slice(*layers_to_score(config, num_layers))
+        found.append(np.stack([np.asarray(layer) for layer in scores[counting]]))
     return np.stack(found)
