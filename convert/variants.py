@@ -11,16 +11,7 @@ from convert.layouts import Shape
 from convert.rules import Rule, rules_for
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import CompressionConfig, LLMConfig, ModelConfig
-from xcomp_jax.variants import XCOMP_2B
-
-QWEN2_7B = LLMConfig(
-    vocab_size=152064,
-    hidden_size=3584,
-    intermediate_size=18944,
-    num_attention_heads=28,
-    num_key_value_heads=4,
-    tie_word_embeddings=False,
-)
+from xcomp_jax.variants import QWEN2_7B, XCOMP_2B
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,9 +9,15 @@ import jax
 import pytest
 
 from tests.parity.cases import find_cases, listing
+from tests.quick import compile_quickly
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--optimized",
+        action="store_true",
+        help="compile as users do; by default most optimisations are left out, which is quicker",
+    )
     parser.addoption(
         "--goldens",
         action="append",
@@ -25,6 +31,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if not config.getoption("--optimized"):
+        compile_quickly()
     for text in config.getoption("--goldens"):
         folder = config.invocation_params.dir / text
         if not folder.is_dir():

@@ -33,7 +33,7 @@ def test_a_damaged_workdir_says_which_file(
 ) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=rf"{name} is damaged .*{remedy}"):
-        tune(load_experiment(SMOKE, []), tmp_path, progress=False)
+        tune(load_experiment(SMOKE, []), tmp_path)
 
 
 def test_damaged_metrics(tmp_path: Path) -> None:

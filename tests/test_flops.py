@@ -11,11 +11,18 @@ import pytest
 from launch.qc_costs import count
 from xcomp_jax.compression.schedule import plan_stages
 from xcomp_jax.compression.selection import plan_scoring
-from xcomp_jax.config import CompressionConfig, LLMConfig, SelectionConfig
-from xcomp_jax.flops import encoder_flops, prefill_flops, reading_flops, scoring_flops
-from xcomp_jax.inference.scoring import _score as score_program
+from xcomp_jax.config import CompressionConfig, LLMConfig, SelectionConfig, StageConfig
+from xcomp_jax.flops import (
+    encoder_flops,
+    prefill_flops,
+    reading_flops,
+    scoring_flops,
+    training_flops,
+)
+from xcomp_jax.inference.scoring import score_windows as score_program
 from xcomp_jax.inference.scoring import watch_windows
 from xcomp_jax.models.xcomp import XComp, abstract_params
+from xcomp_jax.training.step import text_loss
 from xcomp_jax.variants import SMOKE, XCOMP_2B
 
 PREFIX, ROWS, FRAMES = 14, 64, 16
@@ -105,3 +112,37 @@ def test_what_questions_cost(frames: int) -> None:
     least = count(XCOMP_2B, SelectionConfig(), num_frames=1024, rows=100, turn_rows=40)
     assert costs.first == frames // 1024 * least.first
     assert costs.encode == frames // 1024 * least.encode
+
+
+def test_training() -> None:
+    """The gradients of one example against the compiler's count of them."""
+    stage = StageConfig(
+        name="sct",
+        num_steps=1,
+        learning_rate=1e-3,
+        batch_size=1,
+        compression=MODEL.compression,
+        remat=True,
+    )
+    params, model = abstract_params(MODEL), XComp(MODEL)
+    features = jax.ShapeDtypeStruct((1, FRAMES * 8, 256), jnp.float32)
+    ids, scalar = jax.ShapeDtypeStruct((1, ROWS), jnp.int32), jax.ShapeDtypeStruct((1,), jnp.int32)
+    batch = {
+        **{f"{part}_{what}": ids for part in ("prefix", "suffix") for what in ("ids", "labels")},
+        **{name: scalar for name in ("num_frames", "prefix_len", "suffix_len")},
+    }
+    program = jax.jit(jax.grad(text_loss, argnums=(2, 3)), static_argnums=(0, 1))
+    got = compiled_flops(program, model, stage, params, features, batch)
+
+    def counted(stage: StageConfig) -> int:
+        flops = training_flops(MODEL, stage, frames=FRAMES, text=2 * ROWS, encoded=True)
+        return flops.model + flops.recomputed
+
+    # The projector is not part of this program.
+    only_decoder = dataclasses.replace(stage, trainable=("llm",))
+    assert got == pytest.approx(counted(only_decoder), rel=0.05)
+    # Controls: what is computed again, and what a frozen decoder saves.
+    kept = dataclasses.replace(only_decoder, remat=False)
+    assert got > 1.2 * counted(kept)
+    frozen = dataclasses.replace(kept, trainable=("projector",))
+    assert counted(frozen) < 0.75 * counted(kept)

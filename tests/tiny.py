@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -38,20 +36,6 @@ TINY = ModelConfig(
     compression=CompressionConfig(),
     dtype="float32",
 )
-
-
-@contextlib.contextmanager
-def quick_compilation() -> Iterator[None]:
-    """Leaves out LLVM's optimisations, half of the time XLA needs for a program on a CPU.
-
-    For tests that compile much and compute little. Results are rounded differently, so a recording
-    whose tolerance is near its own noise is compared without it.
-    """
-    jax.config.update("jax_disable_most_optimizations", True)
-    try:
-        yield
-    finally:
-        jax.config.update("jax_disable_most_optimizations", False)
 
 
 @functools.cache

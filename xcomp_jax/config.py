@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 DType = Literal["float32", "bfloat16"]
 AttentionKernel = Literal["xla", "pallas_tpu", "pallas_gpu", "cudnn"]
+CachedAttentionKernel = Literal["xla", "pallas_tpu", "pallas_gpu"]
 ClipScoresKernel = Literal["xla", "pallas_tpu", "pallas_gpu"]
 Ranking = Literal["attention", "uniform", "uniform0_attention", "uniform1_attention"]
 
@@ -218,13 +219,20 @@ class CompressionConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KernelConfig:
-    """Who computes the three attentions; None takes the best that accepts the inputs (`ops`).
+    """Who computes each attention; None takes the best that accepts the inputs (`ops`).
 
     A named implementation is never replaced by another: it runs or says why it refuses.
+
+    decoder_attention: whole sequences: prefill, training and the windows of scoring.
+    cached_attention:
+        text over a cache: question rows, in answering and in scoring, and decoded tokens. cuDNN is
+        no choice: it gives no log-sum-exp to join cache and text by. None takes `xla` for single
+        rows.
     """
 
     encoder_attention: AttentionKernel | None = None
     decoder_attention: AttentionKernel | None = None
+    cached_attention: CachedAttentionKernel | None = None
     clip_scores: ClipScoresKernel | None = None
 
 
@@ -338,11 +346,16 @@ class SelectionConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Devices along each axis; -1 (at most once) takes what is left."""
+    """Devices along each axis; -1 (at most once) takes what is left.
+
+    data, fsdp: split a batch. fsdp, context: split the parameters. tensor: splits the wide side of
+    every matrix. context: splits the tokens of each video, for videos too long for one device.
+    """
 
     data: int = 1
     fsdp: int = -1
     tensor: int = 1
+    context: int = 1
 
     def __post_init__(self) -> None:
         sizes = dataclasses.astuple(self)
@@ -353,6 +366,45 @@ class MeshConfig:
 
 
 TRAINABLE_PARTS = ("vision", "projector", "llm")
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartRates:
+    """Peak learning rate of a part of the model; None: the stage's own.
+
+    The published base was made with 2e-6 for its encoder and 1e-5 for everything else.
+    """
+
+    vision: float | None = None
+    projector: float | None = None
+    llm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adapters on the language model's projections instead of learning their weights.
+
+    Each of `projections` gets x A B * alpha / rank added, A [in, rank] and B [rank, out]. B begins
+    at zero, so training begins at the base model.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    projections: tuple[Projection, ...] = get_args(Projection)
+
+    def __post_init__(self) -> None:
+        _require(self.rank >= 1, f"lora.rank={self.rank} must be at least 1")
+        _require(self.alpha > 0, f"lora.alpha={self.alpha} must be positive")
+        _require(
+            bool(self.projections) and len(set(self.projections)) == len(self.projections),
+            f"lora.projections={self.projections} must name at least one of {get_args(Projection)},"
+            " each once",
+        )
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -360,6 +412,8 @@ class StageConfig:
     """One stage of training: some parts of the model, one compression, one learning-rate curve.
 
     batch_size counts examples of one optimiser step over all devices and accumulation steps.
+    learning_rates: other peaks for single parts, all on the same curve.
+    lora: the `llm` part learns by low-rank adapters only, merged into its weights at the end.
     loss_average:
         `tokens`, mean over all label tokens of a micro batch, what the original computes;
         `examples`, mean of each example's mean, what its published run amounts to (one example per
@@ -374,7 +428,9 @@ class StageConfig:
     num_steps: int
     learning_rate: float
     compression: CompressionConfig = CompressionConfig()
+    learning_rates: PartRates = PartRates()
     trainable: tuple[str, ...] = ("projector", "llm")
+    lora: LoRAConfig | None = None
     batch_size: int = 32
     accumulate_steps: int = 1
     warmup_ratio: float = 0.03
@@ -395,6 +451,23 @@ class StageConfig:
             bool(self.trainable) and set(self.trainable) <= set(TRAINABLE_PARTS),
             f"stage {self.name!r}: trainable={self.trainable} must be taken from {TRAINABLE_PARTS}",
         )
+        rates = dataclasses.asdict(self.learning_rates)
+        idle = sorted(part for part in rates if rates[part] and part not in self.trainable)
+        _require(
+            not idle,
+            f"stage {self.name!r}: learning_rates names {idle}, which trainable={self.trainable} "
+            "does not; add them there, or leave their rate out",
+        )
+        _require(
+            all(rate is None or rate >= 0 for rate in (self.learning_rate, *rates.values())),
+            f"stage {self.name!r}: learning_rate={self.learning_rate} and learning_rates={rates} "
+            "must not be negative",
+        )
+        _require(
+            self.lora is None or "llm" in self.trainable,
+            f"stage {self.name!r}: lora adapts the llm, which trainable={self.trainable} leaves "
+            "out; add 'llm', or remove lora",
+        )
         _require(
             self.batch_size % self.accumulate_steps == 0,
             f"stage {self.name!r}: accumulate_steps={self.accumulate_steps} must divide "
@@ -410,21 +483,83 @@ class StageConfig:
             f"stage {self.name!r}: warmup_ratio={self.warmup_ratio} must lie in [0, 1)",
         )
 
+    @property
+    def learned_parts(self) -> tuple[str, ...]:
+        """Parts of the parameter tree that have gradients: adapters instead of an adapted llm."""
+        adapted = self.lora is not None
+        return tuple("lora" if adapted and part == "llm" else part for part in self.trainable)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixtureConfig:
+    """Which samples of a mixture are learnt from, and how they are read (see `data.mixture`).
+
+    path: yaml list of LLaVA-style sets. root: folder that relative paths in it begin at.
+    start, end, shuffle_seed:
+        after its own strategy every set is shuffled once more with `shuffle_seed` and its part from
+        share `start` to share `end` is taken. The published 2.5 % are 0, 0.25 and 42 of a mixture
+        that takes a tenth of most sets.
+    table: what `xcomp scan` wrote; without one the run scans by itself, into its own folder.
+    features:
+        a store filled by `xcomp encode --mixture`; batches then hold its features, not frames, and
+        no video is decoded. Only for stages that leave the encoder as it is.
+    frame_buckets, text_buckets:
+        lengths that examples are padded to, ascending: frames, and text tokens after the video. A
+        batch has one of each. Default: the largest, halved up to three times; and the largest with
+        a quarter of it.
+    max_bad: share of samples that may turn out bad before a run stops.
+    threads, read_ahead_gib: how many examples are read at a time, and into how much memory.
+    """
+
+    path: str = ""
+    root: str = ""
+    start: float = 0.0
+    end: float = 1.0
+    shuffle_seed: int | None = None
+    table: str = ""
+    features: str = ""
+    frame_buckets: tuple[int, ...] = ()
+    text_buckets: tuple[int, ...] = ()
+    max_bad: float = 0.01
+    threads: int = 8
+    read_ahead_gib: float = 4.0
+
+    def __post_init__(self) -> None:
+        _require(
+            0 <= self.start < self.end <= 1,
+            f"mixture: start={self.start} and end={self.end} are shares of every set, "
+            "0 <= start < end <= 1",
+        )
+        for field in ("frame_buckets", "text_buckets"):
+            values = getattr(self, field)
+            _require(
+                all(n >= 1 for n in values) and list(values) == sorted(set(values)),
+                f"mixture.{field}={values} must be positive and increase",
+            )
+        _require(0 <= self.max_bad <= 1, f"mixture.max_bad={self.max_bad} must lie in [0, 1]")
+        _require(self.threads >= 1, f"mixture.threads={self.threads} must be at least 1")
+        _require(
+            self.read_ahead_gib > 0,
+            f"mixture.read_ahead_gib={self.read_ahead_gib} must be positive",
+        )
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
     """What is learnt from.
 
     `source="generated"` makes short videos with known answers; `source="prepared"` reads the
-    ArrayRecord sets `prepared_dir`/train and `prepared_dir`/eval (see `data.prepared`).
+    ArrayRecord sets `prepared_dir`/train and `prepared_dir`/eval (see `data.prepared`);
+    `source="mixture"` trains on the samples of `mixture`, and evaluates on `prepared_dir`/eval.
 
     `prompt_as_asked` trains on the very prompt that is asked with. The original's training prompt
     has one more newline before the question, which a large model does not mind; published numbers
     come from that, so it is the default.
     """
 
-    source: Literal["generated", "prepared"] = "prepared"
+    source: Literal["generated", "prepared", "mixture"] = "prepared"
     prepared_dir: str = ""
+    mixture: MixtureConfig = MixtureConfig()
     num_train_videos: int = 0
     num_eval_videos: int = 0
     question_kinds: tuple[str, ...] = ("color", "direction", "flash_color", "flash_moment")
@@ -438,11 +573,22 @@ class DataConfig:
                 self.num_train_videos >= 1 and self.num_eval_videos >= 1,
                 "data.source='generated' needs num_train_videos and num_eval_videos of at least 1",
             )
+        if self.source == "mixture":
+            _require(
+                bool(self.mixture.path),
+                "data.source='mixture' needs data.mixture.path, the yaml file that lists the sets",
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One run: model, data, the stages of training, the mesh."""
+    """One run: model, data, the stages of training, the mesh.
+
+    eval_batch_size: questions answered at once by all devices together; rounded up to a multiple of
+        the devices that share a batch.
+    evaluate_every_steps: also answer the held-out questions during a stage, every so many steps,
+        into evaluations.jsonl; None: only before and after the last stage.
+    """
 
     name: str
     model: ModelConfig
@@ -455,6 +601,7 @@ class ExperimentConfig:
     save_every_steps: int = 200
     keep_checkpoints: int = 2
     eval_batch_size: int = 32
+    evaluate_every_steps: int | None = None
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -467,6 +614,10 @@ class ExperimentConfig:
         ):
             value = getattr(self, field)
             _require(value >= least, f"{field}={value} must be at least {least}")
+        _require(
+            self.evaluate_every_steps is None or self.evaluate_every_steps >= 1,
+            f"evaluate_every_steps={self.evaluate_every_steps} must be at least 1, or None",
+        )
         _require(
             self.init_from is not None or any("vision" in s.trainable for s in self.stages),
             "no stage trains the vision encoder and init_from is not set: it would stay random. "

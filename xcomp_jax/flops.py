@@ -10,19 +10,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from xcomp_jax.compression.schedule import Stage
+from xcomp_jax.compression.schedule import Stage, plan_stages
 from xcomp_jax.compression.selection import ScoringPlan
-from xcomp_jax.config import LLMConfig, ModelConfig, VisionConfig
+from xcomp_jax.config import TRAINABLE_PARTS, LLMConfig, ModelConfig, StageConfig, VisionConfig
 
 
 def encoder_flops(config: ModelConfig) -> int:
     """One clip through the video encoder, token merging left out, and the projector."""
-    vision, llm = config.vision, config.llm
+    vision = config.vision
     tokens = vision.clip_frames * vision.patches_per_frame
     patch = 2 * tokens * 3 * vision.patch_size**2 * vision.width
-    merged = vision.clip_frames * config.projector.tokens_per_frame
-    projector = 2 * merged * llm.hidden_size * (vision.width + llm.hidden_size)
-    return patch + vision.num_blocks * _vision_block(vision, tokens) + projector
+    return patch + vision.num_blocks * _vision_block(vision, tokens) + _projector(config)
+
+
+def _projector(config: ModelConfig) -> int:
+    """One clip's merged tokens through the two layers."""
+    merged = config.vision.clip_frames * config.projector.tokens_per_frame
+    size = config.llm.hidden_size
+    return 2 * merged * size * (config.vision.width + size)
 
 
 def _vision_block(vision: VisionConfig, tokens: int) -> int:
@@ -101,3 +106,60 @@ def scoring_flops(config: ModelConfig, plan: ScoringPlan, *, before: int, rows: 
             pairs = segments.count * (rows + part.left_over) * keys
             total += part.stage.num_layers * 2 * pairs * config.llm.hidden_size
     return total
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingFlops:
+    """One example, forward and backward.
+
+    encoder: the video encoder, zero when its tokens come from a store; model: everything the
+    mathematics asks for, the encoder included, which is what MFU counts; recomputed: what remat
+    adds, which a device spends too.
+    """
+
+    encoder: int
+    model: int
+    recomputed: int
+
+
+def training_flops(
+    config: ModelConfig, stage: StageConfig, *, frames: int, text: int, encoded: bool = False
+) -> TrainingFlops:
+    """One example of `frames` frames and `text` tokens around them.
+
+    A product costs as much forward as for each of its two gradients. A frozen part has none of its
+    own, and one to pass on only if something before it learns; what LoRA adds is left out. Logits
+    are counted at text rows and at the one before the text that follows the video.
+
+    Args:
+        config: with the stage's compression.
+        encoded: the visual tokens come ready for the projector.
+    """
+    clips = frames // config.vision.clip_frames
+    projector = clips * _projector(config)
+    encoder = _passes(stage, "vision") * (clips * encoder_flops(config) - projector)
+    encoder = 0 if encoded else encoder
+    stages = plan_stages(
+        stage.compression,
+        num_layers=config.llm.num_hidden_layers,
+        tokens_per_frame=config.projector.tokens_per_frame,
+    )
+    visual = frames * config.projector.tokens_per_frame
+    decoder = prefill_flops(config, stages, text=text, visual=visual)
+    head = 2 * (text + 1) * config.llm.hidden_size * config.llm.vocab_size
+    return TrainingFlops(
+        encoder=encoder,
+        model=encoder
+        + _passes(stage, "projector") * projector
+        + _passes(stage, "llm") * (decoder + head),
+        recomputed=decoder if stage.remat else 0,
+    )
+
+
+def _passes(stage: StageConfig, part: str) -> int:
+    """Forward, gradient of what comes in, gradient of the weights: how many of them a part runs."""
+    learns = part in stage.trainable
+    if learns and not (part == "llm" and stage.lora is not None):
+        return 3
+    before = TRAINABLE_PARTS[: TRAINABLE_PARTS.index(part)]
+    return 2 if learns or any(name in stage.trainable for name in before) else 1

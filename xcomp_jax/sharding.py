@@ -1,58 +1,76 @@
 """The mesh and the one table that says where every parameter lives.
 
 Axes: `data` repeats the parameters and splits the batch; `fsdp` splits both; `tensor` splits the
-wide side of every matrix. Optimiser state follows its parameter.
+wide side of every matrix; `context` splits the parameters as `fsdp` does, and the tokens of each
+video. Optimiser state follows its parameter.
 """
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from jax import Array
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.config import ConfigError, MeshConfig
 
-AXES = ("data", "fsdp", "tensor")
+AXES = ("data", "fsdp", "tensor", "context")
 BATCH = PartitionSpec(("data", "fsdp"))
+BATCH_AXES: tuple[str, ...] = BATCH[0]
+
+# Along these axes every device multiplies whole matrices by tokens of its own.
+FSDP = ("fsdp", "context")
 
 # Path of a parameter (first match wins) -> the mesh axis of each of its dimensions. The leading
-# None of stacked layers is the layer axis, which the scan walks along.
-RULES: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"llm/embed_tokens/embedding", ("tensor", "fsdp")),
-    (r"llm/lm_head/kernel", ("fsdp", "tensor")),
-    (r".*/(q_proj|k_proj|v_proj|gate_proj|up_proj)/kernel", (None, "fsdp", "tensor")),
-    (r".*/(o_proj|down_proj)/kernel", (None, "tensor", "fsdp")),
+# None of stacked layers is the layer axis, which the scan walks along. A tuple splits further.
+RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
+    (r"llm/embed_tokens/embedding", ("tensor", FSDP)),
+    (r"llm/lm_head/kernel", (FSDP, "tensor")),
+    (r".*/(q_proj|k_proj|v_proj|gate_proj|up_proj)/kernel", (None, FSDP, "tensor")),
+    (r".*/(o_proj|down_proj)/kernel", (None, "tensor", FSDP)),
     (r".*/(q_proj|k_proj|v_proj)/bias", (None, "tensor")),
-    (r"vision/blocks/(attn/qkv|mlp/fc1)/kernel", (None, "fsdp", "tensor")),
-    (r"vision/blocks/(attn/proj|mlp/fc2)/kernel", (None, "tensor", "fsdp")),
-    (r"vision/patch_embed/kernel", (None, None, None, "fsdp")),
-    (r"vision/(img_)?pos_embed", (None, "fsdp")),
-    (r"projector/fc1/kernel", ("fsdp", "tensor")),
-    (r"projector/fc2/kernel", ("tensor", "fsdp")),
+    (r"lora/.*/(q_proj|k_proj|v_proj|gate_proj|up_proj)/a", (None, FSDP)),
+    (r"lora/.*/(q_proj|k_proj|v_proj|gate_proj|up_proj)/b", (None, None, "tensor")),
+    (r"lora/.*/(o_proj|down_proj)/a", (None, "tensor")),
+    (r"lora/.*/(o_proj|down_proj)/b", (None, None, FSDP)),
+    (r"vision/blocks/(attn/qkv|mlp/fc1)/kernel", (None, FSDP, "tensor")),
+    (r"vision/blocks/(attn/proj|mlp/fc2)/kernel", (None, "tensor", FSDP)),
+    (r"vision/patch_embed/kernel", (None, None, None, FSDP)),
+    (r"vision/(img_)?pos_embed", (None, FSDP)),
+    (r"projector/fc1/kernel", (FSDP, "tensor")),
+    (r"projector/fc2/kernel", ("tensor", FSDP)),
     (r".*/(scale|bias|q_bias|v_bias|cls_token)", ()),
 )
 
+# Fields of a batch whose second dimension is time, as long as the video.
+VIDEO_FIELDS = ("frames", "merged_features")
+
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices (of all processes).
+    """A mesh over all devices (of all processes), neighbours along `context` and `tensor` first.
 
     Raises:
         ConfigError: when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
+    sizes = [getattr(config, axis) for axis in AXES]
     fixed = int(np.prod([n for n in sizes if n != -1]))
     if -1 in sizes and len(devices) % fixed == 0:
         sizes[sizes.index(-1)] = len(devices) // fixed
     if int(np.prod(sizes)) != len(devices):
+        asked = ", ".join(f"{axis}={getattr(config, axis)}" for axis in AXES)
         raise ConfigError(
-            f"mesh data={config.data}, fsdp={config.fsdp}, tensor={config.tensor} does not fit "
-            f"{len(devices)} device(s): the product must equal that number, or set one axis to -1"
+            f"mesh {asked} does not fit {len(devices)} device(s): the product must equal that "
+            "number, or set one axis to -1"
         )
-    return Mesh(np.array(devices).reshape(sizes), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+    placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 
 
 def path_name(path: tuple[Any, ...]) -> str:
@@ -60,8 +78,8 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
 
 
-def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
-    """Where one parameter lives.
+def parameter_spec(name: str, shape: tuple[int, ...], mesh: Any) -> PartitionSpec:
+    """Where one parameter lives on a mesh (or abstract mesh).
 
     Raises:
         ConfigError: no rule matches, or a mesh axis does not divide its dimension.
@@ -70,17 +88,112 @@ def parameter_spec(name: str, shape: tuple[int, ...], mesh: Mesh) -> PartitionSp
     if axes is None:
         raise ConfigError(f"no sharding rule matches parameter {name!r} of shape {shape}")
     for size, axis in zip(shape, axes, strict=False):
-        if axis is not None and size % mesh.shape[axis]:
+        split = (axis,) if isinstance(axis, str) else axis or ()
+        if size % math.prod(mesh.shape[one] for one in split):
+            sizes = " x ".join(f"{one}={mesh.shape[one]}" for one in split)
             raise ConfigError(
-                f"parameter {name!r} of shape {shape}: mesh axis {axis}={mesh.shape[axis]} does "
-                f"not divide its dimension of {size}; choose a mesh.{axis} that does"
+                f"parameter {name!r} of shape {shape}: mesh axis {sizes} does not divide its "
+                f"dimension of {size}; choose a mesh that does"
             )
     return PartitionSpec(*axes)
 
 
-def parameter_shardings(params: Any, mesh: Mesh) -> Any:
+def parameter_shardings(params: Any, mesh: Any) -> Any:
     """NamedSharding for every leaf of a parameter tree (arrays or shapes)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, parameter_spec(path_name(path), leaf.shape, mesh)),
         params,
     )
+
+
+def mesh_sizes() -> dict[str, int]:
+    """Axes of the mesh in force that have more than one device and are the compiler's to split.
+
+    Empty without a mesh and inside a `shard_map`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    if any(kind != AxisType.Auto for kind in mesh.axis_types):
+        return {}
+    return {name: size for name, size in mesh.shape.items() if size > 1}
+
+
+def batch_axes(batch: int) -> tuple[str, ...] | None:
+    """Axes of the mesh in force that split a batch of that many examples; None if they cannot."""
+    sizes = mesh_sizes()
+    axes = tuple(name for name in BATCH_AXES if name in sizes)
+    return axes if axes and batch % math.prod(sizes[name] for name in axes) == 0 else None
+
+
+def constrained(x: Array, *, context: int | None = None) -> Array:
+    """`x` [B, ...] with its examples over `data` and `fsdp`, if they divide them, and its dimension
+    `context` over that axis. As it is when no mesh is in force."""
+    sizes = mesh_sizes()
+    if not sizes:
+        return x
+    axes: list[Any] = [batch_axes(x.shape[0]), *[None] * (x.ndim - 1)]
+    if context is not None and x.shape[context] % sizes.get("context", 1) == 0:
+        axes[context] = "context" if "context" in sizes else None
+    return jax.lax.with_sharding_constraint(x, PartitionSpec(*axes))
+
+
+def constrained_parameters(tree: Any) -> Any:
+    """Gradients (or parameters) where the table puts the parameters, on the mesh in force."""
+    if not mesh_sizes():
+        return tree
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jax.lax.with_sharding_constraint(
+            leaf, parameter_spec(path_name(path), leaf.shape, mesh)
+        ),
+        tree,
+    )
+
+
+def batch_split(mesh: Any) -> int:
+    """Parts that a batch is split into on `mesh`."""
+    return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
+
+
+def batch_sharding(mesh: Any, field: str, shape: tuple[int, ...]) -> NamedSharding:
+    """Of one field of a batch (`data.pipeline`): examples over data and fsdp, time over context.
+
+    Time that `context` does not divide is repeated there: buckets of frames should be multiples.
+    """
+    divides = field in VIDEO_FIELDS and shape[1] % mesh.shape["context"] == 0
+    return NamedSharding(mesh, PartitionSpec(BATCH_AXES, "context") if divides else BATCH)
+
+
+def batch_share(mesh: Mesh) -> tuple[int, int]:
+    """Which part of every batch this process has to load, and how many parts there are.
+
+    Processes that differ only along `tensor` or `context` load the same examples.
+
+    Raises:
+        ConfigError: the devices of a process overlap with parts of another's examples.
+    """
+    owners: dict[int, set[int]] = {}
+    rows = mesh.devices.reshape(-1, mesh.shape["tensor"] * mesh.shape["context"])
+    for row, devices in enumerate(rows):
+        for device in devices:
+            owners.setdefault(device.process_index, set()).add(row)
+    parts = sorted({tuple(sorted(owned)) for owned in owners.values()})
+    if sum(len(part) for part in parts) != len(rows):
+        raise ConfigError(
+            f"mesh {dict(mesh.shape)}: processes would have to share parts of their examples "
+            f"({parts}); choose tensor x context to divide, or be a multiple of, the devices of a "
+            "process"
+        )
+    mine = owners.get(jax.process_index(), set(parts[0]))
+    return parts.index(tuple(sorted(mine))), len(parts)
+
+
+def global_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
+    """Arrays over the whole mesh from the examples that this process loaded (`batch_share`)."""
+    _, parts = batch_share(mesh)
+
+    def whole(field: str, rows: np.ndarray) -> Array:
+        shape = (parts * rows.shape[0], *rows.shape[1:])
+        sharding = batch_sharding(mesh, field, shape)
+        return jax.make_array_from_process_local_data(sharding, rows, shape)
+
+    return {field: whole(field, rows) for field, rows in batch.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from xcomp_jax.config import (
     CompressionConfig,
     LLMConfig,
@@ -20,6 +22,19 @@ XCOMP_2B = ModelConfig(
 )
 """The published model. Its released evaluation ran 4-frame clips, an oversight kept as an option:
 `python -m convert` takes the clip length from the checkpoint's own config.json."""
+
+QWEN2_7B = LLMConfig(
+    vocab_size=152064,
+    hidden_size=3584,
+    intermediate_size=18944,
+    num_attention_heads=28,
+    num_key_value_heads=4,
+    tie_word_embeddings=False,
+)
+"""Qwen2-7B and Qwen2.5-7B."""
+
+XCOMP_7B = dataclasses.replace(XCOMP_2B, llm=QWEN2_7B)
+"""LP-Comp on the larger base with the same encoder; never published."""
 
 SMOKE = ModelConfig(
     vision=VisionConfig(

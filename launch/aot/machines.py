@@ -3,7 +3,7 @@
     with described("v5e"): jax.jit(f).lower(...).compile()
 
 TPUs need the compiler, `pip install libtpu`; GPUs the plugin, `pip install jax[cuda12]` or
-`jax[cuda13]`, but no driver. Set ENVIRONMENT before JAX is imported.
+`jax[cuda13]`, but no driver. Set `environment.ENVIRONMENT` before JAX is imported.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.sharding import AXES
 
-# A second process that loads libtpu would fail on a lock file; no device is ever touched.
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "TPU_SKIP_MDS_QUERY": "1",
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
-    "JAX_SKIP_CUDA_CONSTRAINTS_CHECK": "1",
-}
-
 GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One kind of device: how the compiler names the smallest set of them, and its memory.
+    """One kind of device: how the compiler names the smallest set of them, and what it can do.
 
-    `topology` describes `devices` of them; memory is what a program may use of one.
+    memory_bytes: what a program may use of one; link_gbytes: GB/s that one device can send to the
+    others of its pod or host while it receives as much (vendors' figures, half of what they add up
+    for both directions).
     """
 
     platform: str
     topology: str
     memory_bytes: int
+    link_gbytes: float
     target_config: str | None = None
+
+
+def _tpu(topology: str, memory_bytes: int, link_gbytes: float) -> Machine:
+    return Machine(
+        platform="tpu", topology=topology, memory_bytes=memory_bytes, link_gbytes=link_gbytes
+    )
 
 
 def _gpu(name: str, memory_bytes: int, bandwidth: int) -> Machine:
@@ -63,15 +64,19 @@ runtime_version {{ major: 12 minor: 9 }}
 device_description_str: "{name}"
 """
     return Machine(
-        platform="cuda", topology="1x1x1", memory_bytes=memory_bytes, target_config=config
+        platform="cuda",
+        topology="1x1x1",
+        memory_bytes=memory_bytes,
+        link_gbytes=450,
+        target_config=config,
     )
 
 
 MACHINES = {
     # What the compiler leaves of 16, 95 and 32 GiB.
-    "v5e": Machine(platform="tpu", topology="v5e:1x1", memory_bytes=int(15.75 * GIB)),
-    "v5p": Machine(platform="tpu", topology="v5p:2x2x1", memory_bytes=int(95.74 * GIB)),
-    "v6e": Machine(platform="tpu", topology="v6e:1x1", memory_bytes=int(31.25 * GIB)),
+    "v5e": _tpu("v5e:1x1", int(15.75 * GIB), 200),
+    "v5p": _tpu("v5p:2x2x1", int(95.74 * GIB), 600),
+    "v6e": _tpu("v6e:1x1", int(31.25 * GIB), 400),
     "h100": _gpu("NVIDIA H100 80GB HBM3", 84_929_347_584, 3_352_320_000_000),
     "h200": _gpu("NVIDIA H200", 150_754_820_096, 4_800_000_000_000),
 }
@@ -86,6 +91,27 @@ def missing(machine: Machine) -> str | None:
     return None if found else "pip install 'jax[cuda12]' (or cuda13)"
 
 
+def absent_devices(name: str, topology: str | None = None) -> list[Any]:
+    """Devices of the machine `name`: the smallest set, or all of `topology` in the compiler's name.
+
+    Raises:
+        KeyError: an unknown name. RuntimeError: its compiler is not installed, or does not know the
+            topology.
+    """
+    if name not in MACHINES:
+        raise KeyError(f"{name!r} not found; known: {sorted(MACHINES)}")
+    machine = MACHINES[name]
+    if lacking := missing(machine):
+        raise RuntimeError(f"compiling for {name} needs: {lacking}")
+    topology = topology or machine.topology
+    options: dict[str, Any] = {"platform": machine.platform}
+    if machine.target_config is None:
+        options["topology_name"] = topology
+    else:
+        options |= {"topology": topology, "target_config": machine.target_config}
+    return list(topologies.get_topology_desc(**options).devices)
+
+
 @contextlib.contextmanager
 def described(name: str) -> Iterator[Mesh]:
     """A mesh of one device of the machine `name`, in force: `ops` then choose kernels for it.
@@ -93,17 +119,7 @@ def described(name: str) -> Iterator[Mesh]:
     Raises:
         KeyError: an unknown name. RuntimeError: its compiler is not installed.
     """
-    if name not in MACHINES:
-        raise KeyError(f"{name!r} not found; known: {sorted(MACHINES)}")
-    machine = MACHINES[name]
-    if lacking := missing(machine):
-        raise RuntimeError(f"compiling for {name} needs: {lacking}")
-    options: dict[str, Any] = {"platform": machine.platform}
-    if machine.target_config is None:
-        options["topology_name"] = machine.topology
-    else:
-        options |= {"topology": machine.topology, "target_config": machine.target_config}
-    devices = topologies.get_topology_desc(**options).devices[:1]
+    devices = absent_devices(name)[:1]
     axes = (AxisType.Auto,) * len(AXES)
     mesh = Mesh(np.array(devices).reshape((1,) * len(AXES)), AXES, axis_types=axes)
     with jax.set_mesh(mesh):

@@ -21,9 +21,12 @@ from pathlib import Path
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "blocks" and options.write and options.tiny:
+        parser.error("--write and --tiny: what is fastest for a toy is of no use in the table")
     if options.command == "fit":
-        from launch.aot.machines import ENVIRONMENT
+        from launch.aot.environment import ENVIRONMENT
 
         os.environ.update(ENVIRONMENT)  # before JAX looks for devices
     # Once the environment says so: importing these imports JAX.
@@ -37,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         case "gpu":
             sections = gpu.measure(tiny=options.tiny, deadline=deadline)
         case "blocks":
-            sections = {"Block sizes": list(blocks.measure(deadline))}
+            sections = {"Block sizes": list(blocks.measure(deadline, tiny=options.tiny))}
             if options.write:
                 blocks.add_to_table(sections["Block sizes"])
         case "fit":
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 0
     for title, rows in sections.items():
         print(f"\n{title}\n\n{results.table(rows)}")
-    if not getattr(options, "tiny", False) or options.out is not None:
+    if not options.tiny or options.out is not None:
         print(
             f"\nwritten: {results.write(options.command, sections, options.out or results.RESULTS)}"
         )
@@ -77,10 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--out", type=Path, help="folder of results (launch/bench/results)")
         if name == "blocks":
             command.add_argument("--write", action="store_true", help="add to the kernels' table")
-        else:
-            command.add_argument(
-                "--tiny", action="store_true", help="a toy; written only where --out says"
-            )
+        command.add_argument(
+            "--tiny", action="store_true", help="a toy; written only where --out says"
+        )
     command = commands.add_parser(
         "fit",
         help="frames that fit a device, by compiling for it",

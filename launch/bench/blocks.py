@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -14,7 +14,14 @@ import jax.numpy as jnp
 
 from launch.bench.clock import Deadline
 from launch.bench.kernels import attention_inputs, clip_inputs
-from launch.bench.shapes import ATTENTION, CLIPS, AttentionShape, ClipShape
+from launch.bench.shapes import (
+    ATTENTION,
+    CLIPS,
+    TINY_ATTENTION,
+    TINY_CLIPS,
+    AttentionShape,
+    ClipShape,
+)
 from launch.bench.timing import seconds
 from xcomp_jax.ops import block_sizes
 from xcomp_jax.ops.attention import pallas_gpu as gpu_attention
@@ -22,10 +29,12 @@ from xcomp_jax.ops.attention import pallas_tpu as tpu_attention
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.clip_scores import pallas_gpu as gpu_scores
 from xcomp_jax.ops.clip_scores import pallas_tpu as tpu_scores
+from xcomp_jax.ops.clip_scores.prepare import scores_by, table_key
 from xcomp_jax.ops.target import current_target
 
 Row = dict[str, Any]
 Sizes = dict[str, int]
+Run = Callable[[bool, Sizes], float]  # (with gradients, block sizes that differ) -> seconds
 
 # Fields are searched in these groups, one group after the other, each by all combinations.
 SEARCH: dict[tuple[str, str], list[dict[str, tuple[int, ...]]]] = {
@@ -59,22 +68,37 @@ SEARCH: dict[tuple[str, str], list[dict[str, tuple[int, ...]]]] = {
 }
 
 
-def measure(deadline: Deadline) -> Iterator[Row]:
+def measure(deadline: Deadline, *, tiny: bool = False) -> Iterator[Row]:
     """The fastest block sizes of every shape, against the default.
+
+    tiny: toys, one candidate each; without an accelerator the kernels of both platforms run in the
+    interpreter, whose times mean nothing.
 
     Raises:
         ValueError: the device is neither a TPU nor a GPU.
     """
     platform = current_target().platform
-    if platform not in ("tpu", "gpu"):
-        raise ValueError(f"block sizes are measured on a TPU or a GPU, this is a {platform}")
-    for shape in (*ATTENTION, *CLIPS):
-        if deadline.passed:
-            yield {"shape": shape.name, "note": "not measured: out of time"}
-        elif isinstance(shape, AttentionShape):
-            yield _search_attention(shape, platform, deadline)
-        else:
-            yield _search_clips(shape, platform, deadline)
+    interpret = tiny and platform == "cpu"
+    if platform not in ("tpu", "gpu") and not interpret:
+        raise ValueError(
+            f"block sizes are measured on a TPU or a GPU, this is a {platform}; --tiny goes "
+            "through the same steps in the interpreter"
+        )
+    attentions, clips = (TINY_ATTENTION, TINY_CLIPS) if tiny else (ATTENTION, CLIPS)
+    for name in ("tpu", "gpu") if interpret else (platform,):
+        for shape in (*attentions, *clips):
+            row = {"shape": shape.name, "kernel": f"pallas_{name}"}
+            if deadline.passed:
+                yield {**row, "note": "not measured: out of time"}
+                continue
+            attends = isinstance(shape, AttentionShape)
+            groups = SEARCH["attention" if attends else "clip_scores", name]
+            if tiny:
+                groups = [{field: sizes[:1] for field, sizes in group.items()} for group in groups]
+            key, run = (
+                _attention(shape, name, interpret) if attends else _clips(shape, name, interpret)
+            )
+            yield {**row, "key": key, **_search(groups, run, deadline)}
 
 
 def add_to_table(rows: list[Row]) -> None:
@@ -85,18 +109,19 @@ def add_to_table(rows: list[Row]) -> None:
     block_sizes.TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def _search_attention(shape: AttentionShape, platform: str, deadline: Deadline) -> Row:
+def _attention(shape: AttentionShape, platform: str, interpret: bool) -> tuple[str, Run]:
+    """The shape's key in the table, and its time with some block sizes."""
     module: Any = tpu_attention if platform == "tpu" else gpu_attention
     query, key, value, seen = attention_inputs(shape, jnp.bfloat16)
     mask = seen if shape.masked else None
     problem = Problem.of(query, key, value, shape.causal, mask, 0, False)
-    target = current_target()
+    options = {"target": current_target(), "interpret": interpret}
 
     def run(backward: bool, sizes: Sizes) -> float:
         blocks = dataclasses.replace(module.BlockSizes(), **sizes)
 
         def attend(*inputs: Any) -> Any:
-            return module.attention(problem, *inputs, mask, target=target, blocks=blocks)[0]
+            return module.attention(problem, *inputs, mask, blocks=blocks, **options)[0]
 
         def both(*inputs: Any) -> Any:
             out, pull = jax.vjp(attend, *inputs)
@@ -104,36 +129,30 @@ def _search_attention(shape: AttentionShape, platform: str, deadline: Deadline) 
 
         return seconds(jax.jit(both if backward else attend), query, key, value, wanted=0.1)
 
-    row = _search(SEARCH["attention", platform], run, deadline)
-    name = block_sizes.shape_key(
-        "attention", causal=shape.causal, h=shape.size, rows=shape.tokens, keys=shape.tokens
-    )
-    return {"shape": shape.name, "key": name, **row}
+    return problem.table_key, run
 
 
-def _search_clips(shape: ClipShape, platform: str, deadline: Deadline) -> Row:
+def _clips(shape: ClipShape, platform: str, interpret: bool) -> tuple[str, Run]:
     module: Any = tpu_scores if platform == "tpu" else gpu_scores
     *arrays, rows = clip_inputs(shape, jnp.bfloat16)
     score = functools.partial(
-        module.clip_scores, segments=shape.segments, rows=rows, rope_theta=1e6
+        scores_by,
+        module.sums,
+        segments=shape.segments,
+        rows=rows,
+        rope_theta=1e6,
+        target=current_target(),
+        interpret=interpret,
     )
 
     def run(backward: bool, sizes: Sizes) -> float:
         blocks = dataclasses.replace(module.BlockSizes(), **sizes)
-        function = functools.partial(score, target=current_target(), blocks=blocks)
-        return seconds(jax.jit(function), *arrays, wanted=0.1)
+        return seconds(jax.jit(functools.partial(score, blocks=blocks)), *arrays, wanted=0.1)
 
-    row = _search(SEARCH["clip_scores", platform], run, deadline)
-    name = block_sizes.shape_key(
-        "clip_scores",
-        rows=shape.rows,
-        tokens=shape.segments.clip_tokens,
-        clips=shape.segments.size,
-    )
-    return {"shape": shape.name, "key": name, **row}
+    return table_key(arrays[0], shape.segments), run
 
 
-def _search(groups: list[dict[str, tuple[int, ...]]], run: Any, deadline: Deadline) -> Row:
+def _search(groups: list[dict[str, tuple[int, ...]]], run: Run, deadline: Deadline) -> Row:
     """Forward fields by the forward pass, the others by both passes."""
     best: Sizes = {}
     row: Row = {}

@@ -19,10 +19,10 @@ from jax import Array, lax
 
 from launch.bench import kernels, model
 from launch.bench.clock import Deadline
-from launch.bench.peaks import peak_of
 from launch.bench.timing import seconds
 from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
 from xcomp_jax.models.xcomp import XComp, run
+from xcomp_jax.peaks import peak_of
 from xcomp_jax.sharding import make_mesh
 
 Row = dict[str, Any]

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from jax import Array
 
 from launch.bench.clock import Deadline
-from launch.bench.peaks import peak_of
 from launch.bench.shapes import (
     ATTENTION,
     CLIPS,
@@ -25,6 +24,7 @@ from xcomp_jax.ops import attention as attention_op
 from xcomp_jax.ops import clip_scores as clip_scores_op
 from xcomp_jax.ops.clip_scores import TextRows
 from xcomp_jax.ops.target import current_target
+from xcomp_jax.peaks import peak_of
 
 Row = dict[str, Any]
 

@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xcomp_jax.compression.schedule import plan_stages, tokens_per_frame_by_layer
+from xcomp_jax import flops
+from xcomp_jax.compression.schedule import plan_stages
 from xcomp_jax.config import (
     CompressionConfig,
     LLMConfig,
@@ -94,20 +95,13 @@ def jitted_prefill(config: ModelConfig) -> Any:
     return jax.jit(functools.partial(prefill, config))
 
 
-def prefill_flops(config: ModelConfig, frames: int) -> float:
-    """Multiplications and additions of the products, layer by layer with its own tokens."""
-    llm = config.llm
+def prefill_flops(config: ModelConfig, frames: int) -> int:
+    """Of `prefill`: the products of every layer with its own tokens, and one row of the head."""
+    tokens = config.projector.tokens_per_frame
     stages = plan_stages(
         config.compression,
-        num_layers=llm.num_hidden_layers,
-        tokens_per_frame=config.projector.tokens_per_frame,
+        num_layers=config.llm.num_hidden_layers,
+        tokens_per_frame=tokens,
     )
-    by_layer = tokens_per_frame_by_layer(stages, config.projector.tokens_per_frame)
-    kv = llm.num_key_value_heads * llm.head_dim
-    weights = llm.hidden_size * (2 * llm.hidden_size + 2 * kv + 3 * llm.intermediate_size)
-    total = 2.0 * llm.hidden_size * llm.vocab_size
-    for per_frame in by_layer:
-        tokens = frames * per_frame + PREFIX + SUFFIX
-        # A causal row sees half of the keys: one product's worth for scores and values together.
-        total += 2.0 * tokens * weights + 2.0 * llm.hidden_size * tokens**2
-    return total
+    layers = flops.prefill_flops(config, stages, text=PREFIX + SUFFIX, visual=frames * tokens)
+    return layers + 2 * config.llm.hidden_size * config.llm.vocab_size

@@ -18,12 +18,12 @@ def ids(*values: int) -> np.ndarray:
     return np.array(values, np.int32)
 
 
-def write_set(folder: Path) -> PreparedDataset:
+def write_set(folder: Path, *, size: int = 2) -> PreparedDataset:
     """Row r is about video r % 4; its text is made of the number 100 + r."""
     folder.mkdir()
-    with record_writer(folder / "videos", video_features(2), len(FRAME_COUNTS)) as videos:
+    with record_writer(folder / "videos", video_features(size), len(FRAME_COUNTS)) as videos:
         for video, count in enumerate(FRAME_COUNTS):
-            frames = np.full((count, 2, 2, 3), 10 * (video + 1), np.uint8)
+            frames = np.full((count, size, size, 3), 10 * (video + 1), np.uint8)
             videos.write({"video": f"{video}.mp4", "frames": frames, "duration": count / 8})
     with record_writer(folder / "questions", QUESTION_FEATURES, NUM_ROWS) as questions:
         for row in range(NUM_ROWS):
@@ -43,6 +43,6 @@ def write_set(folder: Path) -> PreparedDataset:
                     "answer_ids": ids(*[7] * (1 + row % 5)),
                 }
             )
-    summary = {"fingerprint": "0" * 16, "image_size": 2, "max_frames": max(FRAME_COUNTS)}
+    summary = {"fingerprint": "0" * 16, "image_size": size, "max_frames": max(FRAME_COUNTS)}
     (folder / SUMMARY_FILE).write_text(json.dumps(summary))
     return open_prepared(folder)

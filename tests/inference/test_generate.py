@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.tiny import TINY, exact, quick_compilation, tiny_params
+from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.inference.generate import (
     GenerationConfig,
     generate,
@@ -23,12 +22,6 @@ from xcomp_jax.models.xcomp import XComp
 
 LOGITS = jnp.asarray([[2.0, 1.0, 0.0, -1.0, -2.0]])
 NOTHING = jnp.zeros((1, 5), bool)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    with quick_compilation():
-        yield
 
 
 def processed(

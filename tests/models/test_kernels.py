@@ -38,15 +38,27 @@ def score(model: XComp, params: Params) -> Any:
     )
 
 
-PARTS = {"encoder_attention": encode, "decoder_attention": watch, "clip_scores": score}
+def extend(model: XComp, params: Params) -> Any:
+    cache = run(XComp(TINY), params, "watch", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
+    new = run(model, params, "empty_new_keys", 1, 4)
+    return run(model, params, "extend", IDS[:, :1], jnp.array([0]), cache, new)
 
 
-@pytest.mark.parametrize("named", PARTS)
+PARTS = (encode, watch, extend, score)
+USERS = {
+    "encoder_attention": {encode},
+    "decoder_attention": {watch},
+    "cached_attention": {extend, score},
+    "clip_scores": {score},
+}
+
+
+@pytest.mark.parametrize("named", USERS)
 def test_a_kernel_that_cannot_run_here_says_so(named: str) -> None:
     kernels = from_dict(KernelConfig, {named: "pallas_tpu"})
     model, params = XComp(dataclasses.replace(TINY, kernels=kernels)), tiny_params()
-    for part, call in PARTS.items():
-        if part == named:
+    for call in PARTS:
+        if call in USERS[named]:
             with pytest.raises(ValueError, match="implementation 'pallas_tpu' refuses: "):
                 jax.eval_shape(lambda p, c=call: c(model, p), params)
         else:

@@ -12,7 +12,7 @@ import os
 import sys
 from typing import Any
 
-from launch.aot.machines import ENVIRONMENT
+from launch.aot.environment import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)
 
@@ -22,6 +22,7 @@ import jax.numpy as jnp
 from launch.aot.machines import MACHINES, described, shape
 from xcomp_jax.ops.attention import attention, pallas_gpu, pallas_tpu
 from xcomp_jax.ops.attention.problem import Problem
+from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.clip_scores import Segments, TextRows, clip_scores
 from xcomp_jax.ops.target import current_target
 
@@ -48,7 +49,17 @@ class ClipCase:
     rows: int
 
 
-CASES: dict[str, AttentionCase | ClipCase] = {
+@dataclasses.dataclass(frozen=True)
+class CachedCase:
+    """Rows over a cache, in a room of `room` tokens of text. A single row is left to the choice of
+    `cached_attention`, whatever implementation is named."""
+
+    rows: int
+    cached: int
+    room: int
+
+
+CASES: dict[str, AttentionCase | ClipCase | CachedCase] = {
     "small": AttentionCase(1, 2048, 12, 2, 128, causal=True, masked=True),
     "small_backward": AttentionCase(1, 2048, 12, 2, 128, True, True, backward=True),
     "scores_small": ClipCase(Segments(20, 40, 8, 4), rows=64),
@@ -60,6 +71,10 @@ CASES: dict[str, AttentionCase | ClipCase] = {
     "decoder_2b_64k_backward": AttentionCase(1, 66_399, 12, 2, 128, True, True, backward=True),
     "decoder_7b_backward": AttentionCase(1, 17_247, 28, 4, 128, True, True, backward=True),
     "cached_prefix": AttentionCase(1, 512, 12, 2, 128, True, True, before=16_384),
+    # So long that its block tables do not fit a TPU's scalar memory at once.
+    "decoder_2b_600k_backward": AttentionCase(1, 600_000, 12, 2, 128, True, True, backward=True),
+    "question_rows": CachedCase(863, cached=17_247, room=1024),
+    "decoded_token": CachedCase(1, cached=17_408, room=64),
     "bad_blocks": AttentionCase(1, 32_768, 12, 2, 128, True, True, bad_blocks=True),
     "scores_16_tokens": ClipCase(Segments(72, 128, 8, 4), rows=1024),
     "scores_5_tokens": ClipCase(Segments(72, 40, 8, 4), rows=32),
@@ -77,6 +92,8 @@ def main(machine: str, implementation: str | None, names: list[str]) -> None:
             make = functools.partial(shape, mesh)
             if isinstance(case, AttentionCase):
                 function, arrays = _attention(case, implementation, make)
+            elif isinstance(case, CachedCase):
+                function, arrays = _cached(case, implementation, make)
             else:
                 function, arrays = _clip_scores(case, implementation, make)
             results[name] = _compiled(function, arrays)
@@ -138,6 +155,22 @@ def _attention(case: AttentionCase, implementation: str | None, make: Any) -> An
         return pull(out)
 
     return (gradients if case.backward else attend), arrays
+
+
+def _cached(case: CachedCase, implementation: str | None, make: Any) -> Any:
+    named = implementation if case.rows > 1 else None
+
+    def pair(tokens: int) -> Any:
+        return (make((1, tokens, 2, 128), jnp.bfloat16),) * 2
+
+    arrays = (
+        make((1, case.rows, 12, 128), jnp.bfloat16),
+        pair(case.cached),
+        make((1, case.cached), jnp.bool_),
+        pair(case.room),
+        make((1,), jnp.int32),
+    )
+    return functools.partial(cached_attention, implementation=named), arrays
 
 
 def _with_bad_blocks(query: Any, key: Any, value: Any, mask: Any) -> Any:

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from xcomp_jax.ops.attention import attention, xla
-from xcomp_jax.ops.cached_attention import cached_attention
 
 
 def definition(q, k, v, *, causal: bool, mask=None) -> np.ndarray:
@@ -71,25 +70,3 @@ def test_memory_grows_with_the_length_not_its_square() -> None:
     small, large = temporary_bytes(4096), temporary_bytes(16384)
     assert large < 5 * small
     assert large < 16384 * 16384 * 4 / 4, "a quarter of one head's S x S scores"
-
-
-@pytest.mark.parametrize("rows", [1, 3, 70])
-def test_cached_and_new_keys_share_one_softmax(rows: int) -> None:
-    """The last rows of a causal sequence, whose examples have as many tokens before them."""
-    q, k, v = random_inputs(100, 4, 2)
-    split = 20
-    room = 90
-    written = np.array([100 - split - rows, 100 - split - rows - 2])
-    want = definition(q, k, v, causal=True)
-    new = [np.pad(x[:, split:], ((0, 0), (0, room - 80), (0, 0), (0, 0))) for x in (k, v)]
-    places = split + written[:, None] + np.arange(rows)
-    query = np.take_along_axis(np.asarray(q), places[..., None, None], axis=1)
-    got = cached_attention(
-        query, (k[:, :split], v[:, :split]), np.ones((2, split), bool), tuple(new), written
-    )
-    wanted = np.take_along_axis(np.asarray(want), places[..., None, None], axis=1)
-    np.testing.assert_allclose(got, wanted, atol=1e-5)
-    off = cached_attention(
-        query, (k[:, :split], v[:, :split]), np.ones((2, split), bool), tuple(new), written - 1
-    )
-    assert np.abs(np.asarray(off) - wanted).max() > 1e-3, "control: one key short"

@@ -259,6 +259,41 @@ def test_two_sets_of_keys_merge_by_their_log_sum_exp() -> None:
     assert_parity(merged, whole, atol=1e-5, control=(first + second) / 2)
 
 
+def test_rows_are_taken_in_parts_when_their_block_tables_would_not_fit(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    parts = []
+    whole = pallas_tpu._attend
+
+    def noted(problem: Problem, *arrays, **options):
+        parts.append((problem.rows, problem.keys, problem.query_offset))
+        return whole(problem, *arrays, **options)
+
+    monkeypatch.setattr(pallas_tpu, "_attend", noted)
+    monkeypatch.setattr(pallas_tpu, "_rows_at_once", lambda problem, blocks: 150)
+    case = dataclasses.replace(RAGGED, rows=320, before=130)
+    check_values(pallas_tpu, case)
+    assert parts == [(150, 280, 130), (150, 430, 280), (20, 450, 430)]
+    check_gradients(pallas_tpu, case)
+
+
+@pytest.mark.parametrize(("tokens", "calls"), [(17_247, 1), (525_000, 1), (1_573_727, 9)])
+def test_block_tables_fit_scalar_memory(tokens: int, calls: int) -> None:
+    query = jax.ShapeDtypeStruct((1, tokens, 12, 128), jnp.bfloat16)
+    key = jax.ShapeDtypeStruct((1, tokens, 2, 128), jnp.bfloat16)
+    problem = Problem.of(query, key, key, True, None, 0, False)
+    blocks = pallas_tpu.BlockSizes()
+    rows = pallas_tpu._rows_at_once(problem, blocks)
+    assert -(-tokens // rows) == calls
+
+    def fit(rows: int) -> bool:
+        part = dataclasses.replace(problem, rows=rows)
+        return pallas_tpu._table_bytes(part, blocks) <= pallas_tpu.SCALAR_MEMORY
+
+    assert fit(rows)
+    assert calls == 1 or not fit(-(-tokens // (calls - 1))), "one call less would do"
+
+
 @pytest.mark.parametrize(
     ("module", "sizes", "words"),
     [

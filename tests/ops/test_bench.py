@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import jax
 import pytest
 
-from launch.bench import gpu, kernels, model, results
+from launch.bench import blocks, gpu, kernels, model, results
 from launch.bench.__main__ import main
 from launch.bench.clock import Deadline
 from launch.bench.fit import largest_frames
-from launch.bench.peaks import peak_of
-from launch.bench.shapes import ATTENTION, CLIPS
+from launch.bench.shapes import ATTENTION, CLIPS, TINY_ATTENTION
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.ops import block_sizes
+from xcomp_jax.ops.attention import pallas_gpu
+from xcomp_jax.ops.attention.problem import Problem
+from xcomp_jax.ops.target import Target, current_target
+from xcomp_jax.peaks import peak_of
 
 REPO = Path(__file__).parents[2]
 # What a machine with JAX, Flax, Optax and Orbax alone does not have.
@@ -59,7 +66,7 @@ def test_arithmetic_of_the_prefill() -> None:
     whole = model.model_config(tiny=False, compressed=False)
     tokens = 1024 * 16 + 863
     weights = 1536 * (1536 + 2 * 256 + 1536) + 3 * 1536 * 8960
-    attention = 4 * 12 * 128 * tokens**2 / 2
+    attention = 4 * 12 * 128 * tokens * (tokens + 1) // 2
     head = 2 * 1536 * 151_936
     assert model.prefill_flops(whole, 1024) == 28 * (2 * tokens * weights + attention) + head
     # With LP-Comp at 4,096 frames: a quarter of a second of an H200 at its best.
@@ -109,6 +116,39 @@ def test_kernels_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: P
     content = json.loads(written.read_text())
     assert {row["implementation"] for row in content["sections"]["Kernels"]} == {"xla"}
     assert written.with_suffix(".md").read_text().startswith("# kernels")
+
+
+def test_what_the_search_finds_is_what_the_kernels_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Toys on a CPU; every candidate passes for faster than what came before it."""
+    table = tmp_path / "table.json"
+    table.write_text("{}")
+    times = itertools.count(100, -5)
+
+    def pretended(function: Any, *arrays: Any, wanted: float) -> float:
+        jax.eval_shape(function, *arrays)  # the kernel takes these blocks
+        return float(next(times))
+
+    monkeypatch.setattr(blocks, "seconds", pretended)
+    monkeypatch.setattr(block_sizes, "TABLE", table)
+    block_sizes._table.cache_clear()
+    rows = [row for row in blocks.measure(Deadline(5), tiny=True) if row["kernel"] == "pallas_gpu"]
+    blocks.add_to_table(rows)
+    block_sizes._table.cache_clear()
+    shape = TINY_ATTENTION[1]
+    query, key, value, mask = kernels.attention_inputs(shape, "bfloat16")
+    problem = Problem.of(query, key, value, shape.causal, mask, 0, False)
+    found = pallas_gpu.default_blocks(problem, current_target())
+    assert (found.forward_keys, found.backward_queries) == (32, 32)
+    assert found != pallas_gpu.default_blocks(problem, Target("gpu", "another"))
+    block_sizes._table.cache_clear()
+
+
+def test_block_sizes_of_toys_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["blocks", "--tiny", "--write"])
+    assert "of no use in the table" in capsys.readouterr().err
 
 
 def test_a_part_that_fails_is_a_row_and_the_others_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from tests.ops.parity import assert_parity
 from xcomp_jax.ops.clip_scores import Segments, TextRows, clip_scores, pallas_gpu, pallas_tpu
+from xcomp_jax.ops.clip_scores.prepare import scores_by
 from xcomp_jax.ops.clip_scores.reference import clip_scores as definition
 from xcomp_jax.ops.target import Target
 
@@ -100,7 +101,7 @@ def jitted(score, *inputs: jax.Array, rows: TextRows, **static) -> jax.Array:
 
 def run(module, case: Case, *inputs: jax.Array, **changes) -> jax.Array:
     score = functools.partial(
-        module.clip_scores, target=NOWHERE, blocks=BLOCKS[module], interpret=True
+        scores_by, module.sums, target=NOWHERE, blocks=BLOCKS[module], interpret=True
     )
     return jitted(score, *inputs, **{**options(case), **changes})
 

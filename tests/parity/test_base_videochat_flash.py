@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 
@@ -18,13 +16,6 @@ from tests.parity.lm_run import (
     run_prefill,
 )
 from tests.parity.recorded_model import base_compression_of, recorded_model
-from tests.tiny import quick_compilation
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    with quick_compilation():
-        yield
 
 
 def check_drop(

@@ -16,7 +16,7 @@ import pytest
 from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
-from tests.tiny import quick_compilation
+from tests.quick import compiled_for_computing
 from xcomp_jax.inference.programs import encode_clips
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.normalize import normalize
@@ -27,8 +27,8 @@ LOGIT_NOISE_FACTOR = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    with quick_compilation():
+def compile_for_computing() -> Iterator[None]:
+    with compiled_for_computing():
         yield
 
 

@@ -15,6 +15,7 @@ from tests.parity.cases import Arrays, Case, assert_parity
 from tests.parity.lm_run import NOISE_FACTOR
 from tests.parity.recorded_model import recorded_model, split_ids
 from tests.parity.test_clip_scores import selection_of
+from tests.quick import compiled_for_computing
 from xcomp_jax.compression.selection import (
     best_frames,
     layers_to_score,
@@ -42,6 +43,12 @@ PUBLISHED_REPETITION_PENALTY = 1.1
 
 VISION_NOISE = 3e-6
 VISUAL_ATOL = 2e-5
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compile_for_computing() -> Iterator[None]:
+    with compiled_for_computing():
+        yield
 
 
 def variants(case: Case) -> list[tuple[dict[str, Any], Arrays]]:

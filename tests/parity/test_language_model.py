@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -23,14 +22,7 @@ from tests.parity.lm_run import (
     stages_of,
 )
 from tests.parity.recorded_model import layer_of, recorded_model
-from tests.tiny import quick_compilation
 from xcomp_jax.compression.drop import apply_drop
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly() -> Iterator[None]:
-    with quick_compilation():
-        yield
 
 
 @functools.lru_cache(maxsize=8)

@@ -1,56 +1,103 @@
-"""Run by test_mesh.py with eight CPU devices: prints losses and shardings of several meshes."""
+"""Run by test_mesh.py with eight CPU devices: two steps of training on several meshes.
+
+Writes the gradients of the first step to the folder given; prints the rest as JSON.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import json
 import sys
+from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from tests.tiny import tiny_params
-from tests.training import test_step
-from tests.training.test_step import MODEL, batch_of, norm
+from tests.training.test_step import MODEL, STAGE, batch_of
 from xcomp_jax.config import MeshConfig
-from xcomp_jax.sharding import make_mesh, path_name
+from xcomp_jax.sharding import AXES, global_batch, make_mesh, path_name
 from xcomp_jax.training.step import TrainState, init_state, make_train_step, state_shardings
 
-STAGE = dataclasses.replace(
-    test_step.STAGE, batch_size=8, warmup_ratio=0.0, trainable=("projector", "llm")
-)
+# A large eps: without it Adam makes whole steps of gradients that are nothing but rounding.
+EIGHT = dataclasses.replace(STAGE, batch_size=8, warmup_ratio=0.0, beta1=0.5, eps=1e-3)
+# Three clips a video: eight devices along `context` cannot share these without padding, nor can
+# any of the axes share the five and nine tokens of text.
+FRAMES = 12
 
 
-def steps(first: TrainState, mesh_config: MeshConfig, devices: int) -> dict[str, object]:
-    """Three steps of training; the loss of each and what became of the parameters."""
-    mesh = make_mesh(mesh_config, jax.devices()[:devices])
-    # A copy: the step gives its state's memory to the next state.
-    state = jax.tree.map(np.array, first)
-    state = jax.device_put(state, state_shardings(MODEL.config, STAGE, mesh))
-    step = make_train_step(MODEL.config, STAGE, mesh)
-    losses = []
-    for number in range(3):
-        state, metrics = step(state, batch_of(8, seed=number))
-        losses.append([float(metrics["loss"]), float(metrics["grad_norm"])])
-    pieces = {
-        path_name(path): np.prod(leaf.shape) / np.prod(leaf.sharding.shard_shape(leaf.shape))
-        for path, leaf in jax.tree_util.tree_leaves_with_path(state)
-        if np.prod(leaf.shape) >= 1024
-    }
+def batch_at(step: int) -> dict[str, np.ndarray]:
+    """Videos of 4 to 12 frames."""
+    batch = batch_of(8, seed=step, frames=FRAMES)
+    batch["num_frames"] = np.resize(np.array([12, 8, 4], np.int32), 8)
+    return batch
+
+
+def dealt_wrongly(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Every video with two of its clips exchanged."""
+    order = np.array([1, 0, 2])
+    clips = batch["frames"].reshape(8, 3, -1, *batch["frames"].shape[2:])
+    return {**batch, "frames": clips[:, order].reshape(batch["frames"].shape)}
+
+
+def arrays(tree: Any) -> dict[str, np.ndarray]:
     return {
-        "losses": losses,
-        "norm": norm(state.params),
-        "pieces": {name: int(count) for name, count in pieces.items()},
+        path_name(path): np.asarray(leaf)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
     }
+
+
+class Trained:
+    """A compiled step on a mesh."""
+
+    def __init__(self, first: TrainState, sizes: tuple[int, ...]) -> None:
+        devices = jax.devices()[: int(np.prod(sizes))]
+        self.mesh = make_mesh(MeshConfig(**dict(zip(AXES, sizes, strict=True))), devices)
+        self._first = first
+        self._shardings = state_shardings(MODEL.config, EIGHT, self.mesh)
+        step = make_train_step(MODEL.config, EIGHT, self.mesh)
+        self._step = step.lower(self.begin(), global_batch(self.mesh, batch_at(0))).compile()
+
+    def begin(self) -> TrainState:
+        # A copy: the step gives its state's memory to the next state.
+        return jax.device_put(jax.tree.map(np.array, self._first), self._shardings)
+
+    def gradients(self, batch: dict[str, np.ndarray]) -> tuple[TrainState, dict, dict]:
+        """The next state, metrics and, from Adam's first moment, clipped gradients."""
+        state, metrics = self._step(self.begin(), global_batch(self.mesh, batch))
+        return state, metrics, arrays(state.opt_state[1][0].mu)
+
+    def run(self, folder: Path, name: str) -> dict[str, Any]:
+        state, first, grads = self.gradients(batch_at(0))
+        np.savez(folder / f"{name}.npz", **grads)
+        pieces = {
+            path_name(path): int(
+                np.prod(leaf.shape) / np.prod(leaf.sharding.shard_shape(leaf.shape))
+            )
+            for path, leaf in jax.tree_util.tree_leaves_with_path(state)
+            if np.prod(leaf.shape) >= 1024
+        }
+        _, second = self._step(state, global_batch(self.mesh, batch_at(1)))
+        return {
+            "metrics": [{key: float(value) for key, value in m.items()} for m in (first, second)],
+            "pieces": pieces,
+            "temp_bytes": self._step.memory_analysis().temp_size_in_bytes,
+        }
+
+
+def main(folder: Path) -> None:
+    assert jax.device_count() == 8
+    first = jax.device_get(jax.jit(init_state, static_argnums=0)(EIGHT, tiny_params()))
+    results = {}
+    for sizes in ((1, 1, 1, 1), (8, 1, 1, 1), (2, 2, 2, 1), (1, 2, 2, 2), (1, 1, 1, 8)):
+        name = ",".join(map(str, sizes))
+        trained = Trained(first, sizes)
+        results[name] = trained.run(folder, name)
+        if np.prod(sizes) == 1:
+            np.savez(folder / "control.npz", **trained.gradients(dealt_wrongly(batch_at(0)))[2])
+    json.dump(results, sys.stdout)
 
 
 if __name__ == "__main__":
-    assert jax.device_count() == 8
-    meshes = {
-        "one": (MeshConfig(data=1, fsdp=1, tensor=1), 1),
-        "data": (MeshConfig(data=8, fsdp=1, tensor=1), 8),
-        "fsdp": (MeshConfig(data=1, fsdp=8, tensor=1), 8),
-        "all": (MeshConfig(data=2, fsdp=2, tensor=2), 8),
-    }
-    first = jax.device_get(jax.jit(init_state, static_argnums=0)(STAGE, tiny_params()))
-    json.dump({name: steps(first, *mesh) for name, mesh in meshes.items()}, sys.stdout)
+    main(Path(sys.argv[1]))

@@ -41,7 +41,7 @@ def test_a_converted_base_is_tuned_and_exported(tmp_path: Path) -> None:
             ),
         ),
     )
-    tune(config, tmp_path / "run", progress=False)
+    tune(config, tmp_path / "run")
     _, after = load_params(tmp_path / "run" / "checkpoint")
     np.testing.assert_array_equal(
         after["vision"]["patch_embed"]["kernel"], before["vision"]["patch_embed"]["kernel"]
@@ -60,4 +60,4 @@ def test_a_converted_base_is_tuned_and_exported(tmp_path: Path) -> None:
 
     other = dataclasses.replace(config, model=tiny.model)
     with pytest.raises(ConfigError, match=r"init_from=.* holds a model with vision="):
-        tune(other, tmp_path / "refused", progress=False)
+        tune(other, tmp_path / "refused")

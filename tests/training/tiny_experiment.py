@@ -14,36 +14,46 @@ from xcomp_jax.config import (
     to_dict,
 )
 
+# Few layers and few distinct lengths: every process of a test traces and loads what is compiled.
+MODEL = dataclasses.replace(
+    TINY,
+    vision=dataclasses.replace(TINY.vision, depth=2),
+    llm=dataclasses.replace(TINY.llm, num_hidden_layers=3),
+)
+
 BASE = StageConfig(
     name="base",
-    num_steps=12,
+    num_steps=6,
     batch_size=4,
     learning_rate=1e-3,
     compression=CompressionConfig(schedule="none"),
     trainable=("vision", "projector", "llm"),
 )
 
+SCT = dataclasses.replace(
+    BASE,
+    name="sct",
+    num_steps=4,
+    compression=CompressionConfig(max_distinct_lengths=2),
+    trainable=("projector", "llm"),
+)
+
+EXPERIMENT = ExperimentConfig(
+    name="tiny",
+    model=MODEL,
+    data=DataConfig(
+        source="generated",
+        num_train_videos=16,
+        num_eval_videos=16,
+        question_kinds=("color", "direction"),
+    ),
+    sampling=SamplingConfig(fps=4, min_frames=8, max_frames=8),
+    stages=(BASE, SCT),
+    save_every_steps=2,
+    eval_batch_size=32,
+)
+
 
 def get_config() -> ConfigDict:
     """Two stages of a few steps on a dozen videos."""
-    sct = dataclasses.replace(
-        BASE,
-        name="sct",
-        num_steps=8,
-        # Two distinct lengths: every process of a test traces and loads what is compiled.
-        compression=CompressionConfig(max_distinct_lengths=2),
-        trainable=("projector", "llm"),
-    )
-    return ConfigDict(
-        to_dict(
-            ExperimentConfig(
-                name="tiny",
-                model=TINY,
-                data=DataConfig(source="generated", num_train_videos=16, num_eval_videos=16),
-                sampling=SamplingConfig(fps=4, min_frames=8, max_frames=8),
-                stages=(BASE, sct),
-                save_every_steps=4,
-                eval_batch_size=16,
-            )
-        )
-    )
+    return ConfigDict(to_dict(EXPERIMENT))

@@ -1,9 +1,11 @@
-"""`xcomp encode`: visual tokens of many videos into the store."""
+"""`xcomp encode`: visual tokens of many videos into the store, or encoder output of a mixture."""
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+from pathlib import Path
 
 from xcomp_jax.cli.arguments import (
     STORE,
@@ -14,16 +16,24 @@ from xcomp_jax.cli.arguments import (
     add_store,
     open_asked,
 )
+from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture
 
 DESCRIPTION = """Runs the video encoder once over every clip that questions about these videos may
 need and keeps the visual tokens, so that xcomp ask and xcomp chat with the same --store, frames
 and selection decode and encode nothing. Run again after any interruption: what is there is checked
 and kept, what is missing or damaged is made. A video that cannot be read is reported and passed
-over."""
+over.
+
+With --mixture it runs the encoder, without the projector, over everything a data mixture shows, so
+that training from this store (data.mixture.features) decodes and encodes nothing. The mixture is
+scanned before (xcomp scan); several processes share the work and need not know of each other."""
 
 EXAMPLES = """examples:
   xcomp encode film.mp4 talk.webm --checkpoint checkpoints/xcomp-2b --frames 4096
   xcomp encode clips/*.mp4 --checkpoint runs/smoke/checkpoint --store tokens --select all
+  xcomp encode --mixture mixture.yaml --config configs/xcomp_2b.py --table scan.csv --store features
+  xcomp encode --mixture mixture.yaml --config configs/xcomp_2b.py --table scan.csv \\
+      --store /shared/features --num-processes 4 --process-id 0    # and 1, 2, 3 on other machines
 """
 
 
@@ -36,19 +46,52 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="video file or folder of images")
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video file or folder of images")
     add_model(parser)
     add_frames(parser)
     add_selection(parser)
     add_store(parser, default=STORE)
+    _add_mixture(parser)
     parser.set_defaults(run=run)
+
+
+def _add_mixture(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "a data mixture",
+        "The model is --checkpoint, or what the configuration begins from (init_from). A store of "
+        "features has no bound: --store-gib does not count. Default: the configured store.",
+    )
+    group.add_argument("--mixture", type=Path, metavar="FILE", help="yaml file; takes no VIDEO")
+    add_mixture_options(group)
+    group.add_argument(
+        "--table",
+        type=Path,
+        metavar="FILE.csv",
+        help="what xcomp scan wrote (default: as configured)",
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        default=(os.cpu_count() or 1) + 1,
+        metavar="N",
+        help="files decoded at a time (default: %(default)s)",
+    )
+    group.add_argument(
+        "--num-processes", type=int, default=1, metavar="N", help="share the files among so many"
+    )
+    group.add_argument("--process-id", type=int, default=0, metavar="I", help="from 0 to N - 1")
 
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; exit code 1 when some video could not be encoded."""
+    from xcomp_jax.config import ConfigError
     from xcomp_jax.inference.answer import Stopwatch
     from xcomp_jax.video.errors import VideoError
 
+    if bool(options.videos) == (options.mixture is not None):
+        raise ConfigError("give either videos or --mixture FILE")
+    if options.mixture is not None:
+        return _encode_mixture(options)
     session = open_asked(options)
     failed = 0
     for video in options.videos:
@@ -74,3 +117,46 @@ def run(options: argparse.Namespace) -> int:
             f"{work.get('clips reused', 0)} were there"
         )
     return 1 if failed else 0
+
+
+def _encode_mixture(options: argparse.Namespace) -> int:
+    from xcomp_jax.config import ConfigError
+    from xcomp_jax.data.encode_features import encode_media, open_encoder
+    from xcomp_jax.data.mixture import load_mixture
+    from xcomp_jax.data.scan import read_table
+    from xcomp_jax.inference.compilation import use_compilation_cache
+
+    asked = asked_mixture(options, options.mixture)
+    begins_from = None if asked.experiment is None else asked.experiment.init_from
+    checkpoint = str(options.checkpoint or begins_from or "")
+    table_path = options.table or Path(asked.mixture.table)
+    for given, name, way in (
+        (checkpoint, "--checkpoint DIR", "the model whose encoder runs"),
+        (table_path.is_file(), "--table FILE.csv", f"write it with xcomp scan {options.mixture}"),
+        (0 <= options.process_id < options.num_processes, "--process-id", "0 to N - 1"),
+        (options.workers > 0, "--workers", "at least 1"),
+    ):
+        if not given:
+            raise ConfigError(f"--mixture needs {name}: {way}")
+    use_compilation_cache(options.cache_dir.expanduser())
+    samples = load_mixture(asked.mixture).samples
+    folder = options.store.expanduser()
+    if options.store == STORE and asked.mixture.features:
+        folder = Path(asked.mixture.features)
+    store, encoder, model = open_encoder(Path(checkpoint), folder, dtype=options.dtype)
+    made, problems = encode_media(
+        samples,
+        read_table(table_path),
+        store,
+        encoder,
+        root=Path(asked.mixture.root),
+        sampling=asked.sampling,
+        config=model,
+        process_index=options.process_id,
+        process_count=options.num_processes,
+        workers=options.workers,
+    )
+    for media, reason in problems:
+        print(f"xcomp encode: {media.path}: {reason}", file=sys.stderr)
+    print(f"{folder}: {made} files encoded, {len(problems)} could not be")
+    return 1 if problems else 0

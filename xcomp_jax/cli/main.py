@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from xcomp_jax import __version__
-from xcomp_jax.cli import ask, chat, encode, tune
+from xcomp_jax.cli import ask, chat, encode, scan, tune
 
 EXAMPLES = """examples:
   xcomp tune --config configs/smoke.py --workdir runs/smoke
@@ -29,6 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     ask.add_parser(commands)
     chat.add_parser(commands)
     encode.add_parser(commands)
+    scan.add_parser(commands)
     tune.add_parser(commands)
     return parser
 

@@ -79,6 +79,19 @@ def check_visual_length(stages: tuple[Stage, ...], length: int) -> None:
             length = stage.visual_length(length)
 
 
+def smallest_run(stages: tuple[Stage, ...]) -> int:
+    """Fewest consecutive visual tokens that LP-Comp's drops take through all stages by themselves.
+
+    16 for the published schedule: one frame.
+    """
+    run = left = 1
+    for stage in stages:
+        if isinstance(stage.drop, Drop):
+            times = stage.drop.group // math.gcd(left, stage.drop.group)
+            run, left = run * times, left * times // stage.drop.group * stage.drop.kept
+    return run
+
+
 def cosine_token_counts(num_layers: int, tokens_per_frame: int) -> tuple[int, ...]:
     """Tokens per frame entering each layer; (28, 16) gives 16,16,16,15,15,14,14,...,2,2,1,1,1,1.
 

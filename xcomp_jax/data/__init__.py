@@ -1,1 +1,1 @@
-"""What is learnt from: generated videos with known answers, prepared record sets, batches."""
+"""What is learnt from: generated videos, prepared record sets, mixtures of files, batches."""

@@ -1,4 +1,4 @@
-"""Batches of fixed shapes for training and evaluation, from a prepared set.
+"""Batches of fixed shapes for training and evaluation, from a prepared set or a mixture.
 
 A batch is a dict of numpy arrays:
 
@@ -10,67 +10,99 @@ A batch is a dict of numpy arrays:
     suffix_ids     int32 [B, Q]            text after the video
     suffix_len     int32 [B]
     suffix_labels  int32 [B, Q]
-    example_weight float32 [B]             0 for a row that only fills up the last batch
+    example_weight float32 [B]             0 for a row that does not count
     index          int64 [B]               row of the set, for looking up answers
 
+From a mixture whose encoder output is on disk (`data.features`) a batch has, in place of `frames`,
+
+    merged_features  float [B, F * tokens_per_frame, D_vision]   float32 or bfloat16
+
+the frozen encoder's output after token merging and before the projector's MLP: row t of frame f's
+clip, clip after clip, zeros after `num_frames * tokens_per_frame` rows.
+
+F, P, Q and A belong to a prepared set: every batch of it has one shape. A batch of a mixture has F
+and Q of its bucket (`data.buckets`), equal on all processes, and F = 1 where it is of images. A row
+of a mixture that does not count could not be read: its pixels are zeros and all its labels -100.
+
 In evaluation the suffix is the prompt alone, labels are all -100, and `answer_ids` [B, A] with
-`answer_len` [B] come beside it. F, P, Q and A belong to the set: every batch of it has one shape.
+`answer_len` [B] come beside it; a row that does not count fills up the last batch.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
-from typing import Any, NamedTuple
+import sys
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import grain
 import numpy as np
 
 from xcomp_jax.data.dataset import PreparedDataset
-from xcomp_jax.text.prompts import IGNORE, VIDEO_PLACEHOLDER
+from xcomp_jax.data.mixture_dataset import MixtureDataset
+from xcomp_jax.data.padding import (
+    ANSWER_MULTIPLE,
+    PREFIX_MULTIPLE,
+    SUFFIX_MULTIPLE,
+    Example,
+    padded,
+    round_up,
+    text_fields,
+    video_position,
+)
+from xcomp_jax.text.prompts import IGNORE
 
 Batch = dict[str, np.ndarray]
-Example = dict[str, Any]  # a batch without the leading B
-
-# Text lengths are rounded up to these, so that sets of similar questions share a compiled step.
-PREFIX_MULTIPLE = 8
-SUFFIX_MULTIPLE = 16
-ANSWER_MULTIPLE = 4
 
 READ_THREADS = 8
 MAX_READ_AHEAD_BYTES = 1 << 30
+MAX_AHEAD = 128
+"""Examples of a mixture that wait at most, however small they are."""
 
 
 def train_batches(
-    dataset: PreparedDataset,
+    dataset: PreparedDataset | MixtureDataset,
     *,
     batch_size: int,
     seed: int,
     process_index: int = 0,
     process_count: int = 1,
+    examples_seen: int = 0,
 ) -> grain.DatasetIterator[Batch]:
     """Endless batches, every row once per epoch, each epoch in another order.
 
-    `batch_size` counts rows of all processes together; this one gets `batch_size / process_count`.
-    Batch number i holds the same rows however many processes share it.
+    A mixture differs in two ways: rows that do not fill a batch of their bucket are left out of an
+    epoch, and a set with a weight is passed over that often (`buckets.EpochPlanner`).
+
+    `batch_size` counts rows of all processes together; this one gets `batch_size / process_count`,
+    the rows of a batch that stand together. Batch number i holds the same rows in the same order
+    however many processes share it, so a run continues with another number of processes from
+    `examples_seen`, the rows that all of them have taken together.
 
     The iterator's `get_state()` is a small JSON-able dict that counts the rows taken by this
     process; after `set_state` the next batch is the one that would have followed.
 
     Raises:
-        ValueError: when the processes cannot share a batch evenly.
+        ValueError: when the processes cannot share a batch evenly, `examples_seen` is not a number
+            of whole batches, or a mixture has fewer rows than a batch.
+        BadSamplesError: while iterating, when too many rows of a mixture cannot be read.
     """
     _check_shares(batch_size, process_count)
-    shape = _shape(dataset, [row.tokens.input_ids for row in dataset.rows])
-    example = functools.partial(_training_example, dataset, shape)
-    # Repeated before it is split: an epoch's end then falls into the same batch on all processes.
-    rows = grain.MapDataset.range(len(dataset)).seed(seed).shuffle().repeat()
-    examples = rows[process_index::process_count].map(example)
-    return iter(
-        examples.to_iter_dataset(_read_options(dataset)).batch(
-            batch_size // process_count, drop_remainder=True
-        )
-    )
+    if examples_seen % batch_size:
+        raise ValueError(f"{examples_seen=} must be a multiple of {batch_size=}: whole batches")
+    share = batch_size // process_count
+    if isinstance(dataset, MixtureDataset):
+        example = _mixture_examples(dataset, batch_size, seed)
+    else:
+        example = _prepared_examples(dataset, seed)
+
+    def place_of(number: int) -> int:
+        batch, slot = divmod(number, share)
+        return examples_seen + batch * batch_size + process_index * share + slot
+
+    # Shared after epochs are joined: an epoch's end falls into the same batch on all processes.
+    examples = grain.MapDataset.range(sys.maxsize // process_count).map(place_of).map(example)
+    return iter(examples.to_iter_dataset(_read_options(dataset)).batch(share, drop_remainder=True))
 
 
 def eval_batches(
@@ -96,6 +128,30 @@ def _check_shares(batch_size: int, process_count: int) -> None:
         raise ValueError(f"{process_count=} must divide {batch_size=}")
 
 
+def _prepared_examples(dataset: PreparedDataset, seed: int) -> Callable[[int], Example]:
+    """The example at each place of an endless run."""
+    shape = _shape(dataset, [row.tokens.input_ids for row in dataset.rows])
+    rows = grain.MapDataset.range(len(dataset)).seed(seed).shuffle().repeat()
+    return lambda place: _training_example(dataset, shape, rows[place])
+
+
+def _mixture_examples(
+    dataset: MixtureDataset, batch_size: int, seed: int
+) -> Callable[[int], Example]:
+    """The example at each place of an endless run."""
+    planner = dataset.planner(batch_size, seed)
+    # Two, since rows of the next epoch are read while the last batches of this one are made.
+    epoch_plan = functools.lru_cache(maxsize=2)(planner.plan)
+
+    def example(place: int) -> Example:
+        batch, slot = divmod(place, batch_size)
+        epoch, number = divmod(batch, planner.batches_per_epoch)
+        plan = epoch_plan(epoch)
+        return dataset.example(int(plan.rows[number, slot]), plan.buckets[number])
+
+    return example
+
+
 class _Shape(NamedTuple):
     """Slots of one example: frames, and tokens before the video, after it and in the answer."""
 
@@ -106,23 +162,15 @@ class _Shape(NamedTuple):
 
 
 def _shape(dataset: PreparedDataset, sequences: list[np.ndarray]) -> _Shape:
-    before = [_video_position(ids) for ids in sequences]
+    before = [video_position(ids) for ids in sequences]
     after = [len(ids) - 1 - position for ids, position in zip(sequences, before, strict=True)]
     answers = [len(row.tokens.answer_ids) for row in dataset.rows]
     return _Shape(
         frames=dataset.max_frames,
-        prefix=_round_up(max(before), PREFIX_MULTIPLE),
-        suffix=_round_up(max(after), SUFFIX_MULTIPLE),
-        answer=_round_up(max(answers), ANSWER_MULTIPLE),
+        prefix=round_up(max(before), PREFIX_MULTIPLE),
+        suffix=round_up(max(after), SUFFIX_MULTIPLE),
+        answer=round_up(max(answers), ANSWER_MULTIPLE),
     )
-
-
-def _video_position(ids: np.ndarray) -> int:
-    return int(np.flatnonzero(ids == VIDEO_PLACEHOLDER)[0])
-
-
-def _round_up(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
 
 
 def _training_example(dataset: PreparedDataset, shape: _Shape, row: int) -> Example:
@@ -135,7 +183,7 @@ def _eval_example(dataset: PreparedDataset, shape: _Shape, row: int) -> Example:
     nothing = np.full_like(tokens.prompt_ids, IGNORE)
     return {
         **_example(dataset, shape, row, tokens.prompt_ids, nothing),
-        "answer_ids": _padded(tokens.answer_ids, shape.answer, 0),
+        "answer_ids": padded(tokens.answer_ids, shape.answer, 0),
         "answer_len": np.int32(len(tokens.answer_ids)),
     }
 
@@ -144,32 +192,24 @@ def _example(
     dataset: PreparedDataset, shape: _Shape, row: int, ids: np.ndarray, labels: np.ndarray
 ) -> Example:
     """`ids` and `labels` are [S], the placeholder among them."""
-    video = _video_position(ids)
     frames = dataset.frames(dataset.rows[row].video)
-    prefix, suffix = ids[:video], ids[video + 1 :]
     return {
-        "frames": _padded(frames, shape.frames, 0),
+        "frames": padded(frames, shape.frames, 0),
         "num_frames": np.int32(len(frames)),
-        "prefix_ids": _padded(prefix, shape.prefix, 0),
-        "prefix_len": np.int32(len(prefix)),
-        "prefix_labels": _padded(labels[:video], shape.prefix, IGNORE),
-        "suffix_ids": _padded(suffix, shape.suffix, 0),
-        "suffix_len": np.int32(len(suffix)),
-        "suffix_labels": _padded(labels[video + 1 :], shape.suffix, IGNORE),
+        **text_fields(ids, labels, shape.prefix, shape.suffix),
         "example_weight": np.float32(1),
         "index": np.int64(row),
     }
 
 
-def _padded(values: np.ndarray, length: int, fill: int) -> np.ndarray:
-    """`values` [n, ...] followed by `fill` up to [length, ...]."""
-    padded = np.full((length, *values.shape[1:]), fill, values.dtype)
-    padded[: len(values)] = values
-    return padded
-
-
-def _read_options(dataset: PreparedDataset) -> grain.ReadOptions:
+def _read_options(dataset: PreparedDataset | MixtureDataset) -> grain.ReadOptions:
     """Reads ahead in threads from disk; frames in memory need neither threads nor a buffer."""
+    if isinstance(dataset, MixtureDataset):
+        config = dataset.reader.config
+        ahead = max(1, int(config.read_ahead_gib * 2**30) // dataset.bytes_per_example)
+        return grain.ReadOptions(
+            num_threads=min(config.threads, ahead), prefetch_buffer_size=min(ahead, MAX_AHEAD)
+        )
     if dataset.in_memory:
         return grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
     bytes_per_row = dataset.max_frames * dataset.image_size**2 * 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,6 +30,37 @@ def tokenize_row(
 ) -> TokenRow:
     """Tokens of one row; `time_message` says how long its video is and how many frames are seen.
 
+    Raises:
+        RowError: as `training_tokens`.
+    """
+    input_ids, labels = training_tokens(
+        row.id,
+        row.conversations,
+        time_message,
+        tokenizer=tokenizer,
+        max_text_tokens=max_text_tokens,
+        prompt_as_asked=prompt_as_asked,
+    )
+    prompt_ids = prompts.inference_ids(tokenizer, row.question, time_message)
+    return TokenRow(
+        input_ids=input_ids,
+        labels=labels,
+        prompt_ids=np.asarray(prompt_ids, np.int32),
+        answer_ids=np.asarray(prompts.encode(tokenizer, row.answer), np.int32),
+    )
+
+
+def training_tokens(
+    name: str,
+    conversations: Sequence[Mapping[str, str]],
+    time_message: str,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    max_text_tokens: int,
+    prompt_as_asked: bool = False,
+) -> tuple[np.ndarray, np.ndarray]:
+    """(input_ids, labels), int32 [S] each, of the conversation of the row called `name`.
+
     The original trains with a newline before the question that it leaves out when asking. With
     `prompt_as_asked` the training prompt is the one asked with, letter by letter.
 
@@ -37,27 +69,22 @@ def tokenize_row(
             exactly one video in it.
     """
     try:
-        turns, message = list(row.conversations), time_message
-        if prompt_as_asked:
-            asked = prompts.question_text(row.question, time_message)
+        turns, message = list(conversations), time_message
+        if prompt_as_asked and turns:
+            question = turns[0]["value"].replace(prompts.VIDEO_MARK, "").strip()
+            asked = prompts.question_text(question, time_message)
             turns[0], message = {**turns[0], "value": asked}, ""
         input_ids, labels = prompts.training_example(tokenizer, turns, message)
         before, after = prompts.split_at_video(input_ids)
-        prompt_ids = prompts.inference_ids(tokenizer, row.question, time_message)
-    except ValueError as error:
-        raise RowError(f"row {row.id!r}: {error}") from error
+    except (KeyError, ValueError) as error:
+        raise RowError(f"row {name!r}: {error}") from error
     length = len(before) + len(after)
     if length > max_text_tokens:
         raise RowError(
-            f"row {row.id!r}: {length} text tokens, but data.max_text_tokens={max_text_tokens}; "
+            f"row {name!r}: {length} text tokens, but data.max_text_tokens={max_text_tokens}; "
             "raise it, or take the row out"
         )
-    return TokenRow(
-        input_ids=np.asarray(input_ids, np.int32),
-        labels=np.asarray(labels, np.int32),
-        prompt_ids=np.asarray(prompt_ids, np.int32),
-        answer_ids=np.asarray(prompts.encode(tokenizer, row.answer), np.int32),
-    )
+    return np.asarray(input_ids, np.int32), np.asarray(labels, np.int32)
 
 
 def tokenizer_digest(tokenizer: PreTrainedTokenizerBase) -> str:

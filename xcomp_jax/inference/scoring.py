@@ -60,7 +60,7 @@ def watch_windows(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "plan", "before"))
-def _score(
+def score_windows(
     model: XComp,
     params: Params,
     keys: tuple[WindowKeys, ...],
@@ -72,6 +72,7 @@ def _score(
     plan: ScoringPlan,
     before: int,
 ) -> tuple[Array, ...]:
+    """Scores of one text `ids` [Q] for every window of `keys`; see `XComp.score_text`."""
     windows = keys[0].key.shape[1]
     return run(
         model,
@@ -107,7 +108,7 @@ def score_query(
     room = bucket(len(query.ids), QUESTION_UNIT)
     ids = np.pad(np.asarray(query.ids, np.int32), (0, room - len(query.ids)))
     by_stage: Any = jax.device_get(
-        _score(
+        score_windows(
             model,
             params,
             keys,

@@ -16,6 +16,17 @@ from xcomp_jax.models.rms_norm import RMSNorm
 Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
 
 
+def _adapted(module: nn.Module, name: str, x: Array, out: Array) -> Array:
+    """`out` of the projection `name` of `x`, with its low-rank adapter if there is one.
+
+    Adapters are variables of the collection `lora`: a [in, rank] and b [rank, out].
+    """
+    if not module.has_variable("lora", name):
+        return out
+    pair: dict[str, Array] = module.get_variable("lora", name)
+    return out + (x @ pair["a"].astype(x.dtype)) @ pair["b"].astype(x.dtype)
+
+
 class SelfAttention(nn.Module):
     """Grouped-query attention; biases on q, k and v only."""
 
@@ -29,6 +40,7 @@ class SelfAttention(nn.Module):
 
         def heads(name: str, count: int) -> Array:
             out = nn.Dense(count * cfg.head_dim, dtype=self.dtype, name=name)(x)
+            out = _adapted(self, name, x, out)
             return out.reshape(*x.shape[:2], count, cfg.head_dim)
 
         out, kept = attend(
@@ -37,7 +49,8 @@ class SelfAttention(nn.Module):
             heads("v_proj", cfg.num_key_value_heads),
         )
         out = out.reshape(*x.shape[:2], cfg.hidden_size)
-        return nn.Dense(cfg.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")(out), kept
+        dense = nn.Dense(cfg.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")
+        return _adapted(self, "o_proj", out, dense(out)), kept
 
 
 class SwiGLU(nn.Module):
@@ -50,12 +63,13 @@ class SwiGLU(nn.Module):
     def __call__(self, x: Array) -> Array:
         """[B, S, D] -> [B, S, D]."""
 
-        def dense(size: int, name: str) -> nn.Dense:
-            return nn.Dense(size, use_bias=False, dtype=self.dtype, name=name)
+        def dense(size: int, name: str, x: Array) -> Array:
+            out = nn.Dense(size, use_bias=False, dtype=self.dtype, name=name)(x)
+            return _adapted(self, name, x, out)
 
         hidden = self.config.intermediate_size
-        gated = nn.silu(dense(hidden, "gate_proj")(x)) * dense(hidden, "up_proj")(x)
-        return dense(self.config.hidden_size, "down_proj")(gated)
+        gated = nn.silu(dense(hidden, "gate_proj", x)) * dense(hidden, "up_proj", x)
+        return dense(self.config.hidden_size, "down_proj", gated)
 
 
 class DecoderLayer(nn.Module):

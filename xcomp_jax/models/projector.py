@@ -16,13 +16,21 @@ class Projector(nn.Module):
     config: ModelConfig
     dtype: jnp.dtype
 
-    @nn.compact
+    def setup(self) -> None:
+        self.fc1 = nn.Dense(self.config.llm.hidden_size, dtype=self.dtype)
+        self.fc2 = nn.Dense(self.config.llm.hidden_size, dtype=self.dtype)
+
     def __call__(self, features: Array) -> Array:
         """[C, T * P, D_vision] -> [C, T * tokens_per_frame, D_llm]."""
+        return self.mlp(self.merge(features))
+
+    def merge(self, features: Array) -> Array:
+        """[C, T * P, D_vision] -> [C, T * tokens_per_frame, D_vision]; has no parameters."""
         cfg = self.config
         frames = features.shape[1] // cfg.vision.patches_per_frame
         target = frames * cfg.projector.tokens_per_frame
-        merged, _ = merge_tokens(features, target, cfg.vision.num_heads)
-        hidden = nn.Dense(cfg.llm.hidden_size, dtype=self.dtype, name="fc1")(merged)
-        hidden = nn.gelu(hidden, approximate=False)
-        return nn.Dense(cfg.llm.hidden_size, dtype=self.dtype, name="fc2")(hidden)
+        return merge_tokens(features, target, cfg.vision.num_heads)[0]
+
+    def mlp(self, merged: Array) -> Array:
+        """[..., D_vision] -> [..., D_llm]."""
+        return self.fc2(nn.gelu(self.fc1(merged), approximate=False))

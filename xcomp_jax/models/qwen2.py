@@ -20,6 +20,7 @@ from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.ranking import Survivors, attention_of_last_token, survivors
 from xcomp_jax.compression.schedule import RankedDrop, Stage
 from xcomp_jax.config import KernelConfig, LLMConfig
+from xcomp_jax.models.context_split import context_split
 from xcomp_jax.models.decoder_layer import Attend, DecoderLayer
 from xcomp_jax.models.decoder_state import NewKeys, PrefillOutput, StageCache
 from xcomp_jax.models.rms_norm import RMSNorm
@@ -28,6 +29,8 @@ from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.stacked import split_stages, stacked_params
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
+from xcomp_jax.ops.context_parallel import context_attention
+from xcomp_jax.sharding import constrained
 
 Rotation = Callable[[Array], Array]
 
@@ -77,6 +80,12 @@ class Qwen2Decoder(nn.Module):
             return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
         return self.lm_head(hidden).astype(jnp.float32)
 
+    def output_table(self) -> Array:
+        """[vocab, D] float32, the rows that `logits` multiplies by."""
+        if self.config.tie_word_embeddings:
+            return self.embed_tokens.embedding
+        return self.lm_head.variables["params"]["kernel"].T
+
     def prefill(
         self,
         prefix: Array,
@@ -96,12 +105,22 @@ class Qwen2Decoder(nn.Module):
             collect_layers: return every layer's output and which tokens ranked drops left (parity
                 tests, figures).
             remat: recompute layers in the backward pass instead of storing them.
+
+        On a mesh with `context` the sequence is split over its devices; caches are then in the
+        order of devices, and layers cannot be collected.
+
+        Raises:
+            ConfigError: `context` and a ranked schedule.
         """
+        dealt = context_split(self.stages, visual.shape[1])
+        assert not collect_layers or dealt.share.devices == 1, "tokens are out of order"
+        texts = prefix.shape[1], suffix.shape[1]
+        prefix, visual, suffix = dealt.text(prefix), dealt.video(visual), dealt.text(suffix)
         caches: list[StageCache] = []
         collected: list[Array] = []
         chosen: list[Survivors | None] = []
         original_slots, original = visual.shape[1], lengths.visual
-        for stage, params in zip(self.stages, self.split(self.stages), strict=True):
+        for stage, variables in zip(self.stages, self._layer_variables(), strict=True):
             left = None
             if isinstance(stage.drop, RankedDrop):
                 left = survivors(
@@ -110,7 +129,9 @@ class Qwen2Decoder(nn.Module):
                     original=original,
                     length=lengths.visual,
                     attention=(
-                        self._attention_to_visual(params, prefix, visual, suffix, lengths)
+                        self._attention_to_visual(
+                            variables["params"], prefix, visual, suffix, lengths
+                        )
                         if stage.drop.by_attention
                         else None
                     ),
@@ -122,7 +143,7 @@ class Qwen2Decoder(nn.Module):
                 visual_length = stage.visual_length(lengths.visual)
                 lengths = dataclasses.replace(lengths, visual=visual_length)
             chosen.append(left)
-            layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
+            layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1], dealt.share)
             mask = layout.mask(lengths)
             rotated = self.rotation(layout.positions(lengths))
 
@@ -130,41 +151,50 @@ class Qwen2Decoder(nn.Module):
                 query: Array,
                 key: Array,
                 value: Array,
+                layout: Layout = layout,
                 mask: Array = mask,
                 rotated: Rotation = rotated,
             ) -> Any:
                 key = rotated(key)
-                out = attention(
-                    rotated(query),
-                    key,
-                    value,
-                    causal=True,
-                    key_mask=mask,
-                    implementation=self.kernels.decoder_attention,
-                )
+                out = self._attention(rotated(query), key, value, layout, mask)
                 return out, ((key, value) if keep_cache else None)
 
-            def body(x: Array, p: Any, attend: Attend = attend) -> Any:
-                x, kept = self.layer.apply({"params": p}, x, attend)
+            def body(x: Array, p: Any, attend: Attend = attend, layout: Layout = layout) -> Any:
+                x, kept = self.layer.apply(p, x, attend)
+                x = layout.constrained(x)
                 return x, (kept, x if collect_layers else None)
 
             scan_body = jax.checkpoint(body, prevent_cse=False) if remat else body
-            x = jnp.concatenate([prefix, visual, suffix], axis=1)
-            x, (kept, outputs) = lax.scan(scan_body, x, params)
+            x = layout.join(prefix, visual, suffix)
+            x, (kept, outputs) = lax.scan(scan_body, x, variables)
             prefix, visual, suffix = layout.split(x)
             if keep_cache:
                 key, value = kept
                 caches.append(StageCache(key, value, mask, lengths.total))
             if collect_layers:
                 collected.append(outputs)
+        # Whole on every device before slots are cut off: XLA's partitioner loses the gradient of
+        # the last row where a cut leaves devices of `context` and `tensor` unequal shares.
+        prefix, suffix = constrained(prefix), constrained(suffix)
         return PrefillOutput(
-            prefix=self.norm(prefix),
-            visual=self.norm(visual),
-            suffix=self.norm(suffix),
+            prefix=self.norm(prefix[:, : texts[0]]),
+            visual=self.norm(dealt.share.to_tokens(visual)),
+            suffix=self.norm(suffix[:, : texts[1]]),
             lengths=lengths,
             cache=tuple(caches) if keep_cache else None,
             layers=tuple(collected) if collect_layers else None,
             survivors=tuple(chosen) if collect_layers else None,
+        )
+
+    def _attention(
+        self, query: Array, key: Array, value: Array, layout: Layout, mask: Array
+    ) -> Array:
+        """Causal attention over the slots of `layout`, wherever they are."""
+        kernel = self.kernels.decoder_attention
+        if layout.share.devices == 1:
+            return attention(query, key, value, causal=True, key_mask=mask, implementation=kernel)
+        return context_attention(
+            query, key, value, key_mask=mask, pieces=layout.pieces, implementation=kernel
         )
 
     def rotation(self, positions: Array) -> Rotation:
@@ -178,6 +208,13 @@ class Qwen2Decoder(nn.Module):
         sizes = [stage.num_layers for stage in stages]
         unused = self.config.num_hidden_layers - sum(sizes)
         return split_stages(self.layers, [*sizes, unused])[: len(sizes)]
+
+    def _layer_variables(self) -> list[Any]:
+        """What each stage applies `self.layer` with: parameters, and adapters if there are any."""
+        variables = {"params": self.layers}
+        if self.has_variable("lora", "layers"):
+            variables["lora"] = self.get_variable("lora", "layers")
+        return split_stages(variables, [stage.num_layers for stage in self.stages])
 
     def _attention_to_visual(
         self, params: Any, prefix: Array, visual: Array, suffix: Array, lengths: Lengths
@@ -244,7 +281,14 @@ class Qwen2Decoder(nn.Module):
                         _write_rows(new_layer.value, value, written),
                     )
                     cached, new = (cached_key, cached_value), (filled.key, filled.value)
-                    out = cached_attention(rotated(query), cached, cached_mask, new, written)
+                    out = cached_attention(
+                        rotated(query),
+                        cached,
+                        cached_mask,
+                        new,
+                        written,
+                        implementation=self.kernels.cached_attention,
+                    )
                     return out, filled
 
                 return self.layer.apply({"params": p}, x, attend)

@@ -130,9 +130,10 @@ def score_text(
                 out = cached_attention(
                     rotated(query),
                     (cached_rotated(state.key), state.value),
-                    jnp.ones(state.key.shape[:2], bool),
+                    None,
                     (rotated(key), value),
                     written,
+                    implementation=decoder.kernels.cached_attention,
                 )
                 if segments is None:
                     return out, None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -81,6 +82,14 @@ class XComp(nn.Module):
         """[C, T * P, D_vision] -> [C, T * tokens_per_frame, D]."""
         return self.projector(features)
 
+    def merged_features(self, pixels: Array) -> Array:
+        """[C, T, S, S, 3] -> [C, T * tokens_per_frame, D_vision], before what learns."""
+        return self.projector.merge(self.vision(pixels))
+
+    def project_merged(self, merged: Array) -> Array:
+        """[..., D_vision] after token merging -> [..., D]."""
+        return self.projector.mlp(merged)
+
     def prefill(
         self,
         prefix_ids: Array,
@@ -152,10 +161,20 @@ class XComp(nn.Module):
         """[..., D] -> [..., vocab] float32."""
         return self.llm.logits(hidden)
 
+    def output_table(self) -> Array:
+        """[vocab, D], the rows that `logits` multiplies by."""
+        return self.llm.output_table()
+
 
 def run(model: XComp, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:
-    """`model.METHOD(...)` as a pure function of its parameters."""
-    return model.apply({"params": params}, *args, method=method, **kwargs)
+    """`model.METHOD(...)` as a pure function of its parameters.
+
+    Adapters under `lora` (see `training.lora`) take part in `prefill`.
+    """
+    variables = {"params": {part: leaves for part, leaves in params.items() if part != "lora"}}
+    if "lora" in params:
+        variables["lora"] = {"llm": {"layers": params["lora"]}}
+    return model.apply(variables, *args, method=method, **kwargs)
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:
@@ -166,6 +185,7 @@ def init_params(config: ModelConfig, key: Array) -> Params:
     return XComp(config).init(key, pixels, ids, ids)["params"]
 
 
+@functools.cache
 def abstract_params(config: ModelConfig) -> Params:
-    """Shapes and dtypes of `init_params` without computing anything."""
+    """Shapes and dtypes of `init_params` without computing anything. Not to be changed: shared."""
     return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))

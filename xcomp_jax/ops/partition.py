@@ -7,17 +7,15 @@ not used: those devices compute the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 from jax import Array
-from jax.sharding import AxisType, PartitionSpec
+from jax.sharding import PartitionSpec
 
-from xcomp_jax.sharding import BATCH
+from xcomp_jax.sharding import batch_axes, mesh_sizes
 
-BATCH_AXES: tuple[str, ...] = BATCH[0]
 HEAD_AXIS = "tensor"
 
 Attend = Callable[[Array, Array, Array, Array | None], tuple[Array, Array | None]]
@@ -27,10 +25,10 @@ def over_batch_and_heads(
     attend: Attend, query: Array, key: Array, value: Array, key_mask: Array | None
 ) -> tuple[Array, Array | None]:
     """`attend` on every device's own examples and heads; the arguments are those of attention."""
-    if not _mesh_sizes():
+    if not mesh_sizes():
         return attend(query, key, value, key_mask)
-    batch = _batch_axes(query.shape[0])
-    tensor = _mesh_sizes().get(HEAD_AXIS, 1)
+    batch = batch_axes(query.shape[0])
+    tensor = mesh_sizes().get(HEAD_AXIS, 1)
     heads = HEAD_AXIS if tensor > 1 and key.shape[2] % tensor == 0 else None
     whole = PartitionSpec(batch, None, heads, None)
     return _mapped(
@@ -42,25 +40,11 @@ def over_batch_and_heads(
 
 def over_batch(function: Callable[..., Array], *arrays: Any) -> Array:
     """`function` on every device's own examples: the first axis of all arrays and of the result."""
-    if not _mesh_sizes():
+    if not mesh_sizes():
         return function(*arrays)
-    spec = PartitionSpec(_batch_axes(jax.tree.leaves(arrays)[0].shape[0]))
+    spec = PartitionSpec(batch_axes(jax.tree.leaves(arrays)[0].shape[0]))
     return _mapped(function, (spec,) * len(arrays), spec)(*arrays)
 
 
 def _mapped(function: Callable[..., Any], in_specs: Any, out_specs: Any) -> Callable[..., Any]:
     return jax.shard_map(function, in_specs=in_specs, out_specs=out_specs, check_vma=False)
-
-
-def _mesh_sizes() -> dict[str, int]:
-    """Axes of the mesh in force that have more than one device and are the compiler's to split."""
-    mesh = jax.sharding.get_abstract_mesh()
-    if any(kind != AxisType.Auto for kind in mesh.axis_types):
-        return {}
-    return {name: size for name, size in mesh.shape.items() if size > 1}
-
-
-def _batch_axes(batch: int) -> tuple[str, ...] | None:
-    sizes = _mesh_sizes()
-    axes = tuple(name for name in BATCH_AXES if name in sizes)
-    return axes if axes and batch % math.prod(sizes[name] for name in axes) == 0 else None

@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 from pathlib import Path
-from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-import xcomp_jax
-from xcomp_jax.config import ExperimentConfig, StageConfig, to_dict
-from xcomp_jax.models.xcomp import abstract_params
+from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig, to_dict
+from xcomp_jax.models.xcomp import Params, abstract_params
+from xcomp_jax.training.code_version import code_version
+from xcomp_jax.training.lora import merged
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-    """A training state, and the iterator state that yields the batch after it."""
+    """A training state, and the number of examples that all processes together had seen."""
 
     state: TrainState
-    data: dict[str, Any]
+    examples_seen: int
 
 
 class StageCheckpoints:
     """Checkpoints of one stage; writing goes on in the background while training continues.
 
-    A process killed while writing leaves an unfinished folder that is never taken for a checkpoint.
+    Every process of a run makes one, with `folder` on storage they share. A process killed while
+    writing leaves an unfinished folder that is never taken for a checkpoint.
+
+    Each holds `state`; `data`, the number of examples seen, which means the same whatever the
+    number of processes; and `meta`, the resolved configuration and the versions of the code.
     """
 
     def __init__(self, folder: Path, config: ExperimentConfig, stage: StageConfig) -> None:
@@ -51,36 +56,86 @@ class StageCheckpoints:
         """Optimiser steps done by the newest complete checkpoint."""
         return self._manager.latest_step()
 
-    def save(self, step: int, state: TrainState, data: dict[str, Any]) -> None:
+    def asked_to_stop(self, step: int) -> bool:
+        """Whether all processes save at `step` and end, because one of them received SIGTERM.
+
+        To be called by every process at every step. Always False in a run of one process.
+        """
+        return self._manager.reached_preemption(step)
+
+    def save(self, step: int, state: TrainState) -> None:
         """Returns once the state is copied off the devices."""
-        meta = {"config": to_dict(self._config), "version": xcomp_jax.__version__}
         self._manager.save(
             step,
             args=ocp.args.Composite(
                 state=ocp.args.StandardSave(state),
-                data=ocp.args.JsonSave(data),
-                meta=ocp.args.JsonSave(meta),
+                data=ocp.args.JsonSave({"examples_seen": step * self._stage.batch_size}),
+                meta=ocp.args.JsonSave({"config": to_dict(self._config), "code": _code_version()}),
             ),
         )
 
     def restore(self, step: int, mesh: Mesh) -> Restored:
-        """Onto any mesh: the shardings of `mesh` decide where arrays go."""
+        """Onto any mesh and number of processes: the shardings of `mesh` decide where arrays go."""
+        restored = self._manager.restore(
+            step,
+            args=ocp.args.Composite(
+                state=ocp.args.StandardRestore(self._target(mesh)), data=ocp.args.JsonRestore()
+            ),
+        )
+        return Restored(restored["state"], restored["data"]["examples_seen"])
+
+    def restore_params(self, step: int, mesh: Mesh) -> Params:
+        """The parameters alone; optimiser state is neither read nor held."""
+        item = {"params": self._target(mesh).params}
+        # A manager of its own: one refuses a second kind of reader for the same item.
+        with ocp.CheckpointManager(self._manager.directory, item_names=("state",)) as manager:
+            restored = manager.restore(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.PyTreeRestore(
+                        item=item,
+                        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                        partial_restore=True,
+                    )
+                ),
+            )
+        return restored["state"]["params"]
+
+    def _target(self, mesh: Mesh) -> TrainState:
         model = self._config.stage_model(self._stage)
         shapes = jax.eval_shape(lambda p: init_state(self._stage, p), abstract_params(model))
-        target = jax.tree.map(
+        return jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             shapes,
             state_shardings(model, self._stage, mesh),
         )
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
-            ),
-        )
-        return Restored(restored["state"], restored["data"])
 
     def close(self) -> None:
         """Waits until everything is on disk."""
         with contextlib.closing(self._manager):
             self._manager.wait_until_finished()
+
+
+@functools.cache
+def _code_version() -> dict[str, str]:
+    return code_version()
+
+
+def newest_params(
+    config: ExperimentConfig, workdir: Path, mesh: Mesh
+) -> tuple[StageConfig, Params]:
+    """Parameters of the newest checkpoint of a run, adapters merged, and the stage that wrote it.
+
+    Raises:
+        ConfigError: the run has none yet.
+    """
+    for stage in reversed(config.stages):
+        folder = workdir / "stages" / stage.name
+        if folder.is_dir():
+            with contextlib.closing(StageCheckpoints(folder, config, stage)) as checkpoints:
+                if (step := checkpoints.latest_step) is not None:
+                    return stage, merged(stage, checkpoints.restore_params(step, mesh))
+    raise ConfigError(
+        f"{workdir} holds no checkpoint yet (looked in stages/ for "
+        f"{[stage.name for stage in config.stages]}): run `xcomp tune` until the first one is saved"
+    )

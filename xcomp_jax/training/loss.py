@@ -6,15 +6,21 @@ more: the last visual token, which predicts the first token after the video. Flo
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
-import optax
-from jax import Array
+from jax import Array, lax
 
 from xcomp_jax.models.decoder_state import PrefillOutput
+from xcomp_jax.sharding import constrained, mesh_sizes
 from xcomp_jax.text.prompts import IGNORE
+
+# Parts that the vocabulary is taken in, if it divides: 2,000 rows of 151,936 logits would take
+# 1.2 GB in float32, and as much again for their gradient. Small vocabularies stay whole.
+VOCAB_CHUNKS = 16
+MIN_CHUNK = 1024
 
 
 def rows_and_targets(
@@ -36,20 +42,71 @@ def rows_and_targets(
     return rows, targets
 
 
+def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
+    """-log softmax(rows . table) at `targets`, without ever holding all logits of a row.
+
+    The table goes by in chunks, once forward and once backward, so that on a mesh each of them is
+    gathered, and its gradient reduced, no more often than without chunks.
+
+    Args:
+        rows: [B, R, D] in the dtype of the products, which are summed in float32.
+        table: [vocab, D] output embeddings.
+        targets: [B, R] ids in the vocabulary.
+
+    Returns:
+        [B, R] float32.
+    """
+    vocab, width = table.shape
+    tensor = mesh_sizes().get("tensor", 1)
+    chunks = math.gcd(vocab // tensor if vocab % tensor == 0 else vocab, VOCAB_CHUNKS)
+    if vocab < MIN_CHUNK * chunks:
+        chunks = 1
+    # Id i is in chunk i % chunks: a chunk then has its share of every device's part of the table.
+    stacked = jnp.moveaxis(table.astype(rows.dtype).reshape(-1, chunks, width), 1, 0)
+    # So that their gradient is summed over the chunks in float32, whatever the products' dtype.
+    dtype, rows = rows.dtype, rows.astype(jnp.float32)
+
+    @jax.checkpoint  # or the backward pass would keep every chunk's logits
+    def one_chunk(carry: tuple[Array, Array, Array], item: tuple[Array, Array]) -> tuple:
+        largest, total, hit = carry
+        number, part = item
+        logits = jnp.einsum(
+            "brd,vd->brv", rows.astype(dtype), part, preferred_element_type=jnp.float32
+        )
+        larger = jnp.maximum(largest, lax.stop_gradient(jnp.max(logits, axis=-1)))
+        total = total * jnp.exp(largest - larger)
+        total = total + jnp.sum(jnp.exp(logits - larger[..., None]), axis=-1)
+        here = jnp.arange(vocab // chunks) * chunks + number == targets[..., None]
+        return (larger, total, hit + jnp.sum(jnp.where(here, logits, 0.0), axis=-1)), None
+
+    nothing = jnp.zeros(targets.shape, jnp.float32)
+    begin = (jnp.full(targets.shape, -jnp.inf), nothing, nothing)
+    (largest, total, hit), _ = lax.scan(one_chunk, begin, (jnp.arange(chunks), stacked))
+    return largest + jnp.log(total) - hit
+
+
 def next_token_loss(
-    logits: Callable[[Array], Array],
+    table: Array,
     out: PrefillOutput,
     prefix_labels: Array,
     suffix_labels: Array,
     *,
     average: Literal["tokens", "examples"] = "tokens",
 ) -> Array:
-    """Mean cross entropy, scalar float32; `average` as in `StageConfig.loss_average`."""
+    """Mean cross entropy, scalar float32; `average` as in `StageConfig.loss_average`.
+
+    Args:
+        table: [vocab, D] output embeddings.
+    """
     rows, targets = rows_and_targets(out, prefix_labels, suffix_labels)
+    # Rows are shared out as well, or every device of `context` would compute all logits; from whole
+    # ones, for the reason given at the end of `Qwen2Decoder.prefill`.
+    filling = (0, -rows.shape[1] % mesh_sizes().get("context", 1))
+    rows = constrained(jnp.pad(rows, ((0, 0), filling, (0, 0))))
+    rows = constrained(rows, context=1)
+    targets = jnp.pad(targets, ((0, 0), filling), constant_values=IGNORE)
     counted = targets != IGNORE
-    losses = optax.softmax_cross_entropy_with_integer_labels(
-        logits(rows).astype(jnp.float32), jnp.where(counted, targets, 0)
-    )
+    losses = cross_entropy(rows, table, jnp.where(counted, targets, 0))
     losses = jnp.where(counted, losses, 0.0)
     if average == "tokens":
         return jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1)

@@ -20,8 +20,9 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 
 from xcomp_jax.ops.attention.problem import Problem
-from xcomp_jax.ops.block_sizes import evenly, shape_key, tuned
+from xcomp_jax.ops.block_sizes import evenly, tuned
 from xcomp_jax.ops.choice import wrong_platform
+from xcomp_jax.ops.padding import pad_rows
 from xcomp_jax.ops.target import Target
 
 LANES = 128
@@ -58,25 +59,12 @@ def refusal(problem: Problem, target: Target) -> str | None:
         return f"dtype {problem.dtype}; it takes bfloat16 and float32"
     if problem.size % 64:
         return f"head size {problem.size} is not a multiple of 64"
-    tables = _table_bytes(problem, default_blocks(problem, target))
-    if tables > SCALAR_MEMORY:
-        return (
-            f"{problem.rows} causal rows over {problem.keys} keys need block tables of {tables} "
-            f"bytes, and scalar memory has room for {SCALAR_MEMORY}"
-        )
     return wrong_platform("tpu", target.platform)
 
 
 def default_blocks(problem: Problem, target: Target) -> BlockSizes:
     """Measured block sizes for the shape, or safe ones."""
-    key = shape_key(
-        "attention",
-        causal=problem.causal,
-        h=problem.size,
-        rows=problem.rows,
-        keys=problem.keys,
-    )
-    return tuned(BlockSizes(), target.device_kind, key)
+    return tuned(BlockSizes(), target.device_kind, problem.table_key)
 
 
 def attention(
@@ -91,7 +79,43 @@ def attention(
     interpret: bool = False,
 ) -> tuple[Array, Array | None]:
     """See `dispatch.attention`. Differentiable unless the log-sum-exp is asked for."""
-    blocks = _fitted(blocks or default_blocks(problem, target), problem)
+    blocks = blocks or default_blocks(problem, target)
+    attend = functools.partial(_attend, blocks=blocks, interpret=interpret)
+    step = _rows_at_once(problem, blocks)
+    if step >= problem.rows:
+        return attend(problem, query, key, value, key_mask)
+    parts = []
+    for start in range(0, problem.rows, step):
+        stop = min(start + step, problem.rows)
+        offset = problem.query_offset + start
+        seen = min(problem.keys, problem.query_offset + stop)
+        part = dataclasses.replace(problem, rows=stop - start, keys=seen, query_offset=offset)
+        mask = None if key_mask is None else key_mask[:, :seen]
+        parts.append(attend(part, query[:, start:stop], key[:, :seen], value[:, :seen], mask))
+    out, lse = zip(*parts, strict=True)
+    return jnp.concatenate(out, 1), jnp.concatenate(lse, 1) if problem.return_lse else None
+
+
+def _rows_at_once(problem: Problem, blocks: BlockSizes) -> int:
+    """Rows of one call: all of them, unless the causal block tables would fill scalar memory."""
+    for parts in range(1, 1 + problem.rows // LANES):
+        step = -(-problem.rows // parts)
+        if _table_bytes(dataclasses.replace(problem, rows=step), blocks) <= SCALAR_MEMORY:
+            return step
+    return LANES
+
+
+def _attend(
+    problem: Problem,
+    query: Array,
+    key: Array,
+    value: Array,
+    key_mask: Array | None,
+    *,
+    blocks: BlockSizes,
+    interpret: bool,
+) -> tuple[Array, Array | None]:
+    blocks = _fitted(blocks, problem)
     rows = _padded_length(
         problem.rows, blocks.forward_queries, blocks.dkv_queries, blocks.dq_queries
     )
@@ -99,14 +123,13 @@ def attention(
     kernel = _kernel(problem, blocks, rows, keys, interpret)
 
     def heads_first(x: Array, length: int) -> Array:
-        x = jnp.pad(x, ((0, 0), (0, length - x.shape[1]), (0, 0), (0, 0)))
-        return jnp.swapaxes(x, 1, 2)  # B N S H
+        return jnp.swapaxes(pad_rows(x, length), 1, 2)  # B N S H
 
     segments = None
     # Causally, keys that only fill the last block come after every real row.
     if key_mask is not None or (keys > problem.keys and not problem.causal):
         seen = jnp.ones((problem.batch, problem.keys), bool) if key_mask is None else key_mask
-        seen = jnp.pad(seen, ((0, 0), (0, keys - problem.keys)))
+        seen = pad_rows(seen, keys)
         segments = splash.SegmentIds(
             q=jnp.full((problem.batch, rows), SEGMENT, jnp.int32),
             kv=jnp.where(seen, SEGMENT, NO_SEGMENT).astype(jnp.int32),

@@ -7,6 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
+from xcomp_jax.ops.block_sizes import shape_key
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
@@ -71,4 +73,11 @@ class Problem:
             masked=key_mask is not None,
             query_offset=query_offset,
             return_lse=return_lse,
+        )
+
+    @property
+    def table_key(self) -> str:
+        """Where the table of block sizes keeps this shape."""
+        return shape_key(
+            "attention", causal=self.causal, h=self.size, rows=self.rows, keys=self.keys
         )

@@ -15,8 +15,8 @@ from jax import Array
 # Bytes that a block's float32 scores may take, and the rows it has at least and at most.
 BLOCK_BYTES = 4 * 2**20
 BLOCK_ROWS = (32, 512)
-# Eight groups spend 56 % of the full S x S products where a causal mask needs 50 %. Each is compiled
-# on its own, so that short sequences, where little is to be saved, get fewer.
+# Eight groups spend 56 % of the full S x S products where a causal mask needs 50 %. Each is
+# compiled on its own, so that short sequences, where little is to be saved, get fewer.
 CAUSAL_GROUPS = 8
 GROUP_ROWS = 1024
 # Finite, so that a row without any key to look at gives a mean instead of NaN.

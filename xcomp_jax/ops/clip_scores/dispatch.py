@@ -6,6 +6,7 @@ from jax import Array
 
 from xcomp_jax.ops.choice import choose
 from xcomp_jax.ops.clip_scores import pallas_gpu, pallas_tpu, reference
+from xcomp_jax.ops.clip_scores.prepare import scores_by
 from xcomp_jax.ops.clip_scores.reference import Segments, TextRows
 from xcomp_jax.ops.partition import over_batch
 from xcomp_jax.ops.target import current_target
@@ -67,12 +68,13 @@ def clip_scores(
             rows=rows,
             rope_theta=rope_theta,
         )
-    module = pallas_tpu if chosen == "pallas_tpu" else pallas_gpu
+    sums = pallas_tpu.sums if chosen == "pallas_tpu" else pallas_gpu.sums
 
     def kernel(
         query: Array, prefix_key: Array, visual_key: Array, text_key: Array, rows: TextRows
     ) -> Array:
-        return module.clip_scores(
+        return scores_by(
+            sums,
             query,
             prefix_key,
             visual_key,

@@ -19,10 +19,11 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
 
-from xcomp_jax.ops.block_sizes import shape_key, tuned
+from xcomp_jax.ops.block_sizes import tuned
 from xcomp_jax.ops.choice import wrong_platform
-from xcomp_jax.ops.clip_scores.prepare import Prepared, mean_scores, prepare
-from xcomp_jax.ops.clip_scores.reference import MASKED, Segments, TextRows
+from xcomp_jax.ops.clip_scores.prepare import Prepared, table_key
+from xcomp_jax.ops.clip_scores.reference import MASKED, Segments
+from xcomp_jax.ops.padding import pad_rows
 from xcomp_jax.ops.target import Target
 
 LOG2_E = math.log2(math.e)
@@ -58,45 +59,26 @@ def refusal(query: Any, segments: Segments, target: Target) -> str | None:
 
 def default_blocks(query: Any, segments: Segments, target: Target) -> BlockSizes:
     """Measured block sizes for the shape, or safe ones."""
-    key = shape_key(
-        "clip_scores",
-        rows=query.shape[1],
-        tokens=segments.clip_tokens,
-        clips=segments.size,
-    )
-    return tuned(BlockSizes(), target.device_kind, key)
-
-
-def clip_scores(
-    query: Array,
-    prefix_key: Array,
-    visual_key: Array,
-    text_key: Array,
-    *,
-    segments: Segments,
-    rows: TextRows,
-    rope_theta: float,
-    target: Target,
-    blocks: BlockSizes | None = None,
-    interpret: bool = False,
-) -> Array:
-    """See `reference.clip_scores`."""
-    blocks = blocks or default_blocks(query, segments, target)
-    blocks = dataclasses.replace(blocks, rows=min(blocks.rows, _power_of_two(query.shape[1])))
-    given = prepare(query, prefix_key, text_key, segments, rows, rope_theta)
-    sums = _sums(given, visual_key, segments, blocks, interpret)
-    return mean_scores(sums, given.asked, segments, query.shape[2])
+    return tuned(BlockSizes(), target.device_kind, table_key(query, segments))
 
 
 def _power_of_two(n: int) -> int:
     return max(SMALLEST, 1 << (n - 1).bit_length())
 
 
-def _sums(
-    given: Prepared, visual_key: Array, segments: Segments, blocks: BlockSizes, interpret: bool
+def sums(
+    given: Prepared,
+    visual_key: Array,
+    segments: Segments,
+    *,
+    target: Target,
+    blocks: BlockSizes | None = None,
+    interpret: bool = False,
 ) -> Array:
     """[B, segments, clips] sums of weights over heads, asking rows and the clip's tokens."""
     batch, num_rows, heads, size = given.query.shape
+    blocks = blocks or default_blocks(given.query, segments, target)
+    blocks = dataclasses.replace(blocks, rows=min(blocks.rows, _power_of_two(num_rows)))
     group, half = heads // visual_key.shape[2], size // 2
     row_blocks = -(-num_rows // blocks.rows)
     padded_rows = row_blocks * blocks.rows
@@ -108,9 +90,6 @@ def _sums(
     keys = max(visual_key.shape[1], last)
     columns = _power_of_two(segments.size)
 
-    def padded(x: Array, length: int) -> Array:
-        return jnp.pad(x, ((0, 0), (0, length - x.shape[1])) + ((0, 0),) * (x.ndim - 2))
-
     def call(kernel: Any, name: str, **arguments: Any) -> Any:
         return pl.pallas_call(
             kernel,
@@ -120,7 +99,7 @@ def _sums(
             **arguments,
         )
 
-    query = padded(given.query, padded_rows)
+    query = pad_rows(given.query, padded_rows)
     spec = pl.BlockSpec
     text_lse = call(
         functools.partial(_text_kernel, block=blocks.keys),
@@ -133,7 +112,7 @@ def _sums(
         ],
         out_specs=spec((None, None, blocks.rows), lambda r, n, b: (b, n, r)),
         out_shape=jax.ShapeDtypeStruct((batch, heads, padded_rows), jnp.float32),
-    )(query, padded(given.text_key, texts), padded(given.text_seen.astype(jnp.int8), texts))
+    )(query, pad_rows(given.text_key, texts), pad_rows(given.text_seen.astype(jnp.int8), texts))
 
     def place(i: Array) -> tuple[Array, Array, Array]:
         """Example, head and key head of the third grid index."""
@@ -172,10 +151,10 @@ def _sums(
     )(
         query,
         query,
-        padded(given.asked.astype(jnp.float32), padded_rows),
+        pad_rows(given.asked.astype(jnp.float32), padded_rows),
         text_lse,
-        *(padded(visual_key, keys),) * 2,
-        *(padded(x[..., :half], padded_tokens) for x in (given.cos, given.sin)),
+        *(pad_rows(visual_key, keys),) * 2,
+        *(pad_rows(x[..., :half], padded_tokens) for x in (given.cos, given.sin)),
     )
     return jnp.sum(out, axis=(1, 2))[..., : segments.size]
 

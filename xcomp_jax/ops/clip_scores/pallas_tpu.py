@@ -19,10 +19,11 @@ from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 
-from xcomp_jax.ops.block_sizes import shape_key, tuned
+from xcomp_jax.ops.block_sizes import tuned
 from xcomp_jax.ops.choice import wrong_platform
-from xcomp_jax.ops.clip_scores.prepare import Prepared, mean_scores, prepare
-from xcomp_jax.ops.clip_scores.reference import MASKED, Segments, TextRows
+from xcomp_jax.ops.clip_scores.prepare import Prepared, table_key
+from xcomp_jax.ops.clip_scores.reference import MASKED, Segments
+from xcomp_jax.ops.padding import pad_rows
 from xcomp_jax.ops.target import Target
 
 LANES = 128
@@ -71,40 +72,21 @@ def refusal(query: Any, visual_key: Any, segments: Segments, target: Target) -> 
 
 def default_blocks(query: Any, segments: Segments, target: Target) -> BlockSizes:
     """Measured block sizes for the shape, or safe ones."""
-    key = shape_key(
-        "clip_scores",
-        rows=query.shape[1],
-        tokens=segments.clip_tokens,
-        clips=segments.size,
-    )
-    return tuned(BlockSizes(), target.device_kind, key)
+    return tuned(BlockSizes(), target.device_kind, table_key(query, segments))
 
 
-def clip_scores(
-    query: Array,
-    prefix_key: Array,
+def sums(
+    given: Prepared,
     visual_key: Array,
-    text_key: Array,
-    *,
     segments: Segments,
-    rows: TextRows,
-    rope_theta: float,
+    *,
     target: Target,
     blocks: BlockSizes | None = None,
     interpret: bool = False,
 ) -> Array:
-    """See `reference.clip_scores`."""
-    blocks = blocks or default_blocks(query, segments, target)
-    given = prepare(query, prefix_key, text_key, segments, rows, rope_theta)
-    sums = _sums(given, visual_key, segments, blocks, interpret)
-    return mean_scores(sums, given.asked, segments, query.shape[2])
-
-
-def _sums(
-    given: Prepared, visual_key: Array, segments: Segments, blocks: BlockSizes, interpret: bool
-) -> Array:
     """[B, segments, clips] sums of weights over heads, asking rows and the clip's tokens."""
     batch, num_rows, heads, size = given.query.shape
+    blocks = blocks or default_blocks(given.query, segments, target)
     kv_heads, texts = visual_key.shape[2], given.text_key.shape[1]
     group = heads // kv_heads
     block = min(blocks.rows, -(-num_rows // 16) * 16)
@@ -116,13 +98,10 @@ def _sums(
     tokens = clips * segments.clip_tokens
     stored = -(-segments.count // SUBLANES) * SUBLANES
 
-    def rows_padded(x: Array, length: int) -> Array:
-        return jnp.pad(x, ((0, 0), (0, length - x.shape[1])) + ((0, 0),) * (x.ndim - 2))
-
     def flat(x: Array) -> Array:
         return x.reshape(*x.shape[:2], -1)  # heads side by side: a head is one lane tile
 
-    asked = rows_padded(given.asked, padded_rows).astype(jnp.float32)
+    asked = pad_rows(given.asked, padded_rows).astype(jnp.float32)
     # Blocks of rows none of which asks are passed over.
     asks = jnp.any(asked.reshape(batch, row_blocks, block) > 0, axis=2).astype(jnp.int32)
     spec = pl.BlockSpec
@@ -158,10 +137,10 @@ def _sums(
         interpret=interpret,
     )(
         asks,
-        flat(rows_padded(given.query, padded_rows)),
+        flat(pad_rows(given.query, padded_rows)),
         jnp.broadcast_to(asked[..., None], (batch, padded_rows, LANES)),
-        flat(rows_padded(given.text_key, padded_texts)),
-        jnp.where(rows_padded(given.text_seen, padded_texts), 0.0, MASKED)[:, None, :],
+        flat(pad_rows(given.text_key, padded_texts)),
+        jnp.where(pad_rows(given.text_seen, padded_texts), 0.0, MASKED)[:, None, :],
         flat(visual_key),
         given.cos,
         _signed(given.sin),

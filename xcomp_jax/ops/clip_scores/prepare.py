@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import Array
 
 from xcomp_jax.models.rope import rope_tables, rotate
+from xcomp_jax.ops.block_sizes import shape_key
 from xcomp_jax.ops.clip_scores.reference import Segments, TextRows
 
 
@@ -61,10 +64,34 @@ def prepare(
     )
 
 
-def mean_scores(sums: Array, asked: Array, segments: Segments, heads: int) -> Array:
-    """Scores from sums of weights over heads, rows and tokens, [B, segments, clips].
+def scores_by(
+    sums: Callable[..., Array],
+    query: Array,
+    prefix_key: Array,
+    visual_key: Array,
+    text_key: Array,
+    *,
+    segments: Segments,
+    rows: TextRows,
+    rope_theta: float,
+    **options: Any,
+) -> Array:
+    """`reference.clip_scores` by the kernels of a device.
 
-    NaN where no row asks, as in the original.
+    Args:
+        sums: of `pallas_tpu` or `pallas_gpu`; `options` are its own.
+
+    Returns:
+        [B, segments, clips] float32. NaN where no row asks, as in the original.
     """
-    count = jnp.sum(asked, axis=1)[:, None, None] * (heads * segments.clip_tokens)
-    return sums / count
+    given = prepare(query, prefix_key, text_key, segments, rows, rope_theta)
+    total = sums(given, visual_key, segments, **options)
+    count = jnp.sum(given.asked, axis=1)[:, None, None] * (query.shape[2] * segments.clip_tokens)
+    return total / count
+
+
+def table_key(query: Any, segments: Segments) -> str:
+    """Where the table of block sizes keeps this shape."""
+    return shape_key(
+        "clip_scores", rows=query.shape[1], tokens=segments.clip_tokens, clips=segments.size
+    )

@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Trains on a pod of Cloud TPU VMs: the same command on every worker.
+#
+#   launch/tpu_vm.sh create NAME ZONE v5p-128 v2-alpha-tpuv5   # queue for a pod (more gcloud flags may follow)
+#   launch/tpu_vm.sh wait   NAME ZONE                          # until it is there
+#   launch/tpu_vm.sh setup  NAME ZONE                          # this commit and its packages, on all workers
+#   launch/tpu_vm.sh run    NAME ZONE --config configs/xcomp_2b.py --workdir /mnt/runs/xcomp-2b
+#   launch/tpu_vm.sh logs   NAME ZONE                          # of every worker, while it runs
+#   launch/tpu_vm.sh stop   NAME ZONE                          # save, then end
+#
+# `run` again continues the run, also on a pod that was made anew. The workdir must be a folder that
+# all workers see (a mounted bucket or a file server). Deleting the pod is left to you:
+#   gcloud compute tpus queued-resources delete NAME --zone ZONE --force
+set -euo pipefail
+
+usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
+[[ $# -ge 3 ]] || usage
+action=$1 name=$2 zone=$3
+shift 3
+
+readonly FOLDER=xcomp-jax PID=xcomp-tune.pid LOG=xcomp-tune.log
+everywhere() { gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"; }
+state() { gcloud compute tpus queued-resources describe "$name" --zone "$zone" --format='value(state.state)'; }
+
+case $action in
+  create)
+    [[ $# -ge 2 ]] || usage
+    accelerator=$1 runtime=$2
+    shift 2
+    gcloud compute tpus queued-resources create "$name" --node-id "$name" --zone "$zone" \
+      --accelerator-type "$accelerator" --runtime-version "$runtime" "$@"
+    ;;
+  wait)
+    until [[ $(state) == ACTIVE ]]; do
+      case $(state) in
+        FAILED | SUSPENDING | SUSPENDED)
+          echo "$name is $(state): delete the queued resource and create it again" >&2
+          exit 1
+          ;;
+      esac
+      sleep 30
+    done
+    ;;
+  setup)
+    archive=$(mktemp --suffix=.tar.gz)
+    trap 'rm -f "$archive"' EXIT
+    git archive --format=tar.gz --output "$archive" HEAD
+    gcloud compute tpus tpu-vm scp "$archive" "$name:$FOLDER.tar.gz" --zone "$zone" --worker=all
+    everywhere "mkdir -p $FOLDER && tar -xzf $FOLDER.tar.gz -C $FOLDER && cd $FOLDER \
+      && python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu]'"
+    ;;
+  run)
+    [[ $# -ge 1 ]] || usage
+    # Outlives this connection; a second one beside it would fight for the chips.
+    everywhere "if kill -0 \$(cat $PID 2>/dev/null) 2>/dev/null; then echo 'a run is going on: logs or stop' >&2; exit 1; fi
+      cd $FOLDER && . .venv/bin/activate
+      nohup xcomp tune --distributed $(printf '%q ' "$@") > ~/$LOG 2>&1 & echo \$! > ~/$PID
+      tail --pid \$! -n +1 -f ~/$LOG; wait \$!"
+    ;;
+  logs) everywhere "tail --pid \$(cat $PID) -n 50 -f $LOG" ;;
+  stop) everywhere "kill -TERM \$(cat $PID) && tail --pid \$(cat $PID) -n 5 -f $LOG" ;;
+  *) usage ;;
+esac

@@ -1,0 +1,74 @@
+"""Run by test_preflight.py with eight CPU devices: what the preflight says about known programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from launch.aot.collectives import by, collectives
+from launch.aot.estimate import Estimate, estimate
+from launch.aot.pods import Pod
+from launch.aot.stages import extended, shortened
+from launch.aot.training import Sizes, step_program
+from tests.tiny import TINY
+from xcomp_jax.config import CompressionConfig, MeshConfig, StageConfig
+from xcomp_jax.peaks import Peak
+from xcomp_jax.sharding import make_mesh
+
+STAGE = StageConfig(
+    name="sct",
+    num_steps=10,
+    learning_rate=1e-3,
+    batch_size=8,
+    accumulate_steps=2,
+    compression=CompressionConfig(),
+    remat=True,
+)
+# Wide for its few tokens, so that weights, gradients and kept inputs are what takes memory.
+MODEL = dataclasses.replace(
+    TINY,
+    llm=dataclasses.replace(TINY.llm, hidden_size=128, intermediate_size=256, num_hidden_layers=10),
+    projector=dataclasses.replace(TINY.projector, tokens_per_frame=3),
+)
+SIZES = Sizes(frames=32, prefix=8, suffix=24, encoded=True)
+
+
+def known_collectives() -> dict[str, float]:
+    """Five turns of a loop, each gathering 4 KiB and adding up 2 KiB; one more sum after it."""
+    mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
+
+    def local(x: jax.Array) -> jax.Array:  # [128] of [1024]
+        def turn(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+            whole = jax.lax.all_gather(x, "x", tiled=True)
+            return x + jax.lax.psum(whole[:512], "x")[:128], None
+
+        x, _ = jax.lax.scan(turn, x, length=5)
+        return jax.lax.psum(x, "x")
+
+    function = jax.shard_map(
+        local, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec(), check_vma=False
+    )
+    here = NamedSharding(mesh, PartitionSpec("x"))
+    x = jax.ShapeDtypeStruct((1024,), jnp.float32, sharding=here)
+    return by("kind", collectives(jax.jit(function).lower(x).compile().as_text(), 8))
+
+
+def estimates() -> dict[str, Estimate]:
+    """A step as it is and from its first and last stage, and on memory too small for it."""
+    pod = Pod("cpu:8", jax.devices(), 2**30, 1.0, Peak(1.0, 1.0))
+    mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2), jax.devices())
+    model = dataclasses.replace(MODEL, compression=STAGE.compression)
+    program = step_program(model, STAGE, mesh, SIZES)
+    short = estimate(step_program(*shortened(model, STAGE), mesh, SIZES), pod, mesh)
+    quick = extended(short, program, model, STAGE, mesh, SIZES, pod)
+    return {"whole": estimate(program, pod, mesh), "quick": quick, "short": short}
+
+
+if __name__ == "__main__":
+    made = {name: one.as_dict() for name, one in estimates().items()}
+    json.dump({"known": known_collectives(), **made}, sys.stdout)

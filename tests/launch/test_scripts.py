@@ -1,0 +1,97 @@
+"""The launch scripts: that they are sound, and that several local processes find each other."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+LAUNCH = Path(__file__).parents[2] / "launch"
+SCRIPTS = sorted(LAUNCH.glob("*.sh"))
+
+# In place of `xcomp`: meets the others as `xcomp tune` does, then waits to be told to stop.
+PROCESS = f"""#!{sys.executable}
+import signal, sys, time
+import jax, numpy as np
+from jax.experimental import multihost_utils
+assert sys.argv[1] == "tune"
+given = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+jax.distributed.initialize(
+    given["--coordinator"], int(given["--num-processes"]), int(given["--process-id"])
+)
+met = multihost_utils.process_allgather(np.int32(jax.process_index()))
+where = given["--workdir"] + "/" + str(jax.process_index())
+if given["--then"] == "wait":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
+with open(where, "w") as file:
+    file.write(str(sorted(met.tolist())))
+if given["--then"] == "wait":
+    time.sleep(120)
+sys.exit(3 if given["--then"] == "fail" and jax.process_index() else 0)
+"""
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
+def test_scripts_parse_and_explain_themselves(script: Path) -> None:
+    subprocess.run(["bash", "-n", script], check=True)
+    done = subprocess.run([script], capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "usage" in done.stderr or f"launch/{script.name} run" in done.stderr
+
+
+def start(tmp_path: Path, then: str) -> subprocess.Popen[str]:
+    """`launch/local.sh` with two of the processes above."""
+    program = tmp_path / "xcomp"
+    program.write_text(PROCESS)
+    program.chmod(0o755)
+    environment = {
+        **os.environ,
+        "PATH": f"{tmp_path}:{os.environ['PATH']}",
+        "JAX_PLATFORMS": "cpu",
+    }
+    return subprocess.Popen(
+        [LAUNCH / "local.sh", "2", "--workdir", str(tmp_path), "--then", then],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_two_local_processes_meet_and_a_failure_is_passed_on(tmp_path: Path) -> None:
+    run = start(tmp_path, "fail")
+    assert run.wait(timeout=120) == 3, run.stderr and run.stderr.read()[-2000:]
+    assert [(tmp_path / name).read_text() for name in ("0", "1")] == ["[0, 1]", "[0, 1]"]
+
+
+def test_a_signal_reaches_every_local_process(tmp_path: Path) -> None:
+    run = start(tmp_path, "wait")
+    deadline = time.monotonic() + 120
+    while not all((tmp_path / name).exists() for name in ("0", "1")):
+        assert time.monotonic() < deadline
+        assert run.poll() is None
+        time.sleep(0.1)
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(timeout=60) == 75
+
+
+def test_the_jobset_fills_its_slice() -> None:
+    jobset = yaml.safe_load((LAUNCH / "gke" / "tpu.yaml").read_text(encoding="utf-8"))
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    pod = job["template"]["spec"]
+    container = pod["containers"][0]
+    topology = pod["nodeSelector"]["cloud.google.com/gke-tpu-topology"]
+    chips = math.prod(int(side) for side in topology.split("x"))
+    hosts = chips // container["resources"]["limits"]["google.com/tpu"]
+    assert job["completions"] == job["parallelism"] == hosts
+    # Whatever ends, all hosts start again with the same command.
+    assert jobset["spec"]["failurePolicy"]["maxRestarts"] >= 1
+    assert job["backoffLimit"] == 0
+    assert pod["restartPolicy"] == "Never"
+    assert container["command"] == ["xcomp", "tune", "--distributed"]

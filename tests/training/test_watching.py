@@ -1,0 +1,178 @@
+"""What a stage shows of itself, and how it ends when the numbers are gone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from tests.data.handmade_set import write_set
+from tests.tiny import tiny_params
+from tests.training.tiny_experiment import EXPERIMENT
+from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, StageConfig, to_dict
+from xcomp_jax.data.dataset import PreparedDataset
+from xcomp_jax.models.xcomp import Params
+from xcomp_jax.sharding import make_mesh
+from xcomp_jax.training import loop
+from xcomp_jax.training.evaluate import Evaluation
+from xcomp_jax.training.loop import Run, run_stage
+from xcomp_jax.training.metrics import read_metrics
+from xcomp_jax.training.observe import Observation, Profile, open_writers
+from xcomp_jax.training.step_report import NonFiniteLossError
+from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
+
+STAGE = dataclasses.replace(
+    EXPERIMENT.stages[1],
+    num_steps=6,
+    trainable=("llm",),
+    compression=CompressionConfig(schedule="none"),
+)
+CONFIG: ExperimentConfig = dataclasses.replace(
+    EXPERIMENT, stages=(STAGE,), init_from="elsewhere", save_every_steps=2, evaluate_every_steps=2
+)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def traced_once() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loop, "make_train_step", functools.cache(loop.make_train_step))
+        yield
+
+
+@pytest.fixture(scope="module", name="dataset")
+def dataset_fixture(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
+    size = CONFIG.model.vision.image_size
+    return write_set(tmp_path_factory.mktemp("prepared") / "set", size=size)
+
+
+def params() -> Params:
+    # A copy: a stage gives its parameters' memory to the next state.
+    return jax.tree.map(lambda leaf: leaf.copy(), tiny_params(CONFIG.model))
+
+
+def train(
+    workdir: Path,
+    dataset: PreparedDataset,
+    begin: Params,
+    *,
+    config: ExperimentConfig = CONFIG,
+    observation: Observation | None = None,
+    stop: StopRequest | None = None,
+    while_evaluating: Callable[[], None] = lambda: None,
+) -> Params:
+    observation = observation or Observation(progress=False)
+    workdir.mkdir(exist_ok=True)
+
+    def evaluate(stage: StageConfig, _: Params) -> Evaluation:
+        assert stage == STAGE
+        while_evaluating()
+        return Evaluation(right=3, asked=4, by_kind={"": (3, 4)})
+
+    run = Run(
+        config=config,
+        workdir=workdir,
+        mesh=make_mesh(config.mesh, jax.devices()[:1]),
+        observation=observation,
+        stop=stop or StopRequest(),
+        writers=open_writers(observation, config, workdir),
+    )
+    try:
+        return run_stage(run, STAGE, begin, dataset, evaluate=evaluate)
+    finally:
+        for writer in run.writers:
+            writer.close()
+
+
+@pytest.fixture(scope="module", name="whole")
+def whole_fixture(
+    tmp_path_factory: pytest.TempPathFactory, dataset: PreparedDataset
+) -> tuple[Path, Params]:
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    profile = Profile(step=2, count=2)
+    observation = Observation(progress=False, tensorboard=True, profile=profile)
+    return workdir, train(workdir, dataset, params(), observation=observation)
+
+
+def test_everything_is_shown(whole: tuple[Path, Params]) -> None:
+    workdir, _ = whole
+    evaluations = read_metrics(workdir / "evaluations.jsonl")
+    assert [(line["step"], line["accuracy"]) for line in evaluations] == [
+        (2, 0.75),
+        (4, 0.75),
+        (6, 0.75),
+    ]
+    events = b"".join(path.read_bytes() for path in (workdir / "tensorboard").iterdir())
+    assert b"sct/loss" in events
+    assert b"sct/held_out_accuracy" in events
+    assert list((workdir / "profile" / "sct").rglob("*.xplane.pb"))
+    assert checkpoints_of(workdir) == {4, 6}, "the two newest of three"
+    meta = json.loads((workdir / "stages" / "sct" / "6" / "meta" / "metadata").read_text())
+    assert meta["config"] == json.loads(json.dumps(to_dict(CONFIG)))
+    assert {"xcomp_jax", "jax", "grain"} <= meta["code"].keys()
+    data = json.loads((workdir / "stages" / "sct" / "6" / "data" / "metadata").read_text())
+    assert data == {"examples_seen": 6 * STAGE.batch_size}
+
+
+def checkpoints_of(workdir: Path) -> set[int]:
+    return {int(path.name) for path in (workdir / "stages" / "sct").iterdir()}
+
+
+def test_a_loss_that_is_no_number(tmp_path: Path, dataset: PreparedDataset) -> None:
+    broken = params()
+    scale = broken["llm"]["norm"]["scale"]
+    broken["llm"]["norm"]["scale"] = scale.at[3].set(np.nan)
+    with pytest.raises(NonFiniteLossError, match=r"stage 'sct', step 1: loss=nan.* on rows \["):
+        train(tmp_path / "run", dataset, broken)
+    saved = np.load(tmp_path / "run" / "nonfinite" / "sct-step-1-process-0.npz")
+    assert len(saved["index"]) == STAGE.batch_size
+    video = dataset.rows[int(saved["index"][1])].video
+    np.testing.assert_array_equal(
+        saved["frames"][1][: saved["num_frames"][1]], dataset.frames(video)
+    )
+    assert read_metrics(tmp_path / "run" / "metrics.jsonl") == []
+    assert checkpoints_of(tmp_path / "run") == set(), "nothing of it is kept"
+
+
+def test_sigterm_saves_what_is_done(
+    tmp_path: Path, dataset: PreparedDataset, whole: tuple[Path, Params]
+) -> None:
+    config = dataclasses.replace(CONFIG, save_every_steps=100)
+    # Sent while evaluating after step 2, noticed at step 3.
+    stopped = "stopped by SIGTERM after step 3 of stage 'sct', which is saved"
+    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match=stopped):
+        train(
+            tmp_path / "run",
+            dataset,
+            params(),
+            config=config,
+            stop=stop,
+            while_evaluating=lambda: os.kill(os.getpid(), signal.SIGTERM),
+        )
+    assert checkpoints_of(tmp_path / "run") == {3}
+    after = train(tmp_path / "run", dataset, params(), config=config)
+    jax.tree.map(np.testing.assert_array_equal, after, whole[1])
+    lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    moved = np.abs(after["llm"]["norm"]["scale"] - params()["llm"]["norm"]["scale"]).max()
+    assert moved > 1e-4, "control: it learnt"
+
+
+def test_sigterm_with_nothing_to_save() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(Stopped, match="nothing had to be saved"), stopping_on_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+@pytest.mark.parametrize("text", ["", "5", "0:2", "3:0", "a:b", "1:2:3"])
+def test_profiles_that_cannot_be(text: str) -> None:
+    with pytest.raises(ConfigError, match="must be STEP:COUNT"):
+        Profile.parse(text)

@@ -1,0 +1,99 @@
+"""What a run learns from and where its parameters begin."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+from jax.sharding import Mesh
+
+from xcomp_jax.checkpoint import CheckpointReader, load_params
+from xcomp_jax.config import ConfigError, ExperimentConfig
+from xcomp_jax.data.dataset import PreparedDataset, open_prepared
+from xcomp_jax.data.generated import generate
+from xcomp_jax.data.mixture_dataset import MixtureDataset
+from xcomp_jax.data.prepared import prepare
+from xcomp_jax.data.training_mixture import open_training_mixture, scan_training_mixture
+from xcomp_jax.models.xcomp import Params, abstract_params, init_params
+from xcomp_jax.sharding import parameter_shardings
+from xcomp_jax.training.distributed import is_first, on_first
+
+
+def open_datasets(
+    config: ExperimentConfig, workdir: Path, tokenizer: Any, *, progress: bool
+) -> tuple[PreparedDataset | MixtureDataset, PreparedDataset]:
+    """For training and held out; process 0 makes what is not there, in `workdir`/data."""
+    if config.data.source == "mixture":
+        held_out = open_prepared(Path(config.data.prepared_dir) / "eval")
+        on_first(lambda: scan_training_mixture(config, workdir, progress=progress))
+        mixture = open_training_mixture(
+            config,
+            workdir,
+            tokenizer,
+            process_index=jax.process_index(),
+            progress=progress and is_first(),
+        )
+        return mixture, held_out
+    if config.data.source == "prepared":
+        folder = Path(config.data.prepared_dir)
+        return open_prepared(folder / "train"), open_prepared(folder / "eval")
+    folders = on_first(lambda: _make(config, workdir / "data", tokenizer, progress))
+    train, held_out = (open_prepared(Path(folder)) for folder in folders)
+    return train, held_out
+
+
+def _make(config: ExperimentConfig, folder: Path, tokenizer: Any, progress: bool) -> list[str]:
+    """Folders of the two prepared sets."""
+    data, vision = config.data, config.model.vision
+    made = generate(
+        folder,
+        seed=config.seed,
+        num_train_videos=data.num_train_videos,
+        num_eval_videos=data.num_eval_videos,
+        kinds=data.question_kinds,
+        progress=progress,
+    )
+    return [
+        str(
+            prepare(
+                manifest,
+                folder / "prepared",
+                sampling=config.sampling,
+                image_size=vision.image_size,
+                clip_frames=vision.clip_frames,
+                tokenizer=tokenizer,
+                max_text_tokens=data.max_text_tokens,
+                prompt_as_asked=data.prompt_as_asked,
+                progress=progress,
+            ).folder
+        )
+        for manifest in (made.train_manifest, made.eval_manifest)
+    ]
+
+
+def initial_params(config: ExperimentConfig, mesh: Mesh) -> Params:
+    """From `init_from`, or random; float32, where the mesh wants them.
+
+    Raises:
+        ConfigError: the checkpoint holds another model.
+    """
+    shardings = parameter_shardings(abstract_params(config.model), mesh)
+    if config.init_from is None:
+        # Drawn once: what the compiler's optimisations cost is more than they save.
+        draw = jax.jit(
+            lambda key: init_params(config.model, key),
+            out_shardings=shardings,
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
+        return draw(jax.random.key(config.seed))
+    model = CheckpointReader(config.init_from).model
+    for part in ("vision", "projector", "llm"):
+        if getattr(model, part) != getattr(config.model, part):
+            raise ConfigError(
+                f"init_from={config.init_from!r} holds a model with {part}="
+                f"{getattr(model, part)}, the experiment wants {getattr(config.model, part)}"
+            )
+    # Trained in float32 whatever the checkpoint holds; each process reads its own slices.
+    _, params = load_params(config.init_from, dtype="float32", shardings=shardings)
+    return params
