@@ -1,0 +1,71 @@
+"""The frozen, validated schema of every model and every run.
+
+A configuration file (`configs/*.py`) holds `get_config() -> ml_collections.ConfigDict`; it is
+turned into these dataclasses once, at the edge, and each module receives only its own part. Field
+names of the language model follow Hugging Face's Qwen2; what can be derived is a property, never a
+second knob.
+"""
+
+from xcomp_jax.config.experiment import (
+    DataConfig,
+    ExperimentConfig,
+    MixtureConfig,
+)
+from xcomp_jax.config.model import (
+    AttentionKernel,
+    CachedAttentionKernel,
+    ClipScoresKernel,
+    CompressionConfig,
+    DType,
+    KernelConfig,
+    LLMConfig,
+    ModelConfig,
+    ProjectorConfig,
+    Ranking,
+    VisionConfig,
+)
+from xcomp_jax.config.schema import (
+    ConfigError,
+    from_dict,
+    to_dict,
+)
+from xcomp_jax.config.training import (
+    TRAINABLE_PARTS,
+    LoRAConfig,
+    MeshConfig,
+    PartRates,
+    Projection,
+    StageConfig,
+)
+from xcomp_jax.config.video import (
+    SamplingConfig,
+    SelectionConfig,
+)
+
+__all__ = [
+    "TRAINABLE_PARTS",
+    "AttentionKernel",
+    "CachedAttentionKernel",
+    "ClipScoresKernel",
+    "CompressionConfig",
+    "ConfigError",
+    "DType",
+    "DataConfig",
+    "ExperimentConfig",
+    "KernelConfig",
+    "LLMConfig",
+    "LoRAConfig",
+    "MeshConfig",
+    "MixtureConfig",
+    "ModelConfig",
+    "PartRates",
+    "Projection",
+    "ProjectorConfig",
+    "Ranking",
+    "SamplingConfig",
+    "SelectionConfig",
+    "StageConfig",
+    "VisionConfig",
+    "from_dict",
+    "to_dict",
+]

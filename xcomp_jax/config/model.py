@@ -1,0 +1,253 @@
+"""What a model is: its parts, its compression, its kernels."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+import jax.numpy as jnp
+
+from xcomp_jax.config.schema import require
+
+DType = Literal["float32", "bfloat16"]
+AttentionKernel = Literal["xla", "pallas_tpu", "pallas_gpu", "cudnn"]
+CachedAttentionKernel = Literal["xla", "pallas_tpu", "pallas_gpu"]
+ClipScoresKernel = Literal["xla", "pallas_tpu", "pallas_gpu"]
+Ranking = Literal["attention", "uniform", "uniform0_attention", "uniform1_attention"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """Video encoder (facts: vision tower). Defaults are UMT-L at 448 px with 8-frame clips.
+
+    architecture:
+        `umt`, fixed position tables for any clip length; `internvideo2`, the encoder of one of the
+        published 7B models, whose learned tables fit clips of exactly `clip_frames` frames (and
+        single images).
+    depth, select_layer:
+        nominal depth of the published tower; `select_layer=-2` means that the last block was never
+        built, so `num_blocks` blocks exist in a checkpoint.
+    final_norm_eps: of the norm that closes UMT; InternVideo2 has none.
+    """
+
+    architecture: Literal["umt", "internvideo2"] = "umt"
+    image_size: int = 448
+    patch_size: int = 16
+    width: int = 1024
+    depth: int = 24
+    select_layer: int = -2
+    num_heads: int = 16
+    mlp_ratio: float = 4.0
+    clip_frames: int = 8
+    block_norm_eps: float = 1e-6
+    final_norm_eps: float = 1e-12
+
+    def __post_init__(self) -> None:
+        for field in ("image_size", "patch_size", "width", "num_heads", "clip_frames"):
+            value = getattr(self, field)
+            require(value >= 1, f"vision.{field}={value} must be at least 1")
+        require(
+            self.image_size % self.patch_size == 0,
+            f"vision.patch_size={self.patch_size} must divide vision.image_size={self.image_size}",
+        )
+        require(
+            self.width % self.num_heads == 0,
+            f"vision.num_heads={self.num_heads} must divide vision.width={self.width}",
+        )
+        channels = {"umt": 2, "internvideo2": 16}[self.architecture]
+        require(
+            self.width % channels == 0,
+            f"vision.width={self.width} must be a multiple of {channels} for "
+            f"architecture={self.architecture!r} (sine and cosine channels of its positions)",
+        )
+        require(
+            -self.depth <= self.select_layer <= -1,
+            f"vision.select_layer={self.select_layer} must lie in [-{self.depth}, -1]",
+        )
+        require(self.clip_frames >= 1, f"vision.clip_frames={self.clip_frames} must be at least 1")
+
+    @property
+    def num_blocks(self) -> int:
+        return self.depth + self.select_layer + 1
+
+    @property
+    def grid(self) -> int:
+        """Patches along one side of a frame."""
+        return self.image_size // self.patch_size
+
+    @property
+    def patches_per_frame(self) -> int:
+        return self.grid * self.grid
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProjectorConfig:
+    """Token merging to `tokens_per_frame` tokens a frame, then a two-layer MLP to the LLM's
+    width."""
+
+    tokens_per_frame: int = 16
+
+    def __post_init__(self) -> None:
+        require(
+            self.tokens_per_frame >= 1,
+            f"projector.tokens_per_frame={self.tokens_per_frame} must be at least 1",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LLMConfig:
+    """Qwen2 decoder; defaults are Qwen2.5-1.5B."""
+
+    vocab_size: int = 151936
+    hidden_size: int = 1536
+    intermediate_size: int = 8960
+    num_hidden_layers: int = 28
+    num_attention_heads: int = 12
+    num_key_value_heads: int = 2
+    rope_theta: float = 1_000_000.0
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        for field in ("hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size"):
+            value = getattr(self, field)
+            require(value >= 1, f"llm.{field}={value} must be at least 1")
+        require(
+            self.hidden_size % self.num_attention_heads == 0,
+            f"llm.num_attention_heads={self.num_attention_heads} must divide "
+            f"llm.hidden_size={self.hidden_size}",
+        )
+        require(
+            self.num_attention_heads % self.num_key_value_heads == 0,
+            f"llm.num_key_value_heads={self.num_key_value_heads} must divide "
+            f"llm.num_attention_heads={self.num_attention_heads}",
+        )
+        require(
+            self.head_dim % 2 == 0,
+            f"llm: head size {self.head_dim} = hidden_size / num_attention_heads must be even "
+            "(rotary embedding turns pairs)",
+        )
+        require(self.num_hidden_layers >= 1, "llm.num_hidden_layers must be at least 1")
+
+    @property
+    def head_dim(self) -> int:
+        return self.hidden_size // self.num_attention_heads
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CompressionConfig:
+    """LP-Comp: which layers see how many tokens of a frame (paper 3.2).
+
+    schedule:
+        `cosine`, the published one; `stepwise`, after `drop_after_layers[i]` layers every
+        `strides[i]` tokens become one; `ranked`, not LP-Comp but the heuristic of its base model
+        VideoChat-Flash (facts: upstream attention drop), a baseline for answering: after
+        `drop_after_layers[i]` layers the share `ratios[i]` of the video's tokens is left; `none`.
+    keep:
+        `suffix`, each frame's last tokens (published); `uniform`, spread over the frame (the
+        original without ALWAYS_SUFFIX); `average`, mean of each run of tokens (stepwise only).
+    ranking:
+        which tokens a `ranked` schedule leaves: `attention`, those the prompt's last token looks at
+        most; `uniform`, tokens spread evenly over the video; `uniform0_attention` and
+        `uniform1_attention`, uniform at the first drop or the first two, then attention.
+    ratios: shares of the tokens the video began with, so they never grow.
+    max_distinct_lengths:
+        departure from the original: at most this many different token counts over depth, so that a
+        pod compiles a few layer bodies instead of sixteen. None keeps the schedule as published.
+    """
+
+    schedule: Literal["cosine", "stepwise", "ranked", "none"] = "cosine"
+    keep: Literal["suffix", "uniform", "average"] = "suffix"
+    drop_after_layers: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
+    ranking: Ranking | None = None
+    ratios: tuple[float, ...] = ()
+    max_distinct_lengths: int | None = None
+
+    def __post_init__(self) -> None:
+        stepwise, ranked = self.schedule == "stepwise", self.schedule == "ranked"
+        require(
+            (stepwise or ranked) == bool(self.drop_after_layers),
+            f"compression.drop_after_layers={self.drop_after_layers} goes with "
+            "schedule='stepwise' or 'ranked' and only with them, got "
+            f"schedule={self.schedule!r}",
+        )
+        for name, wanted in (("strides", stepwise), ("ratios", ranked)):
+            entries, drops = getattr(self, name), self.drop_after_layers if wanted else ()
+            require(
+                len(entries) == len(drops),
+                f"compression.{name}={entries} needs one entry for each of "
+                f"drop_after_layers={drops} with schedule={self.schedule!r}",
+            )
+        require(
+            ranked == (self.ranking is not None),
+            f"compression.ranking={self.ranking!r} goes with schedule='ranked' and only with it, "
+            f"got schedule={self.schedule!r}; known: {list(get_args(Ranking))}",
+        )
+        require(
+            all(0 < ratio <= 1 for ratio in self.ratios)
+            and list(self.ratios) == sorted(self.ratios, reverse=True),
+            f"compression.ratios={self.ratios} must lie in (0, 1] and never grow: each is a share "
+            "of the tokens the video began with",
+        )
+        require(
+            all(stride >= 2 for stride in self.strides),
+            f"compression.strides={self.strides}: each must be at least 2",
+        )
+        require(
+            self.keep != "average" or stepwise,
+            "compression.keep='average' needs schedule='stepwise': a mean is taken over whole runs",
+        )
+        require(
+            self.max_distinct_lengths is None or self.max_distinct_lengths >= 2,
+            f"compression.max_distinct_lengths={self.max_distinct_lengths} must be at least 2",
+        )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KernelConfig:
+    """Who computes each attention; None takes the best that accepts the inputs (`ops`).
+
+    A named implementation is never replaced by another: it runs or says why it refuses.
+
+    decoder_attention: whole sequences: prefill, training and the windows of scoring.
+    cached_attention:
+        text over a cache: question rows, in answering and in scoring, and decoded tokens. cuDNN is
+        no choice: it gives no log-sum-exp to join cache and text by. None takes `xla` for single
+        rows.
+    """
+
+    encoder_attention: AttentionKernel | None = None
+    decoder_attention: AttentionKernel | None = None
+    cached_attention: CachedAttentionKernel | None = None
+    clip_scores: ClipScoresKernel | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Everything that decides shapes and arithmetic of the model."""
+
+    vision: VisionConfig = VisionConfig()
+    projector: ProjectorConfig = ProjectorConfig()
+    llm: LLMConfig = LLMConfig()
+    compression: CompressionConfig = CompressionConfig()
+    kernels: KernelConfig = KernelConfig()
+    dtype: DType = "bfloat16"
+
+    def __post_init__(self) -> None:
+        require(
+            self.vision.patches_per_frame > self.projector.tokens_per_frame,
+            f"projector.tokens_per_frame={self.projector.tokens_per_frame} must be less than the "
+            f"{self.vision.patches_per_frame} patches of a frame: token merging has to merge",
+        )
+        layers = self.llm.num_hidden_layers
+        after = self.compression.drop_after_layers
+        require(
+            all(1 <= n < layers for n in after) and list(after) == sorted(set(after)),
+            f"compression.drop_after_layers={after} must increase within [1, {layers - 1}] "
+            f"for {layers} layers",
+        )
+
+    @property
+    def compute_dtype(self) -> jnp.dtype:
+        return jnp.dtype(self.dtype)

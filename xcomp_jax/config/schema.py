@@ -1,0 +1,76 @@
+"""From nested mappings to validated dataclasses, and back."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+
+class ConfigError(ValueError):
+    """A configuration that cannot be: the message names the field, the value and the way out."""
+
+
+def require(condition: bool, message: str) -> None:
+    """Raises ConfigError with `message` unless `condition`."""
+    if not condition:
+        raise ConfigError(message)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Nested plain dict (tuples become lists) for JSON and ConfigDict."""
+    return dataclasses.asdict(
+        config,
+        dict_factory=lambda items: {
+            key: list(value) if isinstance(value, tuple) else value for key, value in items
+        },
+    )
+
+
+def from_dict(schema: type, values: Any, path: str = "") -> Any:
+    """Builds the dataclass `schema` from nested mappings; unknown or ill-typed fields are refused.
+
+    Raises:
+        ConfigError: naming the field, what was given and what is known.
+    """
+    where = path or schema.__name__
+    require(hasattr(values, "items"), f"{where}: expected a mapping of fields, got {values!r}")
+    hints = get_type_hints(schema)
+    known = {field.name: field for field in dataclasses.fields(schema)}
+    unknown = sorted(set(dict(values.items())) - set(known))
+    require(not unknown, f"{where}: unknown field(s) {unknown}; known: {sorted(known)}")
+    built = {
+        name: _convert(hints[name], value, f"{path}.{name}" if path else name)
+        for name, value in values.items()
+    }
+    missing = [
+        name
+        for name, field in known.items()
+        if name not in built
+        and field.default is dataclasses.MISSING
+        and field.default_factory is dataclasses.MISSING
+    ]
+    require(not missing, f"{where}: missing field(s) {missing}")
+    return schema(**built)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    if dataclasses.is_dataclass(hint):
+        return from_dict(hint, value, path)  # type: ignore[arg-type]
+    origin, args = get_origin(hint), get_args(hint)
+    if origin is tuple:
+        require(isinstance(value, (list, tuple)), f"{path}: expected a sequence, got {value!r}")
+        return tuple(_convert(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
+    if origin is Literal:
+        require(value in args, f"{path}={value!r} must be one of {list(args)}")
+        return value
+    if type(None) in args:
+        if value is None:
+            return None
+        return _convert(next(a for a in args if a is not type(None)), value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    require(
+        isinstance(value, hint) and (hint is bool or not isinstance(value, bool)),
+        f"{path}={value!r} must be of type {hint.__name__}, got {type(value).__name__}",
+    )
+    return value

@@ -1,0 +1,155 @@
+"""How a stage is trained, and on which devices."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal, get_args
+
+from xcomp_jax.config.model import CompressionConfig
+from xcomp_jax.config.schema import require
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MeshConfig:
+    """Devices along each axis; -1 (at most once) takes what is left.
+
+    data, fsdp: split a batch. fsdp, context: split the parameters. tensor: splits the wide side of
+    every matrix. context: splits the tokens of each video, for videos too long for one device.
+    """
+
+    data: int = 1
+    fsdp: int = -1
+    tensor: int = 1
+    context: int = 1
+
+    def __post_init__(self) -> None:
+        sizes = dataclasses.astuple(self)
+        require(
+            all(n == -1 or n >= 1 for n in sizes) and sizes.count(-1) <= 1,
+            f"mesh {dataclasses.asdict(self)}: sizes are positive, and one may be -1",
+        )
+
+
+TRAINABLE_PARTS = ("vision", "projector", "llm")
+Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PartRates:
+    """Peak learning rate of a part of the model; None: the stage's own.
+
+    The published base was made with 2e-6 for its encoder and 1e-5 for everything else.
+    """
+
+    vision: float | None = None
+    projector: float | None = None
+    llm: float | None = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LoRAConfig:
+    """Low-rank adapters on the language model's projections instead of learning their weights.
+
+    Each of `projections` gets x A B * alpha / rank added, A [in, rank] and B [rank, out]. B begins
+    at zero, so training begins at the base model.
+    """
+
+    rank: int = 16
+    alpha: float = 32.0
+    projections: tuple[Projection, ...] = get_args(Projection)
+
+    def __post_init__(self) -> None:
+        require(self.rank >= 1, f"lora.rank={self.rank} must be at least 1")
+        require(self.alpha > 0, f"lora.alpha={self.alpha} must be positive")
+        require(
+            bool(self.projections) and len(set(self.projections)) == len(self.projections),
+            f"lora.projections={self.projections} must name at least one of {get_args(Projection)},"
+            " each once",
+        )
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StageConfig:
+    """One stage of training: some parts of the model, one compression, one learning-rate curve.
+
+    batch_size counts examples of one optimiser step over all devices and accumulation steps.
+    learning_rates: other peaks for single parts, all on the same curve.
+    lora: the `llm` part learns by low-rank adapters only, merged into its weights at the end.
+    loss_average:
+        `tokens`, mean over all label tokens of a micro batch, what the original computes;
+        `examples`, mean of each example's mean, what its published run amounts to (one example per
+        device, so that every example weighs the same).
+    projector_learns_below_frames:
+        videos of that many frames or more give the projector no gradient. The original's training
+        does so from 512 frames on, as a side effect of encoding long videos without gradients.
+    remat: recompute decoder layers in the backward pass instead of storing their insides.
+    """
+
+    name: str
+    num_steps: int
+    learning_rate: float
+    compression: CompressionConfig = CompressionConfig()
+    learning_rates: PartRates = PartRates()
+    trainable: tuple[str, ...] = ("projector", "llm")
+    lora: LoRAConfig | None = None
+    batch_size: int = 32
+    accumulate_steps: int = 1
+    warmup_ratio: float = 0.03
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    loss_average: Literal["tokens", "examples"] = "tokens"
+    projector_learns_below_frames: int | None = None
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        for field in ("num_steps", "batch_size", "accumulate_steps"):
+            value = getattr(self, field)
+            require(value >= 1, f"stage {self.name!r}: {field}={value} must be at least 1")
+        require(
+            bool(self.trainable) and set(self.trainable) <= set(TRAINABLE_PARTS),
+            f"stage {self.name!r}: trainable={self.trainable} must be taken from {TRAINABLE_PARTS}",
+        )
+        rates = dataclasses.asdict(self.learning_rates)
+        idle = sorted(part for part in rates if rates[part] and part not in self.trainable)
+        require(
+            not idle,
+            f"stage {self.name!r}: learning_rates names {idle}, which trainable={self.trainable} "
+            "does not; add them there, or leave their rate out",
+        )
+        require(
+            all(rate is None or rate >= 0 for rate in (self.learning_rate, *rates.values())),
+            f"stage {self.name!r}: learning_rate={self.learning_rate} and learning_rates={rates} "
+            "must not be negative",
+        )
+        require(
+            self.lora is None or "llm" in self.trainable,
+            f"stage {self.name!r}: lora adapts the llm, which trainable={self.trainable} leaves "
+            "out; add 'llm', or remove lora",
+        )
+        require(
+            self.batch_size % self.accumulate_steps == 0,
+            f"stage {self.name!r}: accumulate_steps={self.accumulate_steps} must divide "
+            f"batch_size={self.batch_size}",
+        )
+        require(
+            self.compression.ranking in (None, "uniform"),
+            f"stage {self.name!r}: compression.ranking={self.compression.ranking!r} looks at the "
+            "prompt's last token, which in training is the end of the answer; tune with 'uniform'",
+        )
+        require(
+            0 <= self.warmup_ratio < 1,
+            f"stage {self.name!r}: warmup_ratio={self.warmup_ratio} must lie in [0, 1)",
+        )
+
+    @property
+    def learned_parts(self) -> tuple[str, ...]:
+        """Parts of the parameter tree that have gradients: adapters instead of an adapted llm."""
+        adapted = self.lora is not None
+        return tuple("lora" if adapted and part == "llm" else part for part in self.trainable)
