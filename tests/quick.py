@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import jax
 
+REPO = Path(__file__).parents[1]
 VARIABLES = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 if jax.__version_info__[:2] == (0, 10):  # XLA stops at flags it does not know
     VARIABLES["XLA_FLAGS"] = (
@@ -41,7 +47,17 @@ def environment_of_users() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if value != VARIABLES.get(name)}
 
 
-def environment_with_devices(count: int) -> dict[str, str]:
-    """For a command that sees the CPU as that many devices."""
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={count}"
-    return {**os.environ, "XLA_FLAGS": flags.strip()}
+def printed_on_eight_devices(module: str, *arguments: str, timeout: int) -> Any:
+    """The JSON that `python -m module` prints when it sees the CPU as eight devices."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        cwd=REPO,
+        env={**os.environ, "XLA_FLAGS": flags.strip()},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=timeout,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)

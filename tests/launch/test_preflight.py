@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import math
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,27 +15,16 @@ from launch.aot.collectives import Collective, collectives
 from launch.aot.estimate import Estimate, Memory
 from launch.aot.stages import shortened
 from launch.scaling import ROWS, table
-from tests.quick import environment_with_devices
+from tests.quick import printed_on_eight_devices
 from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig, StageConfig
 from xcomp_jax.variants import XCOMP_2B
 
-REPO = Path(__file__).parents[2]
 STAGE = StageConfig(name="sct", num_steps=1, learning_rate=1e-5, accumulate_steps=4, remat=True)
 
 
 @pytest.fixture(scope="module", name="results")
 def results_fixture() -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.launch.eight_devices"],
-        cwd=REPO,
-        env=environment_with_devices(8),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return printed_on_eight_devices("tests.launch.eight_devices", timeout=600)
 
 
 def test_bytes_of_known_collectives(results: dict[str, Any]) -> None:

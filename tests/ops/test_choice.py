@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import jax
@@ -12,14 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.quick import environment_with_devices
+from tests.quick import printed_on_eight_devices
 from xcomp_jax.ops import block_sizes
 from xcomp_jax.ops.attention import IMPLEMENTATIONS, attention, cudnn, pallas_gpu, pallas_tpu
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.choice import choose
 from xcomp_jax.ops.target import Target, current_target
 
-REPO = Path(__file__).parents[2]
 SIZES = {"rows": 8, "keys": 8, "size": 64}
 
 
@@ -132,17 +129,7 @@ def test_blocks_are_spread_evenly(length: int) -> None:
 
 def test_kernels_on_a_mesh_are_given_their_own_share() -> None:
     """Eight CPU devices; the `kernel` is XLA's attention, which notes the shapes it was given."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.ops.mesh_program"],
-        cwd=REPO,
-        env=environment_with_devices(8),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads(done.stdout)
+    result = printed_on_eight_devices("tests.ops.mesh_program", timeout=300)
     assert result["shapes"] == {
         "none": [4, 4, 2],
         "all": [1, 2, 1],  # batch over data and fsdp, heads over tensor

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.quick import environment_with_devices
+from tests.quick import printed_on_eight_devices
 from tests.training.resolved_shardings import FULL, GOLDEN, resolved
 from xcomp_jax.compression.schedule import plan_stages, smallest_run
 from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig
@@ -22,7 +20,6 @@ from xcomp_jax.sharding import AXES, batch_sharding, batch_share, make_mesh, par
 from xcomp_jax.training.step import make_train_step
 from xcomp_jax.variants import XCOMP_2B
 
-REPO = Path(__file__).parents[2]
 ONE = "1,1,1,1"
 MESHES = ("8,1,1,1", "2,2,2,1", "1,2,2,2", "1,1,1,8")
 
@@ -34,17 +31,7 @@ def folder_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", name="results")
 def results_fixture(folder: Path) -> dict:
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.mesh_program", str(folder)],
-        cwd=REPO,
-        env=environment_with_devices(8),
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout)
+    return printed_on_eight_devices("tests.training.mesh_program", str(folder), timeout=900)
 
 
 def distance(folder: Path, name: str) -> float:
