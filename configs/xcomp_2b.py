@@ -33,7 +33,6 @@ def get_config() -> ConfigDict:
                     source="mixture",
                     # The published part of every set; its yaml takes a tenth of most.
                     mixture=MixtureConfig(path="data/mixture.yaml", end=0.25, shuffle_seed=42),
-                    prepared_dir="data/sct",  # its eval/ is the held-out set
                     tokenizer="Qwen/Qwen2.5-1.5B-Instruct",
                     max_text_tokens=2048,
                 ),

@@ -93,6 +93,14 @@ def test_loss_is_the_mean_over_label_tokens_or_examples() -> None:
     assert len(set(counts.tolist())) > 1, "the two averages must differ here"
     np.testing.assert_allclose(got["tokens"], (each * counts).sum() / counts.sum(), rtol=1e-5)
     np.testing.assert_allclose(got["examples"], each.mean(), rtol=1e-5)
+    # One that could not be read has no labels: it does not make the mean smaller.
+    for field in ("prefix_labels", "suffix_labels"):
+        batch[field][3] = IGNORE
+    got = losses(params, batch)
+    np.testing.assert_allclose(
+        got["tokens"], (each * counts)[:3].sum() / counts[:3].sum(), rtol=1e-5
+    )
+    np.testing.assert_allclose(got["examples"], each[:3].mean(), rtol=1e-5)
 
 
 def test_padding_labels_and_rows_do_not_count() -> None:

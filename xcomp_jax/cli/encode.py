@@ -17,6 +17,7 @@ from xcomp_jax.cli.arguments import (
     open_asked,
 )
 from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture
+from xcomp_jax.cli.processes import DISTRIBUTED, work_together
 
 DESCRIPTION = """Runs the video encoder once over every clip that questions about these videos may
 need and keeps the visual tokens, so that xcomp ask and xcomp chat with the same --store, frames
@@ -26,7 +27,8 @@ over.
 
 With --mixture it runs the encoder, without the projector, over everything a data mixture shows, so
 that training from this store (data.mixture.features) decodes and encodes nothing. The mixture is
-scanned before (xcomp scan); several processes share the work and need not know of each other."""
+scanned before (xcomp scan). Several processes share the work: those of a cluster with
+--distributed, any others by number."""
 
 EXAMPLES = """examples:
   xcomp encode film.mp4 talk.webm --checkpoint checkpoints/xcomp-2b --frames 4096
@@ -34,7 +36,11 @@ EXAMPLES = """examples:
   xcomp encode --mixture mixture.yaml --config configs/xcomp_2b.py --table scan.csv --store features
   xcomp encode --mixture mixture.yaml --config configs/xcomp_2b.py --table scan.csv \\
       --store /shared/features --num-processes 4 --process-id 0    # and 1, 2, 3 on other machines
+  srun xcomp encode --distributed --mixture mixture.yaml --config configs/xcomp_2b.py \\
+      --table scan.csv --store /shared/features
 """
+
+PATIENCE = 7 * 24 * 3600
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -76,8 +82,13 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="files decoded at a time (default: %(default)s)",
     )
+    group.add_argument("--distributed", action="store_true", help=DISTRIBUTED)
     group.add_argument(
-        "--num-processes", type=int, default=1, metavar="N", help="share the files among so many"
+        "--num-processes",
+        type=int,
+        default=1,
+        metavar="N",
+        help="share the files among so many, which need not know of each other",
     )
     group.add_argument("--process-id", type=int, default=0, metavar="I", help="from 0 to N - 1")
 
@@ -85,13 +96,20 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command; exit code 1 when some video could not be encoded."""
     from xcomp_jax.config import ConfigError
-    from xcomp_jax.inference.answer import Stopwatch
-    from xcomp_jax.video.errors import VideoError
 
     if bool(options.videos) == (options.mixture is not None):
         raise ConfigError("give either videos or --mixture FILE")
-    if options.mixture is not None:
-        return _encode_mixture(options)
+    if options.mixture is None:
+        return _encode_videos(options)
+    if not options.distributed:
+        return _encode_mixture(options, options.process_id, options.num_processes)
+    return work_together("xcomp encode", _join, lambda: _encode_shared(options))
+
+
+def _encode_videos(options: argparse.Namespace) -> int:
+    from xcomp_jax.inference.answer import Stopwatch
+    from xcomp_jax.video.errors import VideoError
+
     session = open_asked(options)
     failed = 0
     for video in options.videos:
@@ -119,7 +137,20 @@ def run(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def _encode_mixture(options: argparse.Namespace) -> int:
+def _join() -> None:
+    from xcomp_jax.training.distributed import connect
+
+    # Nobody can say whose files take longest.
+    connect(patience=PATIENCE)
+
+
+def _encode_shared(options: argparse.Namespace) -> int:
+    import jax
+
+    return _encode_mixture(options, jax.process_index(), jax.process_count())
+
+
+def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes: int) -> int:
     from xcomp_jax.config import ConfigError
     from xcomp_jax.data.encode_features import encode_media, open_encoder
     from xcomp_jax.data.mixture import load_mixture
@@ -133,7 +164,7 @@ def _encode_mixture(options: argparse.Namespace) -> int:
     for given, name, way in (
         (checkpoint, "--checkpoint DIR", "the model whose encoder runs"),
         (table_path.is_file(), "--table FILE.csv", f"write it with xcomp scan {options.mixture}"),
-        (0 <= options.process_id < options.num_processes, "--process-id", "0 to N - 1"),
+        (0 <= process_id < num_processes, "--process-id", "0 to N - 1"),
         (options.workers > 0, "--workers", "at least 1"),
     ):
         if not given:
@@ -152,8 +183,8 @@ def _encode_mixture(options: argparse.Namespace) -> int:
         root=Path(asked.mixture.root),
         sampling=asked.sampling,
         config=model,
-        process_index=options.process_id,
-        process_count=options.num_processes,
+        process_index=process_id,
+        process_count=num_processes,
         workers=options.workers,
     )
     for media, reason in problems:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import sys
-import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import add_cache_dir
+from xcomp_jax.cli.processes import DISTRIBUTED, work_together
 
 if TYPE_CHECKING:
     from xcomp_jax.training.stopping import StopRequest
@@ -78,7 +77,7 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--distributed",
         action="store_true",
-        help="ask the cluster who the processes are: TPU pods, GKE, Slurm, Open MPI",
+        help=DISTRIBUTED,
     )
     group.add_argument(
         "--coordinator", metavar="HOST:PORT", help="where process 0 can be reached, a free port"
@@ -102,40 +101,16 @@ def _add_observation(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; prints the summary as JSON."""
-    from xcomp_jax.training.supervise import watch_over_child
-
     given = (options.coordinator, options.num_processes, options.process_id)
     if not options.distributed and given == (None, None, None):
         return _work(options)
-    # Before JAX is imported: it starts threads, which a fork would lose.
-    code = watch_over_child("xcomp tune")
-    return _join_and_work(options) if code is None else code
 
+    def join() -> None:
+        from xcomp_jax.training.distributed import connect
 
-def _join_and_work(options: argparse.Namespace) -> int:
-    """As one of several processes."""
-    from xcomp_jax.config import ConfigError
-    from xcomp_jax.training.distributed import FirstProcessError, connect, tells_of_a_lost_process
-    from xcomp_jax.training.step_report import NonFiniteLossError
-    from xcomp_jax.training.supervise import EXIT_CONTINUE, LOST
+        connect(*given)
 
-    try:
-        connect(options.coordinator, options.num_processes, options.process_id)
-        return _work(options)
-    except (ConfigError, FirstProcessError, NonFiniteLossError):
-        raise  # all of them come to the same and leave together
-    except Exception as error:
-        # JAX would wait for the others at exit, and they for this process.
-        if tells_of_a_lost_process(error):
-            said = str(error).partition("\n")[0][:160]
-            print(f"xcomp tune: {LOST} ({said} ...)", file=sys.stderr, flush=True)
-            os._exit(EXIT_CONTINUE)
-        if isinstance(error, (ValueError, OSError)):
-            print(f"xcomp tune: {error}", file=sys.stderr, flush=True)
-            os._exit(2)
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+    return work_together("xcomp tune", join, lambda: _work(options))
 
 
 def _work(options: argparse.Namespace) -> int:

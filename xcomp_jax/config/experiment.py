@@ -69,17 +69,22 @@ class MixtureConfig:
 class DataConfig:
     """What is learnt from.
 
-    `source="generated"` makes short videos with known answers; `source="prepared"` reads the
-    ArrayRecord sets `prepared_dir`/train and `prepared_dir`/eval (see `data.prepared`);
-    `source="mixture"` trains on the samples of `mixture`, and evaluates on `prepared_dir`/eval.
+    `source="generated"` makes short videos with known answers; `source="prepared"` trains on the
+    questions of `train`; `source="mixture"` on the samples of `mixture`.
+
+    train, held_out:
+        questions about videos: a LLaVA-style JSON manifest, whose videos are decoded into the
+        workdir once, or a folder that `data.prepared` made of one. The answers to those held out
+        are counted before and after the last stage; nothing is evaluated where there are none.
 
     `prompt_as_asked` trains on the very prompt that is asked with. The original's training prompt
     has one more newline before the question, which a large model does not mind; published numbers
     come from that, so it is the default.
     """
 
-    source: Literal["generated", "prepared", "mixture"] = "prepared"
-    prepared_dir: str = ""
+    source: Literal["generated", "prepared", "mixture"]
+    train: str = ""
+    held_out: str = ""
     mixture: MixtureConfig = MixtureConfig()
     num_train_videos: int = 0
     num_eval_videos: int = 0
@@ -94,11 +99,21 @@ class DataConfig:
                 self.num_train_videos >= 1 and self.num_eval_videos >= 1,
                 "data.source='generated' needs num_train_videos and num_eval_videos of at least 1",
             )
+        if self.source == "prepared":
+            require(
+                bool(self.train),
+                "data.source='prepared' needs data.train, a manifest or a prepared folder",
+            )
         if self.source == "mixture":
             require(
                 bool(self.mixture.path),
                 "data.source='mixture' needs data.mixture.path, the yaml file that lists the sets",
             )
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there are questions held out."""
+        return self.source == "generated" or bool(self.held_out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -114,7 +129,7 @@ class ExperimentConfig:
     name: str
     model: ModelConfig
     stages: tuple[StageConfig, ...]
-    data: DataConfig = DataConfig()
+    data: DataConfig
     sampling: SamplingConfig = SamplingConfig()
     mesh: MeshConfig = MeshConfig()
     init_from: str | None = None
@@ -138,6 +153,11 @@ class ExperimentConfig:
         require(
             self.evaluate_every_steps is None or self.evaluate_every_steps >= 1,
             f"evaluate_every_steps={self.evaluate_every_steps} must be at least 1, or None",
+        )
+        require(
+            self.evaluate_every_steps is None or self.data.evaluates,
+            f"evaluate_every_steps={self.evaluate_every_steps} needs questions to ask: set "
+            "data.held_out, or leave it None",
         )
         require(
             self.init_from is not None or any("vision" in s.trainable for s in self.stages),

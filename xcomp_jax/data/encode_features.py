@@ -15,7 +15,7 @@ from jax import Array
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import CheckpointReader
-from xcomp_jax.config import DType, ModelConfig, SamplingConfig
+from xcomp_jax.config import ConfigError, DType, ModelConfig, SamplingConfig
 from xcomp_jax.data.features import FeatureStore, create_features, encoder_hash_of
 from xcomp_jax.data.media import Media, image_path, read_pixels
 from xcomp_jax.data.mixture import Sample
@@ -78,7 +78,30 @@ def open_encoder(
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else reader.model.dtype
     model = dataclasses.replace(reader.model, dtype=dtype)
-    vision = traverse_util.unflatten_dict(
+    vision = _read_vision(reader, dtype)
+    store = create_features(root, model, encoder_hash_of(vision, model), dtype)
+    return store, FeatureEncoder(model, vision), model
+
+
+def check_features(root: Path, checkpoint: Path, model: ModelConfig) -> None:
+    """Raises ConfigError unless the encoder of `checkpoint` made the features below `root`.
+
+    Args:
+        model: of the run that is to learn from them.
+    """
+    store = FeatureStore(root, model)
+    mine = encoder_hash_of(_read_vision(CheckpointReader(checkpoint), store.dtype), model)
+    if mine != store.encoder_hash:
+        raise ConfigError(
+            f"{root} holds features of another encoder than the one in {checkpoint}: the hash of "
+            f"its parameters is {store.encoder_hash[:12]}, of the checkpoint's {mine[:12]}. Fill "
+            f"another store with `xcomp encode --mixture ... --checkpoint {checkpoint}`, or begin "
+            "from the checkpoint that this one was filled with"
+        )
+
+
+def _read_vision(reader: CheckpointReader, dtype: DType) -> Any:
+    return traverse_util.unflatten_dict(
         {
             path: reader.part(path, tuple(slice(n) for n in shape), dtype)
             for path, shape in reader.shapes.items()
@@ -86,8 +109,6 @@ def open_encoder(
         },
         sep="/",
     )["vision"]
-    store = create_features(root, model, encoder_hash_of(vision, model), dtype)
-    return store, FeatureEncoder(model, vision), model
 
 
 def clips_per_call(clip_frames: int) -> int:

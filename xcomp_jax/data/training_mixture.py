@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.config import ConfigError, ExperimentConfig
+from xcomp_jax.data.encode_features import check_features
 from xcomp_jax.data.features import FeatureStore
 from xcomp_jax.data.mixture import load_mixture
 from xcomp_jax.data.mixture_dataset import MixtureDataset, open_mixture
@@ -24,8 +25,13 @@ def scan_training_mixture(
     """Scans the files of the mixture into `workdir`/data/scan.csv, where no table is configured.
 
     For one process, before the others open the mixture. A second call looks only at what changed.
+
+    Raises:
+        ConfigError: the features to learn from were made by another encoder than `init_from`'s.
     """
     mixture = config.data.mixture
+    if mixture.features and config.init_from is not None:
+        check_features(Path(mixture.features), Path(config.init_from), config.model)
     if mixture.table:
         return
     samples, root = load_mixture(mixture).samples, Path(mixture.root)

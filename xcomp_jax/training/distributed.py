@@ -31,13 +31,18 @@ class FirstProcessError(ValueError):
 
 
 def connect(
-    coordinator: str | None = None, num_processes: int | None = None, process_id: int | None = None
+    coordinator: str | None = None,
+    num_processes: int | None = None,
+    process_id: int | None = None,
+    *,
+    patience: int = SILENCE_SECONDS,
 ) -> None:
     """Joins this process to the run, before JAX looks for devices.
 
     Args:
         coordinator: HOST:PORT at which process 0 can be reached. Without it the cluster is asked
             (TPU pods, GKE, Slurm, Open MPI).
+        patience: seconds that one which is done waits for the others to be, while they are heard.
 
     Raises:
         ConfigError: the arguments contradict each other, no cluster was found, or the port is
@@ -56,7 +61,7 @@ def connect(
             process_id,
             initialization_timeout=MEETING_SECONDS,
             heartbeat_timeout_seconds=SILENCE_SECONDS,
-            shutdown_timeout_seconds=SILENCE_SECONDS,
+            shutdown_timeout_seconds=patience,
         )
     except ValueError as error:
         raise ConfigError(

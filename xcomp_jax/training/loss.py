@@ -85,6 +85,7 @@ def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
     return largest + jnp.log(total) - hit
 
 
+@jax.named_scope("loss")
 def next_token_loss(
     table: Array,
     out: PrefillOutput,
@@ -94,6 +95,8 @@ def next_token_loss(
     average: Literal["tokens", "examples"] = "tokens",
 ) -> Array:
     """Mean cross entropy, scalar float32; `average` as in `StageConfig.loss_average`.
+
+    Examples without labels do not count in either mean.
 
     Args:
         table: [vocab, D] output embeddings.
@@ -111,4 +114,5 @@ def next_token_loss(
     if average == "tokens":
         return jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1)
     per_example = jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
-    return jnp.mean(per_example)
+    # One whose file could not be read has no labels (`data.mixture_dataset`) and does not count.
+    return jnp.sum(per_example) / jnp.maximum(jnp.sum(jnp.any(counted, axis=1)), 1)

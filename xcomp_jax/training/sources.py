@@ -22,54 +22,65 @@ from xcomp_jax.training.distributed import is_first, on_first
 
 def open_datasets(
     config: ExperimentConfig, workdir: Path, tokenizer: Any, *, progress: bool
-) -> tuple[PreparedDataset | MixtureDataset, PreparedDataset]:
-    """For training and held out; process 0 makes what is not there, in `workdir`/data."""
-    if config.data.source == "mixture":
-        held_out = open_prepared(Path(config.data.prepared_dir) / "eval")
-        on_first(lambda: scan_training_mixture(config, workdir, progress=progress))
-        mixture = open_training_mixture(
-            config,
-            workdir,
-            tokenizer,
-            process_index=jax.process_index(),
-            progress=progress and is_first(),
-        )
-        return mixture, held_out
-    if config.data.source == "prepared":
-        folder = Path(config.data.prepared_dir)
-        return open_prepared(folder / "train"), open_prepared(folder / "eval")
+) -> tuple[PreparedDataset | MixtureDataset, PreparedDataset | None]:
+    """For training and held out; process 0 makes what is not there, in `workdir`/data.
+
+    Raises:
+        ConfigError, ManifestError, PrepareError, BadSamplesError: what the configuration names
+            cannot be used.
+    """
     folders = on_first(lambda: _make(config, workdir / "data", tokenizer, progress))
-    train, held_out = (open_prepared(Path(folder)) for folder in folders)
-    return train, held_out
-
-
-def _make(config: ExperimentConfig, folder: Path, tokenizer: Any, progress: bool) -> list[str]:
-    """Folders of the two prepared sets."""
-    data, vision = config.data, config.model.vision
-    made = generate(
-        folder,
-        seed=config.seed,
-        num_train_videos=data.num_train_videos,
-        num_eval_videos=data.num_eval_videos,
-        kinds=data.question_kinds,
-        progress=progress,
+    train, held_out = (None if one is None else open_prepared(Path(one)) for one in folders)
+    if train is not None:
+        return train, held_out
+    on_first(lambda: scan_training_mixture(config, workdir, progress=progress))
+    mixture = open_training_mixture(
+        config,
+        workdir,
+        tokenizer,
+        process_index=jax.process_index(),
+        progress=progress and is_first(),
     )
-    return [
-        str(
-            prepare(
-                manifest,
-                folder / "prepared",
-                sampling=config.sampling,
-                image_size=vision.image_size,
-                clip_frames=vision.clip_frames,
-                tokenizer=tokenizer,
-                max_text_tokens=data.max_text_tokens,
-                prompt_as_asked=data.prompt_as_asked,
-                progress=progress,
-            ).folder
+    return mixture, held_out
+
+
+def _make(
+    config: ExperimentConfig, folder: Path, tokenizer: Any, progress: bool
+) -> list[str | None]:
+    """Folders of the prepared sets, for training and held out, where there are such."""
+    data, vision = config.data, config.model.vision
+    sources = (Path(data.train) if data.source == "prepared" else None, _path(data.held_out))
+    if data.source == "generated":
+        made = generate(
+            folder,
+            seed=config.seed,
+            num_train_videos=data.num_train_videos,
+            num_eval_videos=data.num_eval_videos,
+            kinds=data.question_kinds,
+            progress=progress,
         )
-        for manifest in (made.train_manifest, made.eval_manifest)
-    ]
+        sources = (made.train_manifest, made.eval_manifest)
+
+    def prepared(source: Path) -> Path:
+        if source.is_dir():
+            return source
+        return prepare(
+            source,
+            folder / "prepared",
+            sampling=config.sampling,
+            image_size=vision.image_size,
+            clip_frames=vision.clip_frames,
+            tokenizer=tokenizer,
+            max_text_tokens=data.max_text_tokens,
+            prompt_as_asked=data.prompt_as_asked,
+            progress=progress,
+        ).folder
+
+    return [None if source is None else str(prepared(source)) for source in sources]
+
+
+def _path(name: str) -> Path | None:
+    return Path(name) if name else None
 
 
 def initial_params(config: ExperimentConfig, mesh: Mesh) -> Params:

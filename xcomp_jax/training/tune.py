@@ -25,7 +25,7 @@ from xcomp_jax.training.export import export
 from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation, open_writers
-from xcomp_jax.training.report import Outcome, write_report
+from xcomp_jax.training.report import Accuracy, Outcome, write_report
 from xcomp_jax.training.sources import initial_params, open_datasets
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import Clock, owned
@@ -41,8 +41,8 @@ def tune(
     """Runs what is left of an experiment. Every process of a run calls this with a shared folder.
 
     Leaves in `workdir`: config.json, data/, stages/NAME/ (Orbax checkpoints), metrics.jsonl,
-    evaluation_*.json, checkpoint/ (parameters, config and tokenizer: for `xcomp ask --checkpoint`),
-    plot.png, report.md, summary.json.
+    checkpoint/ (parameters, config and tokenizer: for `xcomp ask --checkpoint`), plot.png,
+    report.md, summary.json, and evaluation_*.json where questions are held out.
 
     Args:
         stop: set while this runs to end it early (`stopping_on_sigterm`).
@@ -87,9 +87,10 @@ def _run(run: Run) -> None:
     tokenizer = load_tokenizer(config.data.tokenizer)
     train, held_out = open_datasets(config, workdir, tokenizer, progress=run.observation.progress)
     clock.save()
-    outcome = _train(run, tokenizer, train, held_out, clock)
+    accuracy = _train(run, tokenizer, train, held_out, clock)
 
     def report() -> None:
+        outcome = Outcome(accuracy=accuracy, seconds=clock.save())
         lines = read_metrics(workdir / "metrics.jsonl")
         write_report(config, outcome, lines, workdir, example=_example(config, workdir))
 
@@ -100,13 +101,14 @@ def _train(
     run: Run,
     tokenizer: Any,
     train: PreparedDataset | MixtureDataset,
-    held_out: PreparedDataset,
+    held_out: PreparedDataset | None,
     clock: Clock,
-) -> Outcome:
-    """All stages, with an evaluation before and after the last."""
+) -> Accuracy | None:
+    """All stages, with an evaluation before and after the last where questions are held out."""
     config, workdir = run.config, run.workdir
 
     def answered(label: str, compression: CompressionConfig, params: Params) -> Evaluation:
+        assert held_out is not None, "the configuration evaluates only with questions held out"
         return evaluate(
             dataclasses.replace(config.model, compression=compression),
             params,
@@ -130,20 +132,22 @@ def _train(
     for stage in earlier:
         params = run_stage(run, stage, params, train, evaluate=during)
         clock.save()
-    # What the model could do before compression, and what merely switching it on leaves of that.
-    uncompressed = evaluated("uncompressed", CompressionConfig(schedule="none"), params)
-    before = evaluated("before", last.compression, params)
+    if held_out is not None:
+        # What the model could do before compression, and what merely switching it on leaves.
+        uncompressed = evaluated("uncompressed", CompressionConfig(schedule="none"), params)
+        before = evaluated("before", last.compression, params)
     params = run_stage(run, last, params, train, evaluate=during)
     clock.save()
-    after = evaluated("after", last.compression, params)
+    accuracy = None
+    if held_out is not None:
+        accuracy = Accuracy(
+            uncompressed=uncompressed,
+            before=before,
+            after=evaluated("after", last.compression, params),
+            chance=text_only_accuracy(held_out),
+        )
     export(config, last, params, tokenizer, workdir / "checkpoint", overwrite=True)
-    return Outcome(
-        uncompressed=uncompressed,
-        before=before,
-        after=after,
-        chance=text_only_accuracy(held_out),
-        seconds=clock.save(),
-    )
+    return accuracy
 
 
 def _once(path: Path, compute: Callable[[], Evaluation]) -> Evaluation:

@@ -1,0 +1,1 @@
+"""The paper's comparison of compression schedules in small, on the generated task."""
