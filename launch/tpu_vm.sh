@@ -4,12 +4,14 @@
 #   launch/tpu_vm.sh create NAME ZONE v5p-128 v2-alpha-tpuv5   # queue for a pod (more gcloud flags may follow)
 #   launch/tpu_vm.sh wait   NAME ZONE                          # until it is there
 #   launch/tpu_vm.sh setup  NAME ZONE                          # this commit and its packages, on all workers
+#   launch/tpu_vm.sh encode NAME ZONE --mixture mixture.yaml --table scan.csv --store /mnt/features ...
 #   launch/tpu_vm.sh run    NAME ZONE --config configs/xcomp_2b.py --workdir /mnt/runs/xcomp-2b
 #   launch/tpu_vm.sh logs   NAME ZONE                          # of every worker, while it runs
 #   launch/tpu_vm.sh stop   NAME ZONE                          # save, then end
 #
-# `run` again continues the run, also on a pod that was made anew. The workdir must be a folder that
-# all workers see (a mounted bucket or a file server). Deleting the pod is left to you:
+# `encode` and `run` are `xcomp encode` and `xcomp tune`. Either again goes on, also on a pod that was
+# made anew. Store and workdir must be folders that all workers see (a mounted bucket or a file
+# server). Deleting the pod is left to you:
 #   gcloud compute tpus queued-resources delete NAME --zone ZONE --force
 set -euo pipefail
 
@@ -18,7 +20,7 @@ usage() { sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2; exit 2; }
 action=$1 name=$2 zone=$3
 shift 3
 
-readonly FOLDER=xcomp-jax PID=xcomp-tune.pid LOG=xcomp-tune.log
+readonly FOLDER=xcomp-jax PID=xcomp.pid LOG=xcomp.log
 everywhere() { gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"; }
 state() { gcloud compute tpus queued-resources describe "$name" --zone "$zone" --format='value(state.state)'; }
 
@@ -49,12 +51,13 @@ case $action in
     everywhere "mkdir -p $FOLDER && tar -xzf $FOLDER.tar.gz -C $FOLDER && cd $FOLDER \
       && python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu]'"
     ;;
-  run)
+  encode | run)
     [[ $# -ge 1 ]] || usage
+    [[ $action == encode ]] && command=encode || command=tune
     # Outlives this connection; a second one beside it would fight for the chips.
     everywhere "if kill -0 \$(cat $PID 2>/dev/null) 2>/dev/null; then echo 'a run is going on: logs or stop' >&2; exit 1; fi
       cd $FOLDER && . .venv/bin/activate
-      nohup xcomp tune --distributed $(printf '%q ' "$@") > ~/$LOG 2>&1 & echo \$! > ~/$PID
+      nohup xcomp $command --distributed $(printf '%q ' "$@") > ~/$LOG 2>&1 & echo \$! > ~/$PID
       tail --pid \$! -n +1 -f ~/$LOG; wait \$!"
     ;;
   logs) everywhere "tail --pid \$(cat $PID) -n 50 -f $LOG" ;;

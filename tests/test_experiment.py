@@ -92,7 +92,9 @@ def test_unknown_and_missing_fields() -> None:
     values = to_dict(XCOMP_2B)
     with pytest.raises(ConfigError, match=r"vision: unknown field\(s\) \['colour'\]; known:"):
         from_dict(ModelConfig, {**values, "vision": {"colour": 1}})
-    with pytest.raises(ConfigError, match=r"missing field\(s\) \['name', 'model', 'stages', 'data'\]"):
+    with pytest.raises(
+        ConfigError, match=r"missing field\(s\) \['name', 'model', 'stages', 'data'\]"
+    ):
         from_dict(ExperimentConfig, {})
 
 

@@ -95,3 +95,20 @@ def test_the_jobset_fills_its_slice() -> None:
     assert job["backoffLimit"] == 0
     assert pod["restartPolicy"] == "Never"
     assert container["command"] == ["xcomp", "tune", "--distributed"]
+
+
+@pytest.mark.parametrize(("action", "command"), [("encode", "encode"), ("run", "tune")])
+def test_all_workers_of_a_pod_get_the_same_command(
+    action: str, command: str, tmp_path: Path
+) -> None:
+    program = tmp_path / "gcloud"
+    program.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$@" > {tmp_path}/told\n')
+    program.chmod(0o755)
+    subprocess.run(
+        [LAUNCH / "tpu_vm.sh", action, "pod", "zone", "--mixture", "a b.yaml"],
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        check=True,
+    )
+    told = (tmp_path / "told").read_text()
+    assert f"nohup xcomp {command} --distributed --mixture a\\ b.yaml  > " in told
+    assert "--worker=all" in told
