@@ -78,8 +78,13 @@ class _Seed:
     stop: StopRequest
 
     def result(self, condition: Condition) -> Result:
-        tuned = dataclasses.replace(self.recipe.stages[1], compression=condition.compression)
-        config = dataclasses.replace(self.recipe, stages=(self.recipe.stages[0], tuned))
+        compression = condition.compression
+        model = dataclasses.replace(self.recipe.model, compression=compression)
+        config = dataclasses.replace(self.recipe, model=model)
+        if condition.learned:
+            base, tuning = self.recipe.stages
+            tuning = dataclasses.replace(tuning, compression=compression)
+            config = dataclasses.replace(config, stages=(base, tuning))
         folder = self.folder / condition.name
         with owned(folder, config):
             return _once(folder / "result.json", lambda: self._made(condition, config, folder))
@@ -90,7 +95,7 @@ class _Seed:
             params = self._trained(config, 1, folder, params)
         _, held_out = self._datasets
         evaluation = evaluate(
-            dataclasses.replace(config.model, compression=condition.compression),
+            config.model,
             params,
             held_out,
             self._tokenizer,
@@ -124,7 +129,11 @@ class _Seed:
         train, held_out = open_datasets(
             self.recipe, self.folder, self._tokenizer, progress=self.observation.progress
         )
-        assert isinstance(train, PreparedDataset) and held_out is not None, "it is generated"
+        if not isinstance(train, PreparedDataset) or held_out is None:
+            raise ConfigError(
+                "this comparison needs one set to learn from and one held out: data.source="
+                f"{self.recipe.data.source!r} must be 'generated' or 'prepared'"
+            )
         return train, held_out
 
     @functools.cached_property

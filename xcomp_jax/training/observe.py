@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import jax
 
 from xcomp_jax.config import ConfigError, ExperimentConfig, to_dict
+from xcomp_jax.files import write_text
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,17 @@ class _Wandb:
             import wandb
         except ImportError as error:
             raise ConfigError("--wandb needs the package wandb: pip install wandb") from error
+        # A run that is started again goes on in the same curves.
+        known = workdir / "wandb_id.txt"
         self._run = wandb.init(
-            project=project, name=workdir.name, dir=str(workdir), config=to_dict(config)
+            project=project,
+            id=known.read_text(encoding="utf-8") if known.exists() else None,
+            resume="allow",
+            name=workdir.name,
+            dir=str(workdir),
+            config=to_dict(config),
         )
+        write_text(known, self._run.id)
 
     def write(self, stage: str, step: int, values: Mapping[str, float]) -> None:
         # wandb's own step must grow over all stages; each line names its step itself.
