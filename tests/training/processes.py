@@ -57,14 +57,16 @@ def start(experiment: str, workdir: Path, cache: Path, *arguments: str) -> Start
     return Started(process, log)
 
 
-def start_together(count: int, experiment: str, workdir: Path, cache: Path) -> list[Started]:
+def start_together(
+    count: int, experiment: str, workdir: Path, cache: Path, *arguments: str
+) -> list[Started]:
     """`count` processes of one run."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     where = ["--coordinator", f"localhost:{port}", "--num-processes", str(count)]
     return [
-        start(experiment, workdir, cache, *where, "--process-id", str(number))
+        start(experiment, workdir, cache, *arguments, *where, "--process-id", str(number))
         for number in range(count)
     ]
 

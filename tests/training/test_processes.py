@@ -35,9 +35,9 @@ def folder_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("runs")
 
 
-def run_together(count: int, folder: Path, name: str) -> Path:
+def run_together(count: int, folder: Path, name: str, *arguments: str) -> Path:
     workdir = folder / name
-    for one in start_together(count, EXPERIMENT, workdir, folder / "cache"):
+    for one in start_together(count, EXPERIMENT, workdir, folder / "cache", *arguments):
         one.finished()
     return workdir
 
@@ -125,6 +125,12 @@ def test_four_processes_are_lost_stopped_and_continued_by_one(folder: Path, alon
     assert_equal(final(workdir), final(four))
     start(EXPERIMENT, by_one, folder / "cache").finished()
     assert_same_losses(by_one, alone)
+
+
+@pytest.mark.slow
+def test_two_processes_share_each_video(folder: Path, alone: Path) -> None:
+    mesh = ("--set", "mesh.fsdp=1", "--set", "mesh.context=2")
+    assert_same_losses(run_together(2, folder, "context", *mesh), alone)
 
 
 @pytest.mark.slow
