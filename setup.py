@@ -32,6 +32,7 @@ setup(
         "matplotlib>=3.8",
         "tqdm",
         "pyyaml>=6",
+        "scipy",
     ],
     extras_require={
         "test": [

@@ -5,7 +5,8 @@
     python -m launch.scaling --rows v5e h100 --out runs/scaling
 
 Each row is one `python -m launch.aot_compile` in a process of its own, one after another. Its
-figures are kept in a file of --out; started again, only what is missing is compiled.
+figures are kept in a file of --out; started again, only what is missing is compiled. With
+--stages-only the rows whose whole step was compiled before stay as they are.
 """
 
 from __future__ import annotations
@@ -70,10 +71,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Compiles what is missing and prints the table; 1 if some row could not be compiled."""
     options = _parser().parse_args(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    kind = ("stages" if options.stages_only else "whole") + "_encoded" * options.encoded
     found: dict[str, dict[str, Any]] = {}
     for name in tqdm(options.rows, desc="compiling", unit="row"):
-        path = options.out / f"{name}_{kind}.json"
+        whole, quick = (
+            options.out / f"{name}_{kind}{'_encoded' * options.encoded}.json"
+            for kind in ("whole", "stages")
+        )
+        path = quick if options.stages_only and not whole.exists() else whole
         if not path.exists():
             command = [sys.executable, "-m", "launch.aot_compile", *ROWS[name].arguments()]
             command += ["--json", str(path)] + ["--stages-only"] * options.stages_only
@@ -89,8 +93,8 @@ def table(found: dict[str, dict[str, Any]]) -> str:
     """Markdown, a line for each row."""
     lines = [
         "| model, frames | devices | mesh | micro batches | GiB of a device | fits | PFLOP a step "
-        "| sent by a device | step floor, bound by | the check itself |",
-        "|" + "---|" * 10,
+        "| sent by a device | step floor, bound by | compiled | in |",
+        "|" + "---|" * 11,
     ]
     lines += [_line(ROWS[name], made) for name, made in found.items()]
     return "\n".join(lines)
@@ -112,6 +116,7 @@ def _line(row: Row, made: dict[str, Any]) -> str:
         f"{(step['flops'] + step['recomputed']) / 1e15:.1f}",
         "unknown" if step["unread"] else f"{sum(step['sent_bytes'].values()) / 1e9:,.0f} GB",
         f"{step['floor_s']:.2f} s, {bound}",
+        "two stages" if "first and last" in step["program"] else "whole step",
         f"{spent['cpu_s'] / 60:.1f} CPU min, {spent['peak_gib']:.1f} GiB",
     ]
     return f"| {' | '.join(cells)} |"

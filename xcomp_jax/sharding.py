@@ -149,6 +149,42 @@ def constrained_parameters(tree: Any) -> Any:
     )
 
 
+def gathered_layer(name: str, params: Any, dtype: Any) -> Any:
+    """The matrices of one layer as its devices multiply by them: whole along `fsdp` and `context`,
+    in `dtype`; their gradients go back to where the parameters live. As they are without a mesh.
+
+    Left to itself XLA sends tokens about instead, or multiplies while parts go round, and then
+    holds the result of every layer that is no part of a loop from the beginning.
+
+    Args:
+        name: of the stacked layers, such as `llm/layers`; params: of one of them.
+    """
+    if not mesh_sizes():
+        return params
+    mesh = jax.sharding.get_abstract_mesh()
+
+    def one(path: tuple[Any, ...], leaf: Array) -> Array:
+        _, *axes = parameter_spec(f"{name}/{path_name(path)}", (1, *leaf.shape), mesh) or (None,)
+        return _gathered(leaf, PartitionSpec(*axes), dtype) if FSDP in axes else leaf
+
+    return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _gathered(leaf: Array, home: PartitionSpec, dtype: Any) -> Array:
+    whole = PartitionSpec(*(None if axis == FSDP else axis for axis in home))
+
+    @jax.custom_vjp
+    def gather(x: Array) -> Array:
+        x = jax.lax.with_sharding_constraint(x.astype(dtype), home)  # sent in `dtype`
+        return jax.lax.with_sharding_constraint(x, whole)
+
+    def backward(_: None, gradient: Array) -> tuple[Array]:
+        return (jax.lax.with_sharding_constraint(gradient, home).astype(leaf.dtype),)
+
+    gather.defvjp(lambda x: (gather(x), None), backward)
+    return gather(leaf)
+
+
 def batch_split(mesh: Any) -> int:
     """Parts that a batch is split into on `mesh`."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)

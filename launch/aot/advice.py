@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from launch.aot.estimate import Estimate
+from launch.aot.estimate import SPARE, Estimate
 from launch.aot.machines import GIB
 from xcomp_jax.config import StageConfig
 
@@ -15,9 +15,11 @@ def advice(made: Estimate, stage: StageConfig, mesh_shape: dict[str, int]) -> li
     """
     if made.fits:
         return []
-    lines = []
     shards = mesh_shape["data"] * mesh_shape["fsdp"]
     micro = stage.batch_size // stage.accumulate_steps
+    lines = []
+    if made.spare > SPARE and made.memory and made.memory.needed <= made.capacity_bytes:
+        lines.append("the whole step, without --stages-only: this form is but an estimate")
     if not stage.remat:
         lines.append("remat=True: keep only the input of each decoder layer, for a third more work")
     # Every device of the batch axes needs an example.

@@ -36,6 +36,7 @@ class Estimate:
     memory: None where the compiler gave up because it is too much; refusal: what it said.
     sent: what one device sends in one run; unread: why that is not known, although it compiled.
     compute_s, memory_s, links_s: what arithmetic, memory and interconnect take at their best.
+    spare: share of the memory that must be left over for it to fit.
     """
 
     program: str
@@ -50,11 +51,12 @@ class Estimate:
     memory_s: float
     links_s: float
     compile_s: float
+    spare: float = SPARE
 
     @property
     def fits(self) -> bool:
-        """With a little to spare."""
-        room = self.capacity_bytes * (1 - SPARE)
+        """With `spare` left over."""
+        room = self.capacity_bytes * (1 - self.spare)
         return self.memory is not None and self.memory.needed <= room
 
     @property

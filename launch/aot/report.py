@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from launch.aot.collectives import by
-from launch.aot.estimate import LARGEST, SPARE, Estimate
+from launch.aot.estimate import LARGEST, Estimate
 from launch.aot.machines import GIB
 
 
@@ -27,7 +27,7 @@ def text(made: Estimate, advice: Sequence[str] = ()) -> str:
         f"  floor     {made.floor_s:.3f} s: arithmetic {made.compute_s:.3f}, memory "
         f"{made.memory_s:.3f}, links {made.links_s:.3f}"
     )
-    spare = f"with {SPARE:.0%} to spare"
+    spare = f"with {made.spare:.0%} to spare"
     lines.append(f"  verdict   {'fits ' + spare if made.fits else 'does NOT fit ' + spare}")
     lines += [f"            try {line}" for line in advice]
     return "\n".join(lines)

@@ -12,12 +12,12 @@ from xcomp_jax.config import CompressionConfig, ConfigError, ModelConfig
 NONE = CompressionConfig(schedule="none")
 PROGRESSIVE = CompressionConfig(schedule="cosine", keep="suffix")
 UNIFORM = CompressionConfig(schedule="cosine", keep="uniform")
-# 12 tokens in 3 layers, 3 in 3, 1 in 2: over 8 layers exactly the mean of the cosine.
+# 10 tokens in 2 layers, 2 in 1, 1 in 2: over 5 layers exactly the sum of the cosine.
 STEPWISE = CompressionConfig(
-    schedule="stepwise", keep="suffix", drop_after_layers=(3, 6), strides=(4, 3)
+    schedule="stepwise", keep="suffix", drop_after_layers=(2, 3), strides=(5, 2)
 )
 RANKED = CompressionConfig(
-    schedule="ranked", ranking="attention", drop_after_layers=(3, 6), ratios=(1 / 4, 1 / 12)
+    schedule="ranked", ranking="attention", drop_after_layers=(2, 3), ratios=(1 / 5, 1 / 10)
 )
 
 

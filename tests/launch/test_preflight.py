@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from launch import aot_compile
-from launch.aot import pods
+from launch.aot import pods, stages
 from launch.aot.advice import advice
 from launch.aot.collectives import Collective, collectives
 from launch.aot.estimate import Estimate, Memory
@@ -92,6 +92,10 @@ def test_verdict_and_advice() -> None:
     assert "accumulate_steps=4 instead of 2: 1 instead of 2 example(s)" in lines[1]
     # One example on each device already: a video must be shared.
     assert "context=2, fsdp=4 with accumulate_steps=8" in advice(tight, STAGE, mesh)[0]
+    # What only two stages tell needs more room, and is no last word.
+    guessed = dataclasses.replace(fits, spare=stages.EXTRAPOLATED_SPARE)
+    assert not guessed.fits
+    assert advice(guessed, STAGE, mesh)[0].startswith("the whole step")
 
 
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from xcomp_jax.models.stacked import split_stages, stacked_params
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.context_parallel import context_attention
-from xcomp_jax.sharding import constrained
+from xcomp_jax.sharding import constrained, gathered_layer
 
 Rotation = Callable[[Array], Array]
 
@@ -160,13 +160,17 @@ class Qwen2Decoder(nn.Module):
                 return out, ((key, value) if keep_cache else None)
 
             def body(x: Array, p: Any, attend: Attend = attend, layout: Layout = layout) -> Any:
-                x, kept = self.layer.apply(p, x, attend)
+                whole = gathered_layer("llm/layers", p["params"], self.dtype)
+                x, kept = self.layer.apply({**p, "params": whole}, x, attend)
                 x = layout.constrained(x)
                 return x, (kept, x if collect_layers else None)
 
-            scan_body = jax.checkpoint(body, prevent_cse=False) if remat else body
+            if remat:
+                # XLA takes a loop of one turn apart, and would then find what the backward pass
+                # recomputes already there: kept after all.
+                body = jax.checkpoint(body, prevent_cse=stage.num_layers == 1)
             x = layout.join(prefix, visual, suffix)
-            x, (kept, outputs) = lax.scan(scan_body, x, variables)
+            x, (kept, outputs) = lax.scan(body, x, variables)
             prefix, visual, suffix = layout.split(x)
             if keep_cache:
                 key, value = kept

@@ -1,0 +1,50 @@
+"""Memory of a training step with and without remat, where no stage of the decoder is a loop.
+
+python -m tests.launch.remat_program v5e:2x2
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from launch.aot.environment import ENVIRONMENT
+
+CONFIG = Path(__file__).parents[2] / "configs" / "xcomp_2b.py"
+FIELDS = (
+    "accumulate_steps=8",
+    "compression.schedule=stepwise",
+    "compression.drop_after_layers=(1, 2)",
+    "compression.strides=(2, 2)",
+)
+
+
+def temporary_bytes(topology: str) -> dict[str, int]:
+    """What the step needs besides its arguments, by whether layers are recomputed."""
+    from launch.aot.estimate import estimate
+    from launch.aot.pods import describe
+    from launch.aot.training import Sizes, step_program
+    from xcomp_jax.config import MeshConfig
+    from xcomp_jax.experiment import load_experiment
+    from xcomp_jax.sharding import make_mesh
+
+    pod = describe(topology)
+    mesh = make_mesh(MeshConfig(), pod.devices)
+    sizes = Sizes(frames=1024, prefix=16, suffix=112, encoded=True)
+    found = {}
+    for remat in (True, False):
+        fields = [f"stages.0.{field}" for field in (*FIELDS, f"remat={remat}")]
+        config = load_experiment(CONFIG, ["model.llm.num_hidden_layers=3", *fields])
+        stage = config.stages[0]
+        program = step_program(config.stage_model(stage), stage, mesh, sizes)
+        made = estimate(program, pod, mesh)
+        assert made.memory is not None, made.refusal
+        found[str(remat)] = made.memory.temporary
+    return found
+
+
+if __name__ == "__main__":
+    os.environ.update(ENVIRONMENT)
+    json.dump(temporary_bytes(sys.argv[1]), sys.stdout)
