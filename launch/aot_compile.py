@@ -9,7 +9,7 @@
 Prints what each program needs of a device's memory against what there is, the work, what devices
 send each other, and a floor for the time of a run: whichever of arithmetic, memory and links takes
 longest at the vendor's figures. TPUs are v5e, v5p and v6e with the chips along each direction,
-GPUs h100 and h200 with hosts x devices. Compiling the whole step takes minutes (for TPUs about 40
+GPUs h100 and h200 with hosts x devices. Compiling the whole step takes minutes (for TPUs about 70
 seconds of processor time for every distinct number of tokens, a tenth of that for GPUs);
 --stages-only takes a fraction. The exit code is 1 when something does not fit.
 """
