@@ -1,6 +1,6 @@
 """Memory of a training step with and without remat, where no stage of the decoder is a loop.
 
-python -m tests.launch.remat_program v5e:2x2
+python -m tests.launch.remat_program v5e:4x4
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from launch.aot.environment import ENVIRONMENT
 
 CONFIG = Path(__file__).parents[2] / "configs" / "xcomp_2b.py"
 FIELDS = (
-    "accumulate_steps=8",
+    "accumulate_steps=2",
     "compression.schedule=stepwise",
     "compression.drop_after_layers=(1, 2)",
     "compression.strides=(2, 2)",
@@ -32,7 +32,7 @@ def temporary_bytes(topology: str) -> dict[str, int]:
 
     pod = describe(topology)
     mesh = make_mesh(MeshConfig(), pod.devices)
-    sizes = Sizes(frames=1024, prefix=16, suffix=112, encoded=True)
+    sizes = Sizes(frames=1024, prefix=16, suffix=2032, encoded=True)
     found = {}
     for remat in (True, False):
         fields = [f"stages.0.{field}" for field in (*FIELDS, f"remat={remat}")]

@@ -18,7 +18,7 @@ def test_stages_of_one_layer_are_recomputed_too() -> None:
     if lacking := missing(MACHINES["v5e"]):
         pytest.skip(f"compiling for v5e needs: {lacking}")
     done = subprocess.run(
-        [sys.executable, "-m", "tests.launch.remat_program", "v5e:2x2"],
+        [sys.executable, "-m", "tests.launch.remat_program", "v5e:4x4"],
         cwd=Path(__file__).parents[2],
         env=environment_of_users(),
         capture_output=True,
