@@ -27,8 +27,8 @@ def text(made: Estimate, advice: Sequence[str] = ()) -> str:
         f"  floor     {made.floor_s:.3f} s: arithmetic {made.compute_s:.3f}, memory "
         f"{made.memory_s:.3f}, links {made.links_s:.3f}"
     )
-    spare = f"with {made.spare:.0%} to spare"
-    lines.append(f"  verdict   {'fits ' + spare if made.fits else 'does NOT fit ' + spare}")
+    verdict = "fits" if made.fits else "does NOT fit"
+    lines.append(f"  verdict   {verdict} if {made.spare:.0%} of the memory stays free")
     lines += [f"            try {line}" for line in advice]
     return "\n".join(lines)
 

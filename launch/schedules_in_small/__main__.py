@@ -1,4 +1,4 @@
-"""The paper's core claim in small: an experiment of half an hour on two CPU cores, not a test.
+"""The paper's core claim in small: an experiment of twenty minutes on two CPU cores, not a test.
 
 At equal mean tokens per frame the paper finds learned progressive > learned step-wise >
 training-free compression, and keeping suffixes > keeping tokens spread evenly. Here the same is

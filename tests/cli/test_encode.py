@@ -141,6 +141,27 @@ def test_what_cannot_be_read_is_passed_over(
     assert f"{video}: 128 clips encoded" in out
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give either videos or --mixture FILE"),
+        (
+            ["--mixture", "m.yaml", "--distributed", "--process-id", "1"],
+            "leave out one or the other",
+        ),
+        (
+            ["--mixture", "m.yaml", "--process-id", "1"],
+            "--process-id 1 is not below --num-processes 1",
+        ),
+    ],
+)
+def test_refused_before_anything_is_loaded(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["encode", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
 def test_chat_from_a_pipe(video: Path, cache: Path) -> None:
     arguments = ["chat", str(video), "--frames", "16", "--cache-dir", str(cache)]
     process = subprocess.run(

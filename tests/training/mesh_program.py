@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from launch.aot.collectives import collectives
 from tests.tiny import tiny_params
 from tests.training.test_step import MODEL, STAGE, batch_of
 from xcomp_jax.config import MeshConfig
@@ -83,7 +84,16 @@ class Trained:
             "metrics": [{key: float(value) for key, value in m.items()} for m in (first, second)],
             "pieces": pieces,
             "temp_bytes": self._step.memory_analysis().temp_size_in_bytes,
+            "gathered_bytes": self._gathered_bytes(),
         }
+
+    def _gathered_bytes(self) -> float:
+        """What one device sends so that others have whole weights of the decoder's layers."""
+        return sum(
+            one.nbytes
+            for one in collectives(self._step.as_text(), self.mesh.size)
+            if one.kind == "all-gather" and "llm.prefill" in one.source
+        )
 
 
 def main(folder: Path) -> None:

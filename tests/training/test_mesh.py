@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.quick import printed_on_eight_devices
+from tests.tiny import tiny_params
 from tests.training.resolved_shardings import FULL, GOLDEN, resolved
 from xcomp_jax.compression.schedule import plan_stages, smallest_run
 from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig
@@ -72,6 +73,14 @@ def test_context_splits_frames_and_activations(results: dict) -> None:
     frames = (8, 12, 24, 24, 3)
     assert batch_sharding(mesh, "frames", frames).shard_shape(frames) == (4, 3, 24, 24, 3)
     assert results["1,1,1,8"]["temp_bytes"] < 0.5 * results[ONE]["temp_bytes"]
+
+
+def test_weights_of_a_layer_travel_once_a_step(results: dict) -> None:
+    """Left to itself XLA gathers them in the backward pass again (`sharding.gathered_layer`)."""
+    leaves = jax.tree_util.tree_leaves_with_path(tiny_params()["llm"]["layers"])
+    matrices = sum(leaf.nbytes for path, leaf in leaves if path[-1].key == "kernel")
+    # Two devices along fsdp send each other their halves of what tensor has split in two.
+    assert results["2,2,2,1"]["gathered_bytes"] == matrices / 2 / 2
 
 
 def test_state_of_the_published_model_is_split() -> None:

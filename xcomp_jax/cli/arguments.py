@@ -154,11 +154,17 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 def open_asked(options: argparse.Namespace) -> Session:
     """The session of `--checkpoint`, or the embedded one, which says that it is no use."""
     from xcomp_jax.inference.compilation import use_compilation_cache
+    from xcomp_jax.inference.generate import GenerationConfig
     from xcomp_jax.inference.open_session import embedded_session, open_session
     from xcomp_jax.token_store import TokenStore
 
-    use_compilation_cache(options.cache_dir.expanduser())
     selection = selection_of(options)
+    changes = {
+        name: getattr(options, name, None) for name in ("max_new_tokens", "temperature", "top_p")
+    }
+    chosen: Any = {name: value for name, value in changes.items() if value is not None}
+    GenerationConfig(**chosen)  # a wrong one is refused before the model is read
+    use_compilation_cache(options.cache_dir.expanduser())
     store = None
     if options.store is not None:
         store = TokenStore(options.store.expanduser(), max_bytes=int(options.store_gib * GIB))
@@ -174,10 +180,6 @@ def open_asked(options: argparse.Namespace) -> Session:
         session = open_session(
             options.checkpoint, dtype=options.dtype, selection=selection, store=store
         )
-    changes = {
-        name: getattr(options, name, None) for name in ("max_new_tokens", "temperature", "top_p")
-    }
-    chosen: Any = {name: value for name, value in changes.items() if value is not None}
     session.generation = dataclasses.replace(session.generation, **chosen)
     return session
 

@@ -101,9 +101,25 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("give either videos or --mixture FILE")
     if options.mixture is None:
         return _encode_videos(options)
+    _check_numbers(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
     return work_together("xcomp encode", _join, lambda: _encode_shared(options))
+
+
+def _check_numbers(options: argparse.Namespace) -> None:
+    from xcomp_jax.config import ConfigError
+
+    number, count = options.process_id, options.num_processes
+    if options.distributed and (number, count) != (0, 1):
+        raise ConfigError(
+            f"--distributed asks the cluster who the processes are, --process-id {number} and "
+            f"--num-processes {count} say it: leave out one or the other"
+        )
+    if not 0 <= number < count:
+        raise ConfigError(
+            f"--process-id {number} is not below --num-processes {count}: number them from 0"
+        )
 
 
 def _encode_videos(options: argparse.Namespace) -> int:
@@ -164,7 +180,6 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     for given, name, way in (
         (checkpoint, "--checkpoint DIR", "the model whose encoder runs"),
         (table_path.is_file(), "--table FILE.csv", f"write it with xcomp scan {options.mixture}"),
-        (0 <= process_id < num_processes, "--process-id", "0 to N - 1"),
         (options.workers > 0, "--workers", "at least 1"),
     ):
         if not given:

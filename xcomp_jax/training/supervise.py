@@ -20,7 +20,7 @@ EXIT_CONTINUE = 75
 LOST = (
     "another process of this run was lost, or never came, so that this one cannot go on; the log "
     "of the one that went first says why. Nothing that was saved is lost: start all of them again "
-    "with the same command, and the run continues from its newest checkpoint"
+    "with the same command, and they go on from what was saved"
 )
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
