@@ -17,6 +17,7 @@ seconds of processor time for every distinct number of tokens, a tenth of that f
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
 import resource
@@ -50,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _estimates(options: argparse.Namespace) -> dict[str, Any]:
     """Compiles and prints, program after program."""
     from launch.aot import advice, report, serving, stages, training
-    from launch.aot.estimate import estimate
+    from launch.aot.estimate import estimate, least_needed
     from launch.aot.pods import describe
     from xcomp_jax.config import ConfigError, SelectionConfig
     from xcomp_jax.experiment import load_experiment
@@ -87,12 +88,13 @@ def _estimates(options: argparse.Namespace) -> dict[str, Any]:
     results = []
     if train:
         program = training.step_program(model, stage, mesh, sizes)
+        least = least_needed(program, pod, mesh)
         if options.stages_only:
             few = training.step_program(*stages.shortened(model, stage), mesh, sizes)
             short = estimate(few, pod, mesh)
-            made = stages.extended(short, program, model, stage, mesh, sizes, pod)
+            made = stages.extended(short, program, model, stage, mesh, sizes, pod, least)
         else:
-            made = estimate(program, pod, mesh)
+            made = dataclasses.replace(estimate(program, pod, mesh), least_bytes=least)
         tried = advice.advice(made, stage, dict(mesh.shape))
         print(report.text(made, tried), flush=True)
         results.append({**made.as_dict(), "advice": tried})

@@ -103,7 +103,11 @@ def table(found: dict[str, dict[str, Any]]) -> str:
 def _line(row: Row, made: dict[str, Any]) -> str:
     step, spent = made["programs"][0], made["spent"]
     memory, capacity = step["memory"], step["capacity_bytes"] / GIB
-    needed = f"{memory['needed'] / GIB:.1f} of {capacity:.1f}" if memory else f"over {capacity:.1f}"
+    whole, least = "first and last" not in step["program"], step["least_bytes"]
+    needed = f"{memory['needed'] / GIB:.1f}" if memory else f"over {capacity:.1f}"
+    if least is not None:
+        pressed = f"at least {least / GIB:.1f}"
+        needed = f"{needed}, {pressed}," if whole else pressed
     bounds = {"arithmetic": "compute_s", "memory": "memory_s", "links": "links_s"}
     bound = max(bounds, key=lambda name: step[bounds[name]])
     cells = [
@@ -111,12 +115,12 @@ def _line(row: Row, made: dict[str, Any]) -> str:
         made["topology"],
         ", ".join(f"{axis} {n}" for axis, n in made["mesh"].items() if n > 1),
         str(row.accumulate_steps),
-        needed,
+        f"{needed} of {capacity:.1f}",
         "yes" if step["fits"] else "no",
         f"{(step['flops'] + step['recomputed']) / 1e15:.1f}",
         "unknown" if step["unread"] else f"{sum(step['sent_bytes'].values()) / 1e9:,.0f} GB",
         f"{step['floor_s']:.2f} s, {bound}",
-        "two stages" if "first and last" in step["program"] else "whole step",
+        "whole step" if whole else "two stages",
         f"{spent['cpu_s'] / 60:.1f} CPU min, {spent['peak_gib']:.1f} GiB",
     ]
     return f"| {' | '.join(cells)} |"

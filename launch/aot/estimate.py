@@ -16,6 +16,9 @@ from launch.aot.program import Program
 SPARE = 0.03
 """Of a device's memory, for what a compiler does not know: other programs, fragmentation."""
 
+NEXT_TO_NOTHING = {"xla_tpu_max_hbm_size_mib": 16}
+"""Memory of a device on which no training step fits."""
+
 LARGEST = 5
 """Operations named in a report."""
 
@@ -34,6 +37,7 @@ class Estimate:
     """One program on one pod.
 
     memory: None where the compiler gave up because it is too much; refusal: what it said.
+    least_bytes: what it comes down to when pressed (`least_needed`); None where that is not known.
     sent: what one device sends in one run; unread: why that is not known, although it compiled.
     compute_s, memory_s, links_s: what arithmetic, memory and interconnect take at their best.
     spare: share of the memory that must be left over for it to fit.
@@ -51,6 +55,7 @@ class Estimate:
     memory_s: float
     links_s: float
     compile_s: float
+    least_bytes: int | None = None
     spare: float = SPARE
 
     @property
@@ -112,6 +117,34 @@ def estimate(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> Estimate:
         links_s=sum(one.nbytes for one in sent) / (pod.link_gbytes * 1e9),
         compile_s=time.monotonic() - began,
     )
+
+
+def least_needed(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> int | None:
+    """Bytes of a device that a TPU's compiler asks for when it has next to none.
+
+    With more it takes more, to have copies under way earlier: what it used of the memory there was
+    is not what a program needs. It refuses before it makes any code, in a tenth of the time that a
+    whole step takes. None for other devices.
+    """
+    if pod.devices[0].platform != "tpu":
+        return None
+    with jax.set_mesh(mesh):
+        lowered = program.lower()
+    try:
+        analysis = lowered.compile(compiler_options=NEXT_TO_NOTHING).memory_analysis()
+    except jax.errors.JaxRuntimeError as error:
+        asked = asked_bytes(str(error))
+        if asked is None:
+            raise
+        return asked
+    return _memory(analysis).needed
+
+
+def asked_bytes(message: str) -> int | None:
+    """The first figure of a compiler's refusal, which it rounds to hundredths."""
+    match = re.search(r"memory required .*?\(([\d.]+)([KMG]?)\) exceeds", message)
+    units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
+    return int(float(match[1]) * units[match[2]]) if match else None
 
 
 def _memory(analysis: Any) -> Memory:

@@ -20,6 +20,11 @@ def text(made: Estimate, advice: Sequence[str] = ()) -> str:
             f"device: {made.memory.arguments / GIB:.2f} state and batch, "
             f"{made.memory.temporary / GIB:.2f} while it runs"
         )
+    if made.least_bytes is not None:
+        lines.append(
+            f"            the compiler comes down to {made.least_bytes / GIB:.2f} where there is "
+            "less, and takes more where there is more"
+        )
     recomputed = f" + {made.recomputed / 1e12:,.1f} recomputed" if made.recomputed else ""
     lines.append(f"  work      {made.flops / 1e12:,.1f} TFLOP{recomputed}, all devices together")
     lines += _traffic(made)
@@ -28,7 +33,7 @@ def text(made: Estimate, advice: Sequence[str] = ()) -> str:
         f"{made.memory_s:.3f}, links {made.links_s:.3f}"
     )
     verdict = "fits" if made.fits else "does NOT fit"
-    lines.append(f"  verdict   {verdict} if {made.spare:.0%} of the memory stays free")
+    lines.append(f"  verdict   {verdict} ({made.spare:.0%} of the memory must stay free)")
     lines += [f"            try {line}" for line in advice]
     return "\n".join(lines)
 

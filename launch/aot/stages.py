@@ -3,7 +3,9 @@
 Compiling takes as long as there are distinct token counts. The real step of a model that has only
 its first and its last stage shows kernels, layouts and what layers of either length keep; what the
 layers between would add is known exactly but for what the compiler makes of it: parameters,
-optimiser state and gradients, and the input that every layer keeps for its backward pass.
+optimiser state and gradients, and the input that every layer keeps for its backward pass. For a TPU
+the memory need not be put together so: its compiler tells that of the whole step at once
+(`estimate.least_needed`).
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ from xcomp_jax.config import CompressionConfig, ConfigError, ModelConfig, StageC
 from xcomp_jax.training.step import learned
 
 EXTRAPOLATED_SPARE = 0.3
-"""Of a device's memory: for a v5e the whole step took 15.2 GiB where this form said 11.7, since a
-compiler holds more at once where the layers are no loop."""
+"""Of a device's memory. The least of a step for v5e-16 is 9.1 GiB; a limit of 11 was refused for
+some MiB, one of 12 was not."""
 
 
 def shortened(model: ModelConfig, stage: StageConfig) -> tuple[ModelConfig, StageConfig]:
@@ -69,33 +71,23 @@ def extended(
     mesh: Mesh,
     sizes: Sizes,
     pod: Pod,
+    least: int | None,
 ) -> Estimate:
-    """What the estimate of the shortened step says about the whole one.
+    """What the estimate of the shortened step, and the `least_needed` of the whole one if that is
+    known, say about the whole one.
 
     Traffic inside the decoder grows with the number of layers, as that of weights does.
     """
     few, few_stage = shortened(model, stage)
-    state, batch = arguments(model, stage, mesh, sizes)
-    few_state, _ = arguments(few, few_stage, mesh, sizes)
     times = model.llm.num_hidden_layers / few.llm.num_hidden_layers
     more = (times - 1) * _sent_in_layers(short, few, few_stage)
     executed = (whole.flops + whole.recomputed) / len(pod.devices)
-    memory = None
-    if short.memory is not None:
-        gradients = _trained_bytes(stage, state) - _trained_bytes(stage, few_state)
-        buffers = 1 if stage.accumulate_steps == 1 else 2  # of one micro batch, and their sum
-        kept = _kept_inputs(model, stage, mesh, sizes) - _kept_inputs(few, few_stage, mesh, sizes)
-        state_bytes = device_bytes(state) + device_bytes(batch)
-        temporary = short.memory.temporary + buffers * gradients + kept
-        rest = short.memory.needed - short.memory.arguments - short.memory.temporary
-        memory = Memory(
-            arguments=state_bytes, temporary=temporary, needed=state_bytes + temporary + rest
-        )
     return dataclasses.replace(
         short,
         program=f"{whole.name}, from its first and last stage",
         spare=EXTRAPOLATED_SPARE,
-        memory=memory,
+        memory=_memory(short, model, stage, mesh, sizes, least),
+        least_bytes=least,
         flops=whole.flops,
         recomputed=whole.recomputed,
         sent=(*short.sent, Collective("extrapolated", more, (), "the layers left out")),
@@ -103,6 +95,30 @@ def extended(
         memory_s=pod.peak.least_seconds(0, whole.moved_bytes),
         links_s=short.links_s + more / (pod.link_gbytes * 1e9),
     )
+
+
+def _memory(
+    short: Estimate,
+    model: ModelConfig,
+    stage: StageConfig,
+    mesh: Mesh,
+    sizes: Sizes,
+    least: int | None,
+) -> Memory | None:
+    state, batch = arguments(model, stage, mesh, sizes)
+    held = device_bytes(state) + device_bytes(batch)
+    if least is not None:
+        return Memory(arguments=held, temporary=least - held, needed=least)
+    if short.memory is None:
+        return None
+    few, few_stage = shortened(model, stage)
+    few_state, _ = arguments(few, few_stage, mesh, sizes)
+    gradients = _trained_bytes(stage, state) - _trained_bytes(stage, few_state)
+    buffers = 1 if stage.accumulate_steps == 1 else 2  # of one micro batch, and their sum
+    kept = _kept_inputs(model, stage, mesh, sizes) - _kept_inputs(few, few_stage, mesh, sizes)
+    temporary = short.memory.temporary + buffers * gradients + kept
+    rest = short.memory.needed - short.memory.arguments - short.memory.temporary
+    return Memory(arguments=held, temporary=temporary, needed=held + temporary + rest)
 
 
 def _sent_in_layers(short: Estimate, model: ModelConfig, stage: StageConfig) -> float:

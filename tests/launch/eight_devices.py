@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from launch.aot.collectives import by, collectives
-from launch.aot.estimate import Estimate, estimate
+from launch.aot.estimate import Estimate, estimate, least_needed
 from launch.aot.pods import Pod
 from launch.aot.stages import extended, shortened
 from launch.aot.training import Sizes, step_program
@@ -65,7 +65,8 @@ def estimates() -> dict[str, Estimate]:
     model = dataclasses.replace(MODEL, compression=STAGE.compression)
     program = step_program(model, STAGE, mesh, SIZES)
     short = estimate(step_program(*shortened(model, STAGE), mesh, SIZES), pod, mesh)
-    quick = extended(short, program, model, STAGE, mesh, SIZES, pod)
+    least = least_needed(program, pod, mesh)
+    quick = extended(short, program, model, STAGE, mesh, SIZES, pod, least)
     return {"whole": estimate(program, pod, mesh), "quick": quick, "short": short}
 
 

@@ -12,7 +12,7 @@ from launch import aot_compile
 from launch.aot import pods, stages
 from launch.aot.advice import advice
 from launch.aot.collectives import Collective, collectives
-from launch.aot.estimate import Estimate, Memory
+from launch.aot.estimate import Estimate, Memory, asked_bytes
 from launch.aot.stages import shortened
 from launch.scaling import ROWS, table
 from tests.quick import printed_on_eight_devices
@@ -79,6 +79,13 @@ def an_estimate(needed: int) -> Estimate:
     )
 
 
+def test_what_a_compiler_asks_for_when_it_refuses() -> None:
+    said = "the total memory required for HLO temporaries ({}) exceeds available HBM (16.00M)."
+    for figure, asked in (("9.06G", 9.06 * 2**30), ("512.50M", 512.5 * 2**20)):
+        assert asked_bytes(said.format(figure)) == int(asked)
+    assert asked_bytes("RESOURCE_EXHAUSTED: too many cooks") is None
+
+
 def test_verdict_and_advice() -> None:
     mesh = {"data": 1, "fsdp": 8, "tensor": 1, "context": 1}
     fits, tight = an_estimate(9 * 2**30), an_estimate(int(9.9 * 2**30))
@@ -132,6 +139,8 @@ def test_the_table_says_what_does_not_fit() -> None:
     line = table(found).splitlines()[-1]
     for words in ("xcomp_2b, 1,024", "fsdp 8", "11.0 of 10.0", "no", "2.00 s, memory", "1.1 CPU"):
         assert words in line
+    found["h100"]["programs"][0]["least_bytes"] = 9 * 2**30
+    assert "11.0, at least 9.0, of 10.0" in table(found)
 
 
 # As compilers for TPUs write loops: the turns are not noted, and this counter goes in steps of two.
