@@ -27,7 +27,7 @@ from xcomp_jax.sharding import make_mesh
 from xcomp_jax.training.checkpoint import newest_params
 
 EXPERIMENT = "tiny_one_stage.py"
-EXIT_CONTINUE = 75
+EXIT_LOST, EXIT_CONTINUE = 74, 75
 
 
 @pytest.fixture(scope="module", name="folder")
@@ -79,7 +79,7 @@ def lose_one(running: list[Started], victim: int, workdir: Path) -> None:
     began = time.monotonic()
     for number, one in enumerate(running):
         if number != victim:
-            assert one.ended(within=90) == EXIT_CONTINUE, one.output()[-3000:]
+            assert one.ended(within=90) == EXIT_LOST, one.output()[-3000:]
             assert "another process of this run was lost, or never came" in one.output()
             assert "start all of them again with the same command" in one.output()
     assert time.monotonic() - began < 90
@@ -125,6 +125,17 @@ def test_four_processes_are_lost_stopped_and_continued_by_one(folder: Path, alon
     assert_equal(final(workdir), final(four))
     start(EXPERIMENT, by_one, folder / "cache").finished()
     assert_same_losses(by_one, alone)
+
+
+@pytest.mark.slow
+def test_what_one_process_must_mend_ends_all(folder: Path) -> None:
+    """And not with the code that tells Slurm to try again."""
+    workdir = folder / "damaged"
+    workdir.mkdir()
+    (workdir / "metrics.jsonl").write_text("{}\n{\n")
+    for one in start_together(2, EXPERIMENT, workdir, folder / "cache"):
+        assert one.ended(within=120) == 2, one.output()[-3000:]
+        assert "metrics.jsonl is damaged in line 2" in one.output()
 
 
 @pytest.mark.slow

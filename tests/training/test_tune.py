@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.training.processes import EXPERIMENTS, losses, metrics, start, wait_until
-from xcomp_jax.checkpoint import load_params
+from xcomp_jax.checkpoint import CheckpointError, load_params
 from xcomp_jax.config import ConfigError
 from xcomp_jax.experiment import load_experiment
 from xcomp_jax.training.export import export_newest
@@ -103,10 +104,37 @@ def test_stopped_anywhere_it_ends_the_same(undisturbed: Path, folder: Path) -> N
 
 
 def test_the_newest_parameters_can_be_exported(undisturbed: Path, tmp_path: Path) -> None:
+    # As a run leaves it that is saving at this moment.
+    half_saved = undisturbed / "stages" / "sct" / "99.orbax-checkpoint-tmp"
+    half_saved.mkdir()
     assert export_newest(undisturbed, tmp_path / "exported").name == "sct"
     assert digests_in(tmp_path / "exported") == digests(undisturbed)
+    half_saved.rmdir()
     with pytest.raises(ConfigError, match=r"holds no run: there is no config\.json"):
         export_newest(tmp_path, tmp_path / "again")
+
+
+def test_a_damaged_checkpoint_is_named(undisturbed: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(undisturbed, workdir)
+    newest = max((workdir / "stages" / "sct").iterdir(), key=lambda path: int(path.name))
+    for data in newest.rglob("d/*"):
+        data.write_bytes(data.read_bytes()[:10])
+    for name in ("summary.json", "evaluation_after.json"):
+        (workdir / name).unlink()
+    with pytest.raises(ConfigError, match=rf"checkpoint .*/sct/{newest.name} is damaged"):
+        export_newest(workdir, tmp_path / "exported")
+    with pytest.raises(ConfigError, match=rf"checkpoint .*/sct/{newest.name} is damaged"):
+        tune(load_experiment(EXPERIMENTS / EXPERIMENT), workdir)
+    shutil.rmtree(newest)
+    assert export_newest(workdir, tmp_path / "exported").name == "sct"
+
+
+def test_what_cannot_begin_takes_no_folder(tmp_path: Path) -> None:
+    config = load_experiment(EXPERIMENTS / EXPERIMENT, ["init_from=/nowhere"])
+    with pytest.raises(CheckpointError, match="/nowhere"):
+        tune(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_finished_run_only_reports(undisturbed: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -163,6 +164,48 @@ def test_sigterm_saves_what_is_done(
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     moved = np.abs(after["llm"]["norm"]["scale"] - params()["llm"]["norm"]["scale"]).max()
     assert moved > 1e-4, "control: it learnt"
+
+
+def test_sigterm_after_the_last_step_stops_what_follows(
+    tmp_path: Path, dataset: PreparedDataset, whole: tuple[Path, Params]
+) -> None:
+    asked = []
+
+    def while_evaluating() -> None:
+        asked.append(1)
+        if len(asked) == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    workdir = tmp_path / "run"
+    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match="everything was saved"):
+        train(workdir, dataset, params(), stop=stop, while_evaluating=while_evaluating)
+    assert max(checkpoints_of(workdir)) == STAGE.num_steps
+    jax.tree.map(np.testing.assert_array_equal, train(workdir, dataset, params()), whole[1])
+
+
+def test_sigterm_does_not_wait_for_an_evaluation(tmp_path: Path, dataset: PreparedDataset) -> None:
+    config = dataclasses.replace(CONFIG, evaluate_every_steps=1)
+    asked = []
+
+    def while_evaluating() -> None:
+        asked.append(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match="after step 2"):
+        train(
+            tmp_path / "run",
+            dataset,
+            params(),
+            config=config,
+            stop=stop,
+            while_evaluating=while_evaluating,
+        )
+    assert len(asked) == 1
+
+
+def test_sigterm_where_errors_are_survived() -> None:
+    with pytest.raises(Stopped), stopping_on_sigterm(), contextlib.suppress(Exception):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def test_sigterm_with_nothing_to_save() -> None:

@@ -14,7 +14,7 @@ def work_together(command: str, join: Callable[[], None], work: Callable[[], int
     """The exit code of `work` in a child of this process that has joined the others by `join`.
 
     Called before JAX is imported: it starts threads, which a fork would lose. What a lost process
-    means is said on stderr, as `command`, and ends with `supervise.EXIT_CONTINUE`.
+    means is said on stderr, as `command`, and ends with `supervise.EXIT_LOST`.
     """
     from xcomp_jax.training.supervise import watch_over_child
 
@@ -26,7 +26,7 @@ def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], in
     from xcomp_jax.config import ConfigError
     from xcomp_jax.training.distributed import FirstProcessError, tells_of_a_lost_process
     from xcomp_jax.training.step_report import NonFiniteLossError
-    from xcomp_jax.training.supervise import EXIT_CONTINUE, LOST
+    from xcomp_jax.training.supervise import EXIT_LOST, LOST
 
     try:
         join()
@@ -38,7 +38,7 @@ def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], in
         if tells_of_a_lost_process(error):
             said = str(error).partition("\n")[0][:160]
             print(f"{command}: {LOST} ({said} ...)", file=sys.stderr, flush=True)
-            os._exit(EXIT_CONTINUE)
+            os._exit(EXIT_LOST)
         if isinstance(error, (ValueError, OSError)):
             print(f"{command}: {error}", file=sys.stderr, flush=True)
             os._exit(2)

@@ -30,8 +30,9 @@ EXAMPLES = """examples:
 in the folder: report.md, plot.png, summary.json, metrics.jsonl, config.json, stages/ (Orbax),
 checkpoint/ (for xcomp ask --checkpoint)
 
-exit codes: 0 finished; 2 something to mend, see the message; 75 ended early, by SIGTERM (the state
-is saved) or because another process of the run was lost: the same command continues the run
+exit codes: 0 finished; 2 something to mend, see the message; 74 another process of the run was
+lost, or had something to mend; 75 ended by SIGTERM, the state is saved. After 74 and 75 the same
+command continues the run
 """
 
 
@@ -126,6 +127,11 @@ def _work(options: argparse.Namespace) -> int:
 
     use_compilation_cache(options.cache_dir.expanduser())
     if options.export is not None:
+        if options.config is not None or options.set:
+            raise ConfigError(
+                "--export writes what --workdir holds, as the configuration there says: leave out "
+                "--config and --set"
+            )
         return _export(options)
     if options.config is None:
         raise ConfigError("--config FILE says what to train, such as --config configs/smoke.py")

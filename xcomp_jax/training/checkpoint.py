@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from jax.sharding import Mesh
 from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig, to_dict
 from xcomp_jax.models.xcomp import Params, abstract_params
 from xcomp_jax.training.code_version import code_version
+from xcomp_jax.training.distributed import tells_of_a_lost_process
 from xcomp_jax.training.lora import merged
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 
@@ -75,40 +77,20 @@ class StageCheckpoints:
         )
 
     def restore(self, step: int, mesh: Mesh) -> Restored:
-        """Onto any mesh and number of processes: the shardings of `mesh` decide where arrays go."""
-        restored = self._manager.restore(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardRestore(self._target(mesh)), data=ocp.args.JsonRestore()
-            ),
-        )
-        return Restored(restored["state"], restored["data"]["examples_seen"])
+        """Onto any mesh and number of processes: the shardings of `mesh` decide where arrays go.
 
-    def restore_params(self, step: int, mesh: Mesh) -> Params:
-        """The parameters alone; optimiser state is neither read nor held."""
-        item = {"params": self._target(mesh).params}
-        # A manager of its own: one refuses a second kind of reader for the same item.
-        with ocp.CheckpointManager(self._manager.directory, item_names=("state",)) as manager:
-            restored = manager.restore(
+        Raises:
+            ConfigError: it is damaged.
+        """
+        target = _target(self._config, self._stage, mesh)
+        with _told_if_damaged(Path(self._manager.directory) / str(step)):
+            restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
-                    state=ocp.args.PyTreeRestore(
-                        item=item,
-                        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-                        partial_restore=True,
-                    )
+                    state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
                 ),
             )
-        return restored["state"]["params"]
-
-    def _target(self, mesh: Mesh) -> TrainState:
-        model = self._config.stage_model(self._stage)
-        shapes = jax.eval_shape(lambda p: init_state(self._stage, p), abstract_params(model))
-        return jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            shapes,
-            state_shardings(model, self._stage, mesh),
-        )
+        return Restored(restored["state"], restored["data"]["examples_seen"])
 
     def close(self) -> None:
         """Waits until everything is on disk."""
@@ -121,21 +103,71 @@ def _code_version() -> dict[str, str]:
     return code_version()
 
 
+def _target(config: ExperimentConfig, stage: StageConfig, mesh: Mesh) -> TrainState:
+    model = config.stage_model(stage)
+    shapes = jax.eval_shape(lambda p: init_state(stage, p), abstract_params(model))
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        state_shardings(model, stage, mesh),
+    )
+
+
+@contextlib.contextmanager
+def _told_if_damaged(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        if tells_of_a_lost_process(error):
+            raise
+        said = str(error).partition("\n")[0][:200]
+        raise ConfigError(
+            f"the checkpoint {folder} is damaged or not of this run ({type(error).__name__}: "
+            f"{said}): remove that folder, and the run continues from the one before it"
+        ) from error
+
+
 def newest_params(
     config: ExperimentConfig, workdir: Path, mesh: Mesh
 ) -> tuple[StageConfig, Params]:
     """Parameters of the newest checkpoint of a run, adapters merged, and the stage that wrote it.
 
+    The run may be at work meanwhile: nothing of it is touched.
+
     Raises:
-        ConfigError: the run has none yet.
+        ConfigError: the run has no checkpoint yet, or the newest is damaged.
     """
     for stage in reversed(config.stages):
         folder = workdir / "stages" / stage.name
         if folder.is_dir():
-            with contextlib.closing(StageCheckpoints(folder, config, stage)) as checkpoints:
-                if (step := checkpoints.latest_step) is not None:
-                    return stage, merged(stage, checkpoints.restore_params(step, mesh))
+            params = _read_newest(folder, _target(config, stage, mesh).params)
+            if params is not None:
+                return stage, merged(stage, params)
     raise ConfigError(
         f"{workdir} holds no checkpoint yet (looked in stages/ for "
         f"{[stage.name for stage in config.stages]}): run `xcomp tune` until the first one is saved"
     )
+
+
+def _read_newest(folder: Path, target: Params) -> Params | None:
+    """The parameters alone; optimiser state is neither read nor held."""
+    item = {"params": target}
+    args = ocp.args.PyTreeRestore(
+        item=item,
+        restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+        partial_restore=True,
+    )
+    options = ocp.CheckpointManagerOptions(read_only=True)
+    with ocp.CheckpointManager(
+        folder.absolute(), options=options, item_names=("state",)
+    ) as manager:
+        while (step := manager.latest_step()) is not None:
+            try:
+                with _told_if_damaged(folder / str(step)):
+                    restored = manager.restore(step, args=ocp.args.Composite(state=args))
+                return restored["state"]["params"]
+            except ConfigError:
+                if (folder / str(step)).exists():
+                    raise
+                manager.reload()  # the run has removed it meanwhile, and has newer ones
+    return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 import concurrent.futures
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -22,6 +22,8 @@ SILENCE_SECONDS = 60
 
 # The others look this often whether the first process is done with what they wait for.
 ASK_SECONDS = 2.0
+
+Opened = TypeVar("Opened")
 
 _SIGNS_OF_LOSS = ("gloo", "nccl", "coordination service", "heartbeat", "closed by peer")
 
@@ -103,6 +105,13 @@ def on_first(work: Callable[[], Any]) -> Any:
     if "error" in outcome:
         raise FirstProcessError(outcome["error"])
     return outcome["result"]
+
+
+def opened_on_first(open_one: Callable[[], Opened]) -> Opened | None:
+    """What `open_one` gives on process 0, None on the others; errors as those of `on_first`."""
+    opened: list[Opened] = []
+    on_first(lambda: opened.append(open_one()))
+    return opened[0] if opened else None
 
 
 def _lead(work: Callable[[], Any]) -> dict[str, Any]:

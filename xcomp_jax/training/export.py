@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from xcomp_jax.checkpoint import CheckpointReader, save_params
-from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig, from_dict, to_dict
+from xcomp_jax.config import (
+    ConfigError,
+    ExperimentConfig,
+    MeshConfig,
+    StageConfig,
+    from_dict,
+    to_dict,
+)
 from xcomp_jax.files import read_json
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
@@ -60,7 +67,7 @@ def export(
 
 
 def export_newest(workdir: Path, folder: Path) -> StageConfig:
-    """Exports the newest checkpoint of a run, finished or not, to a new `folder`.
+    """Exports the newest checkpoint of a run, finished or at work, to a new `folder`.
 
     Returns:
         The stage it comes from.
@@ -73,6 +80,6 @@ def export_newest(workdir: Path, folder: Path) -> StageConfig:
     if not path.is_file():
         raise ConfigError(f"{workdir} holds no run: there is no {path.name}")
     config: ExperimentConfig = from_dict(ExperimentConfig, read_json(path))
-    stage, params = newest_params(config, workdir, make_mesh(config.mesh))
+    stage, params = newest_params(config, workdir, make_mesh(MeshConfig()))
     export(config, stage, params, load_tokenizer(config.data.tokenizer), folder)
     return stage

@@ -111,8 +111,9 @@ def run_stage(
                 if waiting is not None:
                     report.tell(waiting)
                 waiting = done
-                evaluated = _due(run.config.evaluate_every_steps, step)
                 stopping = checkpoints.asked_to_stop(step) or stop.received
+                # Whoever asks to stop does not wait for an evaluation.
+                evaluated = _due(run.config.evaluate_every_steps, step) and not stopping
                 last = step == stage.num_steps
                 if not (evaluated or stopping or last or _due(run.config.save_every_steps, step)):
                     continue
@@ -124,7 +125,7 @@ def run_stage(
                 if stopping or last or _due(run.config.save_every_steps, step):
                     report.flush()
                     checkpoints.save(step, state)
-                if stopping and not last:
+                if stopping:
                     raise Stopped(
                         f"stopped by SIGTERM after step {step} of stage {stage.name!r}, which is "
                         "saved; the same command continues"

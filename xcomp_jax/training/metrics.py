@@ -18,14 +18,17 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     """
     if not path.exists():
         return []
-    text = path.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    try:
-        return [json.loads(line) for line in complete.splitlines()]
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is damaged ({error}): remove the damaged line; it only serves reports"
-        ) from error
+    *complete, _ = path.read_bytes().split(b"\n")
+    lines = []
+    for number, line in enumerate(complete, start=1):
+        try:
+            lines.append(json.loads(line))
+        except ValueError as error:  # also bytes that are no UTF-8
+            raise ValueError(
+                f"{path} is damaged in line {number} ({error}): remove that line; it only serves "
+                "reports"
+            ) from error
+    return lines
 
 
 class MetricsLog:

@@ -83,12 +83,26 @@ def _path(name: str) -> Path | None:
     return Path(name) if name else None
 
 
-def initial_params(config: ExperimentConfig, mesh: Mesh) -> Params:
-    """From `init_from`, or random; float32, where the mesh wants them.
+def check_init_from(config: ExperimentConfig) -> None:
+    """Before anything is made for a run that could not begin.
 
     Raises:
-        ConfigError: the checkpoint holds another model.
+        CheckpointError: `init_from` is no checkpoint.
+        ConfigError: it holds another model.
     """
+    if config.init_from is None:
+        return
+    model = CheckpointReader(config.init_from).model
+    for part in ("vision", "projector", "llm"):
+        if getattr(model, part) != getattr(config.model, part):
+            raise ConfigError(
+                f"init_from={config.init_from!r} holds a model with {part}="
+                f"{getattr(model, part)}, the experiment wants {getattr(config.model, part)}"
+            )
+
+
+def initial_params(config: ExperimentConfig, mesh: Mesh) -> Params:
+    """From `init_from`, or random; float32, where the mesh wants them."""
     shardings = parameter_shardings(abstract_params(config.model), mesh)
     if config.init_from is None:
         # Drawn once: what the compiler's optimisations cost is more than they save.
@@ -98,13 +112,6 @@ def initial_params(config: ExperimentConfig, mesh: Mesh) -> Params:
             compiler_options={"xla_backend_optimization_level": 0},
         )
         return draw(jax.random.key(config.seed))
-    model = CheckpointReader(config.init_from).model
-    for part in ("vision", "projector", "llm"):
-        if getattr(model, part) != getattr(config.model, part):
-            raise ConfigError(
-                f"init_from={config.init_from!r} holds a model with {part}="
-                f"{getattr(model, part)}, the experiment wants {getattr(config.model, part)}"
-            )
     # Trained in float32 whatever the checkpoint holds; each process reads its own slices.
     _, params = load_params(config.init_from, dtype="float32", shardings=shardings)
     return params

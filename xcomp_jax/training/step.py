@@ -162,14 +162,8 @@ def state_shardings(config: ModelConfig, stage: StageConfig, mesh: Any) -> Any:
     )
 
 
-def make_train_step(
-    config: ModelConfig, stage: StageConfig, mesh: Mesh
-) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """The jitted step on `mesh`: state in place, batches as `sharding.global_batch` makes them.
-
-    Raises:
-        ConfigError: the mesh cannot split a micro batch.
-    """
+def check_micro_batches(stage: StageConfig, mesh: Mesh) -> None:
+    """Raises ConfigError when the devices of `mesh` cannot share a micro batch."""
     micro, split = stage.batch_size // stage.accumulate_steps, batch_split(mesh)
     if micro % split:
         raise ConfigError(
@@ -178,6 +172,17 @@ def make_train_step(
             f"data x fsdp = {split}; lower accumulate_steps, or give devices to mesh.context or "
             "mesh.tensor instead"
         )
+
+
+def make_train_step(
+    config: ModelConfig, stage: StageConfig, mesh: Mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
+    """The jitted step on `mesh`: state in place, batches as `sharding.global_batch` makes them.
+
+    Raises:
+        ConfigError: the mesh cannot split a micro batch.
+    """
+    check_micro_batches(stage, mesh)
     shardings = state_shardings(config, stage, mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from xcomp_jax.config import StageConfig
 from xcomp_jax.data.pipeline import Batch
-from xcomp_jax.training.distributed import is_first
+from xcomp_jax.training.distributed import is_first, opened_on_first
 from xcomp_jax.training.metrics import MetricsLog
 from xcomp_jax.training.observe import Writer
 from xcomp_jax.training.throughput import memory, rates
@@ -54,17 +54,14 @@ class StepReport:
         progress: bool,
     ) -> None:
         self._stage, self._workdir, self._writers = stage, workdir, writers
-        first = is_first()
-        self._log = None
-        if first:
-            path = workdir / "metrics.jsonl"
-            self._log = MetricsLog(path, stage=stage.name, resume_step=start)
+        path = workdir / "metrics.jsonl"
+        self._log = opened_on_first(lambda: MetricsLog(path, stage=stage.name, resume_step=start))
         self._bar = tqdm(
             total=stage.num_steps,
             initial=start,
             desc=stage.name,
             unit="step",
-            disable=not (progress and first),
+            disable=not (progress and is_first()),
         )
         self.restart_clock()
 

@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from types import FrameType
 
 
-class Stopped(Exception):
-    """The run was asked to end and did; the same command continues it."""
+class Stopped(BaseException):
+    """The run was asked to end and did; the same command continues it.
+
+    Like KeyboardInterrupt it may come anywhere, also where errors are caught and survived.
+    """
 
 
 class StopRequest:
@@ -27,12 +30,18 @@ class StopRequest:
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[StopRequest]:
-        """Here whoever is inside looks at `received` and saves before it raises Stopped."""
+        """Here whoever is inside looks at `received` and saves before it raises Stopped.
+
+        Raises:
+            Stopped: SIGTERM came too late for whoever was inside.
+        """
         self._deferred = True
         try:
             yield self
         finally:
             self._deferred = False
+        if self.received:
+            raise Stopped("stopped by SIGTERM; everything was saved, the same command continues")
 
 
 @contextlib.contextmanager

@@ -17,6 +17,10 @@ from types import FrameType
 # Started again with the same command, the run continues: EX_TEMPFAIL of sysexits.h.
 EXIT_CONTINUE = 75
 
+# The same, but first somebody should look why: lower, for of several tasks' codes Slurm tells the
+# highest, and must not put a run that cannot go on back into the queue. EX_IOERR.
+EXIT_LOST = 74
+
 LOST = (
     "another process of this run was lost, or never came, so that this one cannot go on; the log "
     "of the one that went first says why. Nothing that was saved is lost: start all of them again "
@@ -30,7 +34,7 @@ def watch_over_child(command: str) -> int | None:
     """Forks. The child gets None and does the work; the parent gets the exit code to end with.
 
     Called before JAX or threads are started. A child ended by a signal of its own is told about on
-    stderr, as `command`; one that JAX ended because another process was lost counts as resumable.
+    stderr, as `command`.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -53,6 +57,9 @@ def watch_over_child(command: str) -> int | None:
         return code
     if -code == signal.SIGABRT:
         print(f"{command}: {LOST}", file=sys.stderr)
+        return EXIT_LOST
+    if -code == signal.SIGTERM:
+        print(f"{command}: stopped by SIGTERM before anything was done", file=sys.stderr)
         return EXIT_CONTINUE
     name = signal.Signals(-code).name
     print(f"{command}: ended by {name}; the same command continues the run", file=sys.stderr)

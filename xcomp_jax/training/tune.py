@@ -19,14 +19,15 @@ from xcomp_jax.files import read_json, write_json
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
-from xcomp_jax.training.distributed import is_first, on_first
+from xcomp_jax.training.distributed import is_first, on_first, opened_on_first
 from xcomp_jax.training.evaluate import Evaluation, evaluate, text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation, open_writers
 from xcomp_jax.training.report import Accuracy, Outcome, write_report
-from xcomp_jax.training.sources import initial_params, open_datasets
+from xcomp_jax.training.sources import check_init_from, initial_params, open_datasets
+from xcomp_jax.training.step import check_micro_batches
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import Clock, owned
 
@@ -57,13 +58,15 @@ def tune(
         NonFiniteLossError, Stopped: see `run_stage`.
     """
     observation = observation or Observation()
+    summary = workdir / "summary.json"
+    if not summary.exists():
+        _check(config)
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(owned(workdir, config)))
-        summary = workdir / "summary.json"
         done = on_first(lambda: read_json(summary) if summary.exists() else None)
         if done is not None:
             return done
-        writers = open_writers(observation, config, workdir) if is_first() else ()
+        writers = opened_on_first(lambda: open_writers(observation, config, workdir)) or ()
         for writer in writers:
             stack.callback(writer.close)
         mesh = make_mesh(config.mesh)
@@ -79,6 +82,14 @@ def tune(
         with jax.set_mesh(mesh):
             _run(run)
         return on_first(lambda: read_json(summary))
+
+
+def _check(config: ExperimentConfig) -> None:
+    """Refuses what would fail hours later, before the folder belongs to it."""
+    mesh = make_mesh(config.mesh)
+    for stage in config.stages:
+        check_micro_batches(stage, mesh)
+    check_init_from(config)
 
 
 def _run(run: Run) -> None:
