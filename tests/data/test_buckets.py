@@ -80,6 +80,19 @@ def test_impossible_plans_are_refused() -> None:
         planner(frame_limits=(16,))
     with pytest.raises(ValueError, match="batch_size=100 is more than the 83 videos and the 21"):
         planner(batch_size=100)
+    nothing = np.zeros(0, int)
+    with pytest.raises(ValueError, match="batch_size=4 is more than the 0 videos and the 0 images"):
+        planner(frames=nothing, suffix=nothing, sets=nothing)
+
+
+def test_images_too_few_for_a_batch_are_not_left_out_for_ever() -> None:
+    more = NUM_IMAGES + 1
+    with pytest.raises(ValueError, match=f"batch_size={more} is more than the 21 images of"):
+        planner(batch_size=more)
+    assert planner(batch_size=more, weights=(2, 2)).batches_per_epoch == 42 // more + 166 // more
+    only_videos = {"frames": FRAMES[NUM_IMAGES:], "suffix": SUFFIX[NUM_IMAGES:]}
+    sets = np.zeros(NUM_VIDEOS, int)
+    assert planner(**only_videos, sets=sets, batch_size=more).batches_per_epoch == 83 // more
 
 
 def test_halvings() -> None:

@@ -120,8 +120,9 @@ def test_who_reads_a_video(tmp_path: Path) -> None:
     assert read["video"] == [("d/a", "img")]
     assert read[""] == [("d/a", "gif")]
     assert read["mix"] == [("a", "gif"), ("b.png", "image")]
-    with pytest.raises(MixtureError, match="media_type: mix"):
-        load_mixture(write(tmp_path, rows, data_root="d"))
+    for fields, why in (({}, "as its first entry is one"), ({"media_type": "video"}, "by its med")):
+        with pytest.raises(MixtureError, match=f"in a set of videos, {why}.*media_type: mix"):
+            load_mixture(write(tmp_path, rows, data_root="d", **fields))
 
 
 def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
@@ -130,18 +131,24 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         ("datasets: [", "is not yaml"),
         ("sets: []", "must hold a list `datasets`"),
         ("datasets: [{data_root: a}]", "set 0: needs texts and a json_path"),
-        ("datasets: [{json_path: a.json, weight: 0}]", "weight=0 must be a number above 0"),
+        ("datasets: [{json_path: a.json, weight: 0}]", "weight=0 must be a finite number above 0"),
+        ("datasets: [{json_path: a.json, weight: .inf}]", "weight=inf must be a finite number"),
+        (f"datasets: [{{json_path: a.json, weight: 1{'0' * 400}}}]", "must be a finite number"),
+        ("datasets: [{json_path: a.json, when: 2024-99-01}]", "is not yaml: month must be"),
+        (f"datasets: 1{'0' * 5000}", "is not yaml: Exceeds the limit"),
+        (f"datasets: {'[' * 5000}", "is not yaml: maximum recursion"),
         ("datasets: [{json_path: a.json, video_read_type: mp3}]", "video_read_type='mp3'"),
     ):
         path.write_text(content)
-        with pytest.raises(MixtureError, match=said):
+        with pytest.raises(MixtureError, match=f"mixture.yaml.*{said}"):
             read_sets(path)
     with pytest.raises(MixtureError, match=r"nowhere\.yaml cannot be read"):
         read_sets(tmp_path / "nowhere.yaml")
     config = write(tmp_path, [{"video": "a", "conversations": TURNS}])
-    (tmp_path / "set.jsonl").write_text('{"video": "a"}\n{"video": ')
-    with pytest.raises(MixtureError, match=r"set\.jsonl is not jsonl"):
-        load_mixture(config)
+    for line in ('{"video": "x", ', f'{{"id": 1{"0" * 5000}}}', "[" * 100_000):
+        (tmp_path / "set.jsonl").write_text(f'{{"video": "a"}}\n\n{{}}\n{{}}\n{line}\n{{}}\n')
+        with pytest.raises(MixtureError, match=r"set\.jsonl, line 5: not JSON in itself"):
+            load_mixture(config)
     (tmp_path / "set.jsonl").unlink()
     with pytest.raises(MixtureError, match=r"json_path begins at the folder"):
         load_mixture(config)

@@ -6,16 +6,18 @@ import dataclasses
 import functools
 import itertools
 import json
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import jax
 import ml_dtypes
 import numpy as np
 import pytest
 
-from tests.data.handmade_mixture import CLIP, IMAGE_SIZE, SAMPLING, write_mixture
+from tests.data.handmade_mixture import CLIP, IMAGE_SIZE, SAMPLING, conversation, write_mixture
 from tests.tiny import TINY, tiny_params
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.config import (
@@ -65,6 +67,7 @@ def opened(
     *,
     features: FeatureStore | None = None,
     skipped: Path | None = None,
+    prompt_as_asked: bool = False,
 ) -> MixtureDataset:
     reader = MixtureReader(
         config=config,
@@ -73,6 +76,7 @@ def opened(
         clip_frames=CLIP,
         tokenizer=TOKENIZER,
         max_text_tokens=192,
+        prompt_as_asked=prompt_as_asked,
         table=table,
         features=features,
     )
@@ -201,6 +205,36 @@ def test_too_many_bad_samples_stop_a_run(
             pass
 
 
+@pytest.mark.parametrize("prompt_as_asked", [False, True])
+def test_turns_that_are_none_make_a_bad_sample(
+    config: MixtureConfig, table: Table, tmp_path: Path, prompt_as_asked: bool
+) -> None:
+    """Recorded once with the reason, whatever characters their names hold; the good one is left."""
+    asked, told = conversation("What?")
+    wrong: dict[str, Any] = {
+        "is of role \\['human'\\]": {"from": ["human"], "value": asked["value"]},
+        'has no text under "value"': {"from": "human", "value": None},
+        "no text": {"from": "human", "value": 5},
+        "surrogates not allowed": {"from": "human", "value": "<image>\ud800"},
+    }
+    rows = [{"id": "good", "video": "media/v0.mp4", "conversations": [asked, told]}] + [
+        {"id": f"{i}\u2028\ud800", "video": "media/v0.mp4", "conversations": [turn, told]}
+        for i, turn in enumerate(wrong.values())
+    ]
+    (tmp_path / "set.json").write_text(json.dumps(rows))
+    path, log = tmp_path / "mixture.yaml", tmp_path / "skipped.jsonl"
+    path.write_text(f"datasets: [{{json_path: {tmp_path / 'set.json'}}}]")
+    mixture = dataclasses.replace(config, path=str(path), max_bad=1)
+    for _ in range(2):  # the second time after a restart
+        dataset = opened(mixture, table, skipped=log, prompt_as_asked=prompt_as_asked)
+        assert [sample.id for sample in dataset.samples] == ["good"]
+    recorded = [json.loads(line) for line in log.read_text().strip().split("\n")]
+    assert len(recorded) == len(wrong)
+    reasons = {row["id"]: row["reason"] for row in recorded}
+    for row, reason in zip(rows[1:], wrong, strict=True):
+        assert re.search(reason, reasons[str(row["id"])])
+
+
 def test_a_run_goes_on_only_with_the_samples_it_began_with(
     config: MixtureConfig, tmp_path: Path
 ) -> None:
@@ -227,6 +261,12 @@ def test_a_run_goes_on_only_with_the_samples_it_began_with(
     scan_training_mixture(experiment, workdir, progress=False)
     assert len(opened_by(0)) == len(opened_by(1)) == 10
     assert len((workdir / "skipped-1.jsonl").read_text().splitlines()) == 3
+    images = root / "images.json"
+    written = images.read_text()
+    images.write_text(written.replace("red", "blue"))
+    with pytest.raises(ConfigError, match=r"10 usable samples, now there are 10, .* other texts"):
+        opened_by(1)
+    images.write_text(written)
     (root / "media" / "i1.png").unlink()
     assert len(opened_by(1)) == 10, "files are looked at by the scan alone"
     scan_training_mixture(experiment, workdir, progress=False)

@@ -13,6 +13,7 @@ from xcomp_jax.text.prompts import (
     ChatIds,
     Turn,
     answer_text,
+    as_asked,
     encode,
     first_conv_length,
     inference_ids,
@@ -122,6 +123,22 @@ def test_turns_are_read_in_both_spellings(tokenizer: PreTrainedTokenizerBase) ->
     expected = training_example(tokenizer, [HUMAN, GPT], MESSAGE)
     assert training_example(tokenizer, other, MESSAGE) == expected
     assert training_example(tokenizer, [GPT, HUMAN, GPT], MESSAGE) == expected  # opening answer
+
+
+@pytest.mark.parametrize(
+    "leading", [[], [GPT], [{"from": "system", "value": "Be brief."}], [GPT, GPT]]
+)
+@pytest.mark.parametrize("spelling", [("from", "value"), ("role", "content")])
+def test_trained_as_asked_whatever_comes_before_the_question(
+    tokenizer: PreTrainedTokenizerBase, leading: list[dict[str, str]], spelling: tuple[str, str]
+) -> None:
+    turns = [dict(zip(spelling, turn.values(), strict=True)) for turn in [*leading, HUMAN, GPT]]
+    asked = inference_ids(tokenizer, "What moves?", MESSAGE)
+    ids, _ = training_example(tokenizer, as_asked(turns, MESSAGE), "")
+    assert ids[: len(asked)] == asked
+    assert tokenizer.decode(ids[len(asked) :]) == f"{GPT['value']}<|im_end|>\n"
+    control, _ = training_example(tokenizer, turns, MESSAGE)
+    assert control[: len(asked)] != asked
 
 
 def test_what_is_no_conversation_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -69,7 +69,8 @@ class EpochPlanner:
         frame_limits, suffix_limits: the buckets, ascending; images have buckets of one frame.
 
     Raises:
-        ValueError: fewer rows than a batch holds, or a length above the largest bucket.
+        ValueError: images or videos that fill no batch, so that they would never be learnt from; no
+            rows at all; or a length above the largest bucket.
     """
 
     def __init__(
@@ -98,16 +99,21 @@ class EpochPlanner:
             if len(rows := np.flatnonzero((sets == number) & (image == kind)))
         ]
         self._image = image
-        counts = {True: 0, False: 0}
+        counts = {False: 0, True: 0}
         for rows, count in self._strata:
             counts[bool(image[rows[0]])] += count
         self.batches_per_epoch = sum(count // batch_size for count in counts.values())
         self.rows_per_epoch = sum(counts.values())
-        if not self.batches_per_epoch:
+        short = [
+            f"the {count} {'images' if is_image else 'videos'}"
+            for is_image, count in counts.items()
+            if 0 < count < batch_size or not self.rows_per_epoch
+        ]
+        if short:
             raise ValueError(
-                f"{batch_size=} is more than the {counts[False]} videos and the {counts[True]} "
-                "images of an epoch, which are never mixed in a batch; take a smaller batch or a "
-                "larger part of the mixture"
+                f"{batch_size=} is more than {' and '.join(short)} of an epoch. Images and videos "
+                "never share a batch, so these would never be learnt from; take a smaller batch or "
+                "a larger part of the mixture, raise the weight of their sets, or take them out"
             )
 
     def plan(self, epoch: int) -> EpochPlan:

@@ -25,6 +25,7 @@ import math
 import os
 import random
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,7 +101,8 @@ def read_sets(path: Path) -> tuple[MixtureSet, ...]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MixtureError(f"{path} cannot be read ({error.strerror}); give a yaml file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    # ValueError: no UTF-8, no such date, too many digits. RecursionError: too deep.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MixtureError(f"{path} is not yaml: {error}") from error
     entries = content.get("datasets") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
@@ -196,8 +198,9 @@ def _set(entry: Any, where: str) -> MixtureSet:
     texts = [value for name, value in one.items() if name != "weight"]
     if "json_path" not in one or not all(isinstance(text, str) for text in texts):
         raise MixtureError(f"{where}: needs texts and a json_path, got {entry!r:.200}")
-    if isinstance(weight, bool) or not isinstance(weight, int | float) or not weight > 0:
-        raise MixtureError(f"{where}: weight={weight!r} must be a number above 0")
+    number = isinstance(weight, int | float) and not isinstance(weight, bool)
+    if not number or not 0 < weight <= sys.float_info.max:
+        raise MixtureError(f"{where}: weight={weight!r:.200} must be a finite number above 0")
     for field, allowed in (
         ("video_read_type", tuple(READERS)),
         ("media_type", ("image", "video", "text", "mix")),
@@ -213,15 +216,19 @@ def _read_entries(path: Path) -> list[dict[str, Any]]:
     try:
         with path.open(encoding="utf-8") as file:
             if path.suffix == ".jsonl":
-                entries = [json.loads(line) for line in file if line.strip()]
+                entries = [
+                    _parsed(line.strip(), f"{path}, line {number}")
+                    for number, line in enumerate(file, 1)
+                    if line.strip()
+                ]
             else:
-                entries = json.load(file)
+                entries = _parsed(file.read(), str(path))
     except OSError as error:
         raise MixtureError(
             f"{path} cannot be read ({error.strerror}); json_path begins at the folder that "
             "data.mixture.root (--root) names, or else where the command runs"
         ) from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise MixtureError(f"{path} is not {path.suffix[1:]}: {error}") from error
     if not isinstance(entries, list) or not entries:
         raise MixtureError(f"{path} must hold a list of at least one entry")
@@ -231,8 +238,18 @@ def _read_entries(path: Path) -> list[dict[str, Any]]:
     return entries
 
 
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise MixtureError(f"{where}: not JSON in itself: {error}") from error
+
+
 def _media_type(first: Mapping[str, Any]) -> str:
-    """What a set holds, by the first entry of its file (not of the shuffled set)."""
+    """What a set holds, by the first entry of its file (not of the shuffled set).
+
+    A set that begins with neither keeps its paths as they are, without data_root (original).
+    """
     return next((kind for kind in ("image", "video") if kind in first), "text")
 
 
@@ -244,9 +261,10 @@ def _media(
         raise MixtureError(f"{where}: {kind}={path!r:.200} must be a path")
     if media_type in ("image", "video"):
         if kind != media_type:
+            why = "by its media_type" if one.media_type else "as its first entry is one"
             raise MixtureError(
-                f"{where}: an entry with {kind} {path!r} in a set of {media_type}s, as its first "
-                "entry is one; give the set `media_type: mix` and its entries whole paths"
+                f"{where}: an entry with {kind} {path!r} in a set of {media_type}s, {why}; give "
+                "the set `media_type: mix` and its entries whole paths"
             )
         path = os.path.join(one.data_root, path)
         reader = one.video_read_type or reader
@@ -260,7 +278,7 @@ def _media(
     if "start" in entry and "end" in entry:
         try:
             start, end = float(entry["start"]), float(entry["end"])
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise MixtureError(
                 f"{where}: {path}: start={entry['start']!r}, end={entry['end']!r} must be seconds"
             ) from error

@@ -30,7 +30,7 @@ from xcomp_jax.data.padding import (
     video_position,
 )
 from xcomp_jax.data.skipped import SkippedLog
-from xcomp_jax.data.tokens import RowError, tokenizer_digest
+from xcomp_jax.data.tokens import RowError
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.token_store import TokenStoreError
 from xcomp_jax.video.errors import VideoError
@@ -45,6 +45,7 @@ class MixtureDataset:
 
     frames, prefix, suffix: int32 [N], their lengths: frames, and tokens before and after the video.
     weights: passes over each set in an epoch.
+    texts_digest: changes when any token or label of a sample does.
     """
 
     samples: tuple[Sample, ...]
@@ -52,6 +53,7 @@ class MixtureDataset:
     prefix: np.ndarray
     suffix: np.ndarray
     weights: tuple[float, ...]
+    texts_digest: str
     reader: MixtureReader = dataclasses.field(repr=False)
     skipped: SkippedLog = dataclasses.field(repr=False)
 
@@ -65,7 +67,7 @@ class MixtureDataset:
             [[one.id, one.set, dataclasses.astuple(one.media)] for one in self.samples],
             [array.tolist() for array in (self.frames, self.prefix, self.suffix)],
             [self.weights, self.frame_limits, self.suffix_limits],
-            tokenizer_digest(self.reader.tokenizer),
+            self.texts_digest,
         ]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
 
@@ -148,16 +150,18 @@ def open_mixture(
     usable: list[Sample] = []
     unusable: list[tuple[Sample, str]] = []
     lengths: list[tuple[int, int, int]] = []
+    texts = hashlib.sha256()
     for sample in tqdm(mixture.samples, desc="tokenising", unit="sample", disable=not progress):
         try:
             plan = reader.plan(sample)
             reader.require(sample, plan)
-            ids, _ = reader.tokens(sample, plan)
+            ids, labels = reader.tokens(sample, plan)
         except (RowError, VideoError, TokenStoreError) as error:
             unusable.append((sample, str(error)))
             continue
         before = video_position(ids)
         usable.append(sample)
+        texts.update(ids.tobytes() + labels.tobytes())
         lengths.append((plan.num_frames, before, len(ids) - 1 - before))
     skipped = SkippedLog(skipped_file, reader.config.max_bad)
     skipped.leave_out(unusable, len(mixture.samples))
@@ -168,6 +172,7 @@ def open_mixture(
         prefix=prefix,
         suffix=suffix,
         weights=tuple(one.weight for one in mixture.sets),
+        texts_digest=texts.hexdigest(),
         reader=reader,
         skipped=skipped,
     )

@@ -71,8 +71,8 @@ def train_batches(
 ) -> grain.DatasetIterator[Batch]:
     """Endless batches, every row once per epoch, each epoch in another order.
 
-    A mixture differs in two ways: rows that do not fill a batch of their bucket are left out of an
-    epoch, and a set with a weight is passed over that often (`buckets.EpochPlanner`).
+    A mixture differs in two ways: the last rows that do not fill a batch are left out of an epoch,
+    and a set with a weight is passed over that often (`buckets.EpochPlanner`).
 
     `batch_size` counts rows of all processes together; this one gets `batch_size / process_count`,
     the rows of a batch that stand together. Batch number i holds the same rows in the same order
@@ -84,7 +84,7 @@ def train_batches(
 
     Raises:
         ValueError: when the processes cannot share a batch evenly, `examples_seen` is not a number
-            of whole batches, or a mixture has fewer rows than a batch.
+            of whole batches, or a mixture has fewer images or fewer videos than a batch.
         BadSamplesError: while iterating, when too many rows of a mixture cannot be read.
     """
     _check_shares(batch_size, process_count)

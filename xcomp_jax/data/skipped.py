@@ -35,7 +35,8 @@ class SkippedLog:
         self._bad = 0
         self._written: set[tuple[int, str, str]] = set()
         if path is not None and path.exists():
-            for line in path.read_text(encoding="utf-8").splitlines():
+            # Not splitlines: ids and paths may hold other line ends of Unicode.
+            for line in path.read_text(encoding="utf-8").split("\n"):
                 try:
                     row = json.loads(line)
                     self._written.add((row["set"], row["id"], row["path"]))
@@ -86,5 +87,6 @@ class SkippedLog:
             return
         self._written.add(name)
         row = {"id": sample.id, "set": sample.set, "path": sample.media.path, "reason": reason}
-        with self._path.open("a", encoding="utf-8") as file:
+        # Half a surrogate pair is no UTF-8; with a backslash it is the JSON it was read from.
+        with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -69,14 +69,11 @@ def training_tokens(
             exactly one video in it.
     """
     try:
-        turns, message = list(conversations), time_message
-        if prompt_as_asked and turns:
-            question = turns[0]["value"].replace(prompts.VIDEO_MARK, "").strip()
-            asked = prompts.question_text(question, time_message)
-            turns[0], message = {**turns[0], "value": asked}, ""
-        input_ids, labels = prompts.training_example(tokenizer, turns, message)
+        if prompt_as_asked:
+            conversations, time_message = prompts.as_asked(conversations, time_message), ""
+        input_ids, labels = prompts.training_example(tokenizer, conversations, time_message)
         before, after = prompts.split_at_video(input_ids)
-    except (KeyError, ValueError) as error:
+    except ValueError as error:
         raise RowError(f"row {name!r}: {error}") from error
     length = len(before) + len(after)
     if length > max_text_tokens:

@@ -103,9 +103,10 @@ def _check_unchanged(dataset: MixtureDataset, path: Path, *, write: bool) -> Non
         if theirs != mine:
             raise ConfigError(
                 f"{path}: the run began with {theirs['samples']} usable samples, now there are "
-                f"{len(dataset)}, or the same in another order: the mixture, its files, the table "
-                "of the scan or the store of features changed. Restore them, or delete this file "
-                "to go on in another order, or begin in another workdir"
+                f"{len(dataset)}, or the same in another order or with other texts: the mixture, "
+                "its files, data.prompt_as_asked, the tokenizer, the table of the scan or the "
+                "store of features changed. Restore them, or delete this file to go on with what "
+                "is there now, or begin in another workdir"
             )
     elif write:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,7 @@ newline before the question: the original does so, and both are kept as recorded
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -182,6 +183,20 @@ def training_example(
     return input_ids, labels_of(input_ids, answers, ChatIds.of(tokenizer))
 
 
+def as_asked(conversations: Sequence[Mapping[str, str]], time_message: str) -> list[dict[str, str]]:
+    """The conversation from its first question on, that one worded as `question_text` words it.
+
+    For `training_example` with no time message of its own: that then trains on the prompt that is
+    asked with, letter by letter. Raises ValueError for what is no turn.
+    """
+    turns = [Turn(_role(entry), _content(entry)) for entry in conversations]
+    asked = [*itertools.dropwhile(lambda turn: turn.role != "user", turns)]
+    if asked:
+        question = asked[0].content.replace(VIDEO_MARK, "").strip()
+        asked[0] = Turn("user", question_text(question, time_message))
+    return [dataclasses.asdict(turn) for turn in asked]
+
+
 def labels_of(input_ids: Sequence[int], answers: Sequence[bool], chat: ChatIds) -> list[int]:
     """`input_ids` where `answers` is true or the token is scaffolding, IGNORE elsewhere."""
     always = (chat.newline, chat.start, chat.end)
@@ -192,20 +207,25 @@ def labels_of(input_ids: Sequence[int], answers: Sequence[bool], chat: ChatIds) 
 
 
 def _role(entry: Mapping[str, str]) -> str:
-    names = {"human": "user", "gpt": "assistant"}
-    given = entry.get("role", entry.get("from", ""))
-    role = names.get(given, given)
-    if role not in ("user", "assistant", "system"):
-        raise ValueError(
-            f"turn {dict(entry)!r} is of role {given!r}; known: human, gpt, user, assistant, system"
-        )
-    return role
+    match entry.get("role", entry.get("from", "")):
+        case "user" | "human":
+            return "user"
+        case "assistant" | "gpt":
+            return "assistant"
+        case "system":
+            return "system"
+        case given:
+            raise ValueError(
+                f"turn {dict(entry)!r} is of role {given!r}; "
+                "known: human, gpt, user, assistant, system"
+            )
 
 
 def _content(entry: Mapping[str, str]) -> str:
     content = entry.get("content", entry.get("value"))
     if not isinstance(content, str):
         raise ValueError(f'turn {dict(entry)!r} has no text under "value" or "content"')
+    content.encode()  # half a surrogate pair is a ValueError here, a TypeError in the tokenizer
     return content
 
 
