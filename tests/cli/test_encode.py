@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -11,11 +12,24 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from PIL import Image
 
+from tests.data.handmade_mixture import write_mixture
+from tests.tiny import TINY, tiny_params
+from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main
 from xcomp_jax.token_store import TokenStore
 
 FRAMES = 512
+EXPERIMENT = """
+from ml_collections import ConfigDict
+import configs.smoke as smoke
+
+def get_config():
+    config = smoke.get_config()
+    config.sampling = ConfigDict(dict(fps=8, min_frames=4, max_frames=16))
+    return config
+"""
 
 
 @pytest.fixture(scope="module", name="video")
@@ -153,6 +167,16 @@ def test_what_cannot_be_read_is_passed_over(
             ["--mixture", "m.yaml", "--process-id", "1"],
             "--process-id 1 is not below --num-processes 1",
         ),
+        (["--mixture", "m.yaml", "--frames", "64"], "--frames is for questions"),
+        (["--mixture", "m.yaml", "--select", "8"], "--select is for questions"),
+        (["--mixture", "m.yaml", "--store-gib", "1"], "--store-gib is for questions"),
+        (["film.mp4", "--process-id", "9"], "--process-id is an option of --mixture"),
+        (["film.mp4", "--distributed"], "--distributed is an option of --mixture"),
+        (["--mixture", "m.yaml", "--checkpoint", "c"], "--mixture needs --store DIR"),
+        (
+            ["--mixture", "m.yaml", "--checkpoint", "c", "--store", "s"],
+            "m.scan.csv: no such table; write it with `xcomp scan m.yaml --out m.scan.csv`",
+        ),
     ],
 )
 def test_refused_before_anything_is_loaded(
@@ -160,6 +184,47 @@ def test_refused_before_anything_is_loaded(
 ) -> None:
     assert main(["encode", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_mixture_again_after_a_change_and_a_kill(
+    cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Only what changed or was cut off is done again; what questions use stays elsewhere."""
+    mixture, store = tmp_path / "mixture.yaml", tmp_path / "features"
+    write_mixture(tmp_path)
+    images = {"json_path": "images.json", "data_root": "media"}
+    folders = {"json_path": "folders.jsonl", "data_root": "media", "video_read_type": "img"}
+    mixture.write_text(json.dumps({"datasets": [images, folders]}))
+    experiment = tmp_path / "experiment.py"
+    experiment.write_text(EXPERIMENT)
+    save_params(tmp_path / "checkpoint", TINY, tiny_params(), source={})
+    seen = ["--root", str(tmp_path), "--config", str(experiment)]
+    model = ["--checkpoint", str(tmp_path / "checkpoint"), "--cache-dir", str(cache)]
+
+    def encoded() -> int:
+        assert main(["scan", str(mixture), *seen, "--max-bad", "1", "--quiet"]) == 0
+        asked = ["encode", "--mixture", str(mixture), "--store", str(store), *seen, *model]
+        assert main(asked) == 1, "one image is missing"
+        return int(capsys.readouterr().out.rsplit(" files encoded", 1)[0].rsplit(" ", 1)[1])
+
+    assert encoded() == 4 + 1
+    assert encoded() == 0
+    for file in (tmp_path / "media" / "folder").iterdir():
+        Image.new("RGB", (33, 21), (0, 0, 99)).save(file)
+    assert encoded() == 1
+
+    index = store / "index-0.csv"
+    lines = index.read_bytes().splitlines(keepends=True)
+    index.write_bytes(b"".join(line for line in lines if b"i1.png" not in line)[:-70])
+    assert encoded() == 2
+    assert encoded() == 0
+
+    film = ["encode", str(tmp_path / "media" / "v0.mp4"), "--cache-dir", str(cache)]
+    assert main([*film, "--store", str(store)]) == 2
+    assert "holds features of a data mixture" in capsys.readouterr().err
+    (store / "features.json").unlink()
+    assert main(["encode", "--mixture", str(mixture), "--store", str(store), *seen, *model]) == 2
+    assert "use another --store for features" in capsys.readouterr().err
 
 
 def test_chat_from_a_pipe(video: Path, cache: Path) -> None:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.data.handmade_mixture import write_mixture
+from tests.data.handmade_mixture import conversation, write_mixture
 from xcomp_jax.cli.main import main
 from xcomp_jax.config import MixtureConfig
 from xcomp_jax.data import scan as scan_module
@@ -98,6 +100,75 @@ def test_going_on_looks_only_at_what_is_new_or_was_bad(
     assert len(rows(out)) == 13
 
 
+def test_a_folder_is_looked_at_again_when_its_images_or_its_duration_change(
+    config: MixtureConfig, tmp_path: Path
+) -> None:
+    folder = tmp_path / "media" / "folder"
+    sidecar = folder.with_suffix(".json")
+
+    def scanned() -> tuple[str, str, str]:
+        main(command(config))
+        (row,) = (r for r in rows(tmp_path / "mixture.scan.csv") if r["path"] == "media/folder")
+        return row["status"], row["file_frames"], row["seconds"]
+
+    assert scanned() == ("ok", "9", "9.0")
+    for i in range(9, 17):
+        Image.new("RGB", (8, 8)).save(folder / f"f_{i}.png")
+    assert scanned() == ("ok", "17", "17.0")
+    sidecar.write_text('{"duration": 40}')
+    assert scanned() == ("ok", "17", "40.0")
+    for endless in ("1e400", "1" + "0" * 400):
+        sidecar.write_text(f'{{"duration": {endless}}}')
+        assert scanned() == ("unreadable", "0", "0.0")
+    sidecar.write_text('{"duration": 50}')
+    assert scanned() == ("ok", "17", "50.0")
+    for file in folder.iterdir():
+        file.unlink()
+    assert scanned() == ("unreadable", "0", "0.0")
+
+
+def test_odd_paths_are_bad_samples_among_good_ones(
+    config: MixtureConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "media" / "empty.png").touch()
+    odd = {
+        "image": {"empty.png": "the file is empty", "folder": "is a folder", "l" * 300: "too long"},
+        "video": {"a\0b.mp4": "not a path", "l" * 300: "too long"},
+    }
+    for kind, names in odd.items():
+        file = tmp_path / f"{kind}s.json"
+        more = [{kind: name, "conversations": conversation("What?")} for name in names]
+        file.write_text(json.dumps(json.loads(file.read_text()) + more))
+    for _ in range(2):
+        assert main(command(config, "--max-bad", "0.5")) == 0
+        table = rows(tmp_path / "mixture.scan.csv")
+        assert len(table) == 13 + 5
+        found = {(row["kind"], row["path"].removeprefix("media/")): row for row in table}
+        for kind, names in odd.items():
+            for name, reason in names.items():
+                assert found[kind, name]["status"] == "unreadable"
+                assert reason in found[kind, name]["reason"]
+    capsys.readouterr()
+    line = {"video": "\ud800.mp4", "conversations": conversation("What?")}
+    (tmp_path / "gifs.jsonl").write_text(json.dumps(line))
+    assert main(command(config)) == 2
+    assert r"'media/\ud800.mp4' of a sample is no path" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["mixture.yaml", "videos.json", "media/v1.mp4", "damaged.csv"])
+def test_what_is_no_table_is_not_replaced(
+    config: MixtureConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    file = tmp_path / name
+    if name == "damaged.csv":
+        assert main(command(config, "--out", str(file))) == 0
+        file.write_text(file.read_text() + '"' + "x" * 2**18)
+    before = file.read_bytes()
+    assert main(command(config, "--out", str(file))) == 2
+    assert file.read_bytes() == before
+    assert str(file) in capsys.readouterr().err
+
+
 def test_what_cannot_be_scanned(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], config: MixtureConfig
 ) -> None:
@@ -105,3 +176,6 @@ def test_what_cannot_be_scanned(
     assert "nothing.yaml cannot be read" in capsys.readouterr().err
     assert main(["scan", config.path, "--set", "seed=1"]) == 2
     assert "--config FILE" in capsys.readouterr().err
+    for share in ("-1", "nan"):
+        assert main(command(config, "--max-bad", share)) == 2
+        assert f"--max-bad {share} must lie in [0, 1]" in capsys.readouterr().err

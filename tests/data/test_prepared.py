@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from PIL import Image
 
 from tests.data.rule_solver import solve
 from xcomp_jax.config import SamplingConfig
@@ -140,6 +141,24 @@ def test_another_tokenizer_or_manifest_is_another_folder(
     renamed = prepare(manifest, root, **SETTINGS)
     assert renamed.fingerprint not in (evaluation.fingerprint, other.fingerprint)
     assert renamed.rows[0].id == "renamed"
+
+
+def test_other_images_in_a_folder_are_another_folder(made: GeneratedSet, tmp_path: Path) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    entry = json.loads(made.train_manifest.read_text())[0] | {"video": "images"}
+    (tmp_path / "m.json").write_text(json.dumps([entry]))
+    sampling = SamplingConfig(fps=1, min_frames=4, max_frames=16)
+    frames = []
+    for count in (8, 8, 16):
+        for i in range(count):
+            Image.new("RGB", (8, 8)).save(images / f"{i}.png")
+        dataset = prepare(
+            tmp_path / "m.json", tmp_path / "out", **(SETTINGS | {"sampling": sampling})
+        )
+        frames.append(len(dataset.frames(0)))
+    assert frames == [8, 8, 16]
+    assert len(list((tmp_path / "out").glob("m-*"))) == 2
 
 
 def test_all_problems_are_reported_together(made: GeneratedSet, tmp_path: Path) -> None:

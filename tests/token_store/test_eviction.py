@@ -11,7 +11,7 @@ import pytest
 from tests.token_store import workers
 from tests.token_store.made import contents, folder_of, made_clips, made_key
 from tests.token_store.workers import started
-from xcomp_jax.token_store import TokenStore, eviction, locks
+from xcomp_jax.token_store import TokenStore, TokenStoreError, eviction, locks
 
 KEYS = [made_key(number) for number in range(4)]
 
@@ -102,6 +102,14 @@ def test_an_eviction_that_was_killed_is_finished_by_the_next(
     assert list(tmp_path.glob("evicted-*"))
     TokenStore(tmp_path).evict()
     assert list(tmp_path.glob("evicted-*")) == []
+
+
+def test_features_to_train_from_never_make_room(tmp_path: Path) -> None:
+    filled(tmp_path)
+    (tmp_path / "features.json").write_text("{}")
+    with pytest.raises(TokenStoreError, match="holds features"):
+        TokenStore(tmp_path, max_bytes=1)
+    assert TokenStore(tmp_path).evict() == []
 
 
 @pytest.mark.parametrize("max_bytes", [0, -1, 1e9, "1GB", True])

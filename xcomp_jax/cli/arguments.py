@@ -35,7 +35,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--checkpoint", type=Path, metavar="DIR", help="from xcomp tune or python -m convert"
     )
     parser.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), help="default: as the checkpoint"
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="default: float32 on a CPU, as the checkpoint elsewhere",
     )
     add_cache_dir(parser)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from xcomp_jax.cli.arguments import (
@@ -16,7 +18,7 @@ from xcomp_jax.cli.arguments import (
     add_store,
     open_asked,
 )
-from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture
+from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture, default_table
 from xcomp_jax.cli.processes import DISTRIBUTED, work_together
 
 DESCRIPTION = """Runs the video encoder once over every clip that questions about these videos may
@@ -64,8 +66,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _add_mixture(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "a data mixture",
-        "The model is --checkpoint, or what the configuration begins from (init_from). A store of "
-        "features has no bound: --store-gib does not count. Default: the configured store.",
+        "The model is --checkpoint, or what the configuration begins from (init_from). The store, "
+        "--store or the configured one, is for nothing else and has no bound.",
     )
     group.add_argument("--mixture", type=Path, metavar="FILE", help="yaml file; takes no VIDEO")
     add_mixture_options(group)
@@ -73,7 +75,7 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         "--table",
         type=Path,
         metavar="FILE.csv",
-        help="what xcomp scan wrote (default: as configured)",
+        help="what xcomp scan wrote (default: as configured, or MIXTURE.scan.csv)",
     )
     group.add_argument(
         "--workers",
@@ -100,11 +102,30 @@ def run(options: argparse.Namespace) -> int:
     if bool(options.videos) == (options.mixture is not None):
         raise ConfigError("give either videos or --mixture FILE")
     if options.mixture is None:
+        _refuse(options, _add_mixture, "is an option of --mixture FILE")
         return _encode_videos(options)
+    for add in (add_frames, add_selection):
+        _refuse(options, add, "is for questions; what a mixture shows follows from --config")
+    # Of these, --store itself counts.
+    size = functools.partial(add_store, default=options.store)
+    _refuse(options, size, "is for questions; a store of features has no bound")
     _check_numbers(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
     return work_together("xcomp encode", _join, lambda: _encode_shared(options))
+
+
+def _refuse(
+    options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None], why: str
+) -> None:
+    """Raises ConfigError where one of the options that `add` adds is not as by default."""
+    from xcomp_jax.config import ConfigError
+
+    parser = argparse.ArgumentParser()
+    add(parser)
+    for name, default in vars(parser.parse_args([])).items():
+        if getattr(options, name) != default:
+            raise ConfigError(f"--{name.replace('_', '-')} {why}; leave it out")
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -176,20 +197,25 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     asked = asked_mixture(options, options.mixture)
     begins_from = None if asked.experiment is None else asked.experiment.init_from
     checkpoint = str(options.checkpoint or begins_from or "")
-    table_path = options.table or Path(asked.mixture.table)
+    folder = str(options.store.expanduser())
+    if options.store == STORE:  # the default is for questions
+        folder = asked.mixture.features
+    table_path = options.table or Path(asked.mixture.table or default_table(options.mixture))
     for given, name, way in (
         (checkpoint, "--checkpoint DIR", "the model whose encoder runs"),
-        (table_path.is_file(), "--table FILE.csv", f"write it with xcomp scan {options.mixture}"),
+        (folder, "--store DIR", "a folder for features and nothing else"),
         (options.workers > 0, "--workers", "at least 1"),
     ):
         if not given:
             raise ConfigError(f"--mixture needs {name}: {way}")
+    if not table_path.is_file():
+        raise ConfigError(
+            f"{table_path}: no such table; write it with `xcomp scan {options.mixture} --out "
+            f"{table_path}` and the same --config, or name another with --table"
+        )
     use_compilation_cache(options.cache_dir.expanduser())
     samples = load_mixture(asked.mixture).samples
-    folder = options.store.expanduser()
-    if options.store == STORE and asked.mixture.features:
-        folder = Path(asked.mixture.features)
-    store, encoder, model = open_encoder(Path(checkpoint), folder, dtype=options.dtype)
+    store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
     made, problems = encode_media(
         samples,
         read_table(table_path),

@@ -21,6 +21,11 @@ class Asked:
     experiment: ExperimentConfig | None
 
 
+def default_table(mixture: Path) -> Path:
+    """Where `xcomp scan` writes what it finds unless it is told: MIXTURE.scan.csv."""
+    return mixture.with_suffix(".scan.csv")
+
+
 def add_mixture_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
     """`--config`, `--set` and `--root`."""
     parser.add_argument(

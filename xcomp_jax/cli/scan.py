@@ -7,13 +7,14 @@ import os
 import sys
 from pathlib import Path
 
-from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture
+from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture, default_table
 
 DESCRIPTION = """Looks at every image and video of a data mixture once: is it there, can it be read,
 does it hold enough frames for an example? Videos are counted, not decoded. Writes a table of all of
 them, with the reason where something is wrong, and prints a summary. Run again after any
-interruption or repair: what was found good is not looked at again unless its size changed. A run
-takes the lengths of its examples from this table (data.mixture.table)."""
+interruption or repair: what was found good is not looked at again unless its size changed, or the
+names or sizes of the images in a folder. A run takes the lengths of its examples from this table
+(data.mixture.table)."""
 
 EXAMPLES = """examples:
   xcomp scan mixture.yaml
@@ -70,8 +71,10 @@ def run(options: argparse.Namespace) -> int:
     if options.workers < 1:
         raise ConfigError(f"--workers {options.workers} must be at least 1")
     asked = asked_mixture(options, options.mixture)
-    out = options.out or options.mixture.with_suffix(".scan.csv")
+    out = options.out or default_table(options.mixture)
     max_bad = asked.mixture.max_bad if options.max_bad is None else options.max_bad
+    if not 0 <= max_bad <= 1:
+        raise ConfigError(f"--max-bad {max_bad:g} must lie in [0, 1]")
     samples, root = load_mixture(asked.mixture).samples, Path(asked.mixture.root)
     table = scan(samples, root, out, workers=options.workers, progress=not options.quiet)
     found = findings(samples, table, root, sampling=asked.sampling, clip_frames=asked.clip_frames)

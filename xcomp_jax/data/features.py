@@ -16,6 +16,7 @@ import csv
 import dataclasses
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,11 +29,10 @@ from xcomp_jax.data.media import Media
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.token_store import StoreKey, TokenStore, TokenStoreError, VideoTokens, hash_encoder
 from xcomp_jax.token_store.keys import DTYPES
-from xcomp_jax.token_store.layout import LOCK_FILE, VIDEOS, read_key
+from xcomp_jax.token_store.layout import FEATURES_FILE, LOCK_FILE, VIDEOS, read_key
 from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 from xcomp_jax.video.sampling import FramePlan
 
-SETTINGS_FILE = "features.json"
 PREPROCESSING = "bicubic, ImageNet mean and deviation; merged, not projected"
 COLUMNS = ("path", "kind", "start", "end", "bytes", "frames", "indices", "digest")
 
@@ -51,10 +51,10 @@ class FeatureStore:
     """
 
     def __init__(self, root: Path, model: ModelConfig) -> None:
-        path = root / SETTINGS_FILE
+        path = root / FEATURES_FILE
         if not path.exists():
             raise ConfigError(
-                f"{root} holds no features ({SETTINGS_FILE} is missing); fill it with "
+                f"{root} holds no features ({FEATURES_FILE} is missing); fill it with "
                 "`xcomp encode --mixture`"
             )
         settings = read_json(path, remedy="fill another store with `xcomp encode --mixture`")
@@ -68,7 +68,7 @@ class FeatureStore:
         self._lock = threading.Lock()
         self._digests: dict[tuple[str, ...], str] = {}
         for file in sorted(root.glob("index-*.csv")):
-            with file.open(encoding="utf-8", newline="") as lines:
+            with file.open(encoding="utf-8", errors="replace", newline="") as lines:
                 for row in csv.reader(lines):
                     if len(row) == len(COLUMNS) and len(row[-1]) == 64:  # else: cut off by a kill
                         self._digests[tuple(row[:-1])] = row[-1]
@@ -80,7 +80,7 @@ class FeatureStore:
     def require(self, media: Media, plan: FramePlan, size: int) -> None:
         """Raises TokenStoreError unless the index has the frames of `plan` of that file.
 
-        `size` is the file's, in bytes: a file that was replaced has no features.
+        `size` is `Facts.bytes`: what was replaced has no features.
         """
         self._digest(media, plan, size)
 
@@ -138,11 +138,11 @@ class FeatureStore:
     ) -> None:
         """Notes in the index of this process that `shelf` is whole."""
         name, digest = index_key(media, plan, size), shelf.key.digest
+        path = self.root / f"index-{process}.csv"
         with self._lock:
             self._digests[name] = digest
-            with (self.root / f"index-{process}.csv").open(
-                "a", encoding="utf-8", newline=""
-            ) as file:
+            _cut_torn_row(path)
+            with path.open("a", encoding="utf-8", newline="") as file:
                 csv.writer(file).writerow([*name, digest])
 
     def _digest(self, media: Media, plan: FramePlan, size: int) -> str:
@@ -160,9 +160,9 @@ def create_features(
     """Opens the store at `root` for writing, or begins one.
 
     Raises:
-        ConfigError: it was begun with another encoder, or in another dtype.
+        ConfigError: it was begun with another encoder, in another dtype, or for questions.
     """
-    path = root / SETTINGS_FILE
+    path = root / FEATURES_FILE
     mine = {
         "encoder_hash": encoder_hash,
         "dtype": dtype,
@@ -172,6 +172,11 @@ def create_features(
     # `write_json` gives its partial file a fixed name: one writer at a time.
     with locked(root / LOCK_FILE, EXCLUSIVE):
         if not path.exists():
+            if (root / VIDEOS).exists():
+                raise ConfigError(
+                    f"{root} holds visual tokens of videos, of which some go when it grows too "
+                    "large; use another --store for features"
+                )
             write_json(path, mine)
     theirs = read_json(path, remedy="use another --store")
     _check(root, theirs, json.loads(json.dumps(mine)))
@@ -196,6 +201,17 @@ def index_key(media: Media, plan: FramePlan, size: int) -> tuple[str, ...]:
     indices = hashlib.sha256(json.dumps(plan.indices).encode()).hexdigest()[:16]
     values = (*dataclasses.astuple(media), size, plan.num_frames, indices)
     return tuple("" if value is None else str(value) for value in values)
+
+
+def _cut_torn_row(path: Path) -> None:
+    """Takes away what a killed process left of a row, which would swallow the next one."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        torn = file.read() != b"\n"
+    if torn:
+        os.truncate(path, path.read_bytes().rfind(b"\n") + 1)
 
 
 def _check(root: Path, theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> None:

@@ -41,6 +41,7 @@ from xcomp_jax.data.tokens import (
     tokenizer_digest,
 )
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.size import size_of
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -219,8 +220,11 @@ def _question_record(row: ManifestRow, video: int, tokens: TokenRow) -> dict[str
 
 
 def _size(path: Path) -> int:
-    """Bytes of a file; -1 where there is none, which the build will report."""
-    return path.stat().st_size if path.is_file() else -1
+    """`size_of` a video; -1 where there is none, which the build will report."""
+    try:
+        return size_of(path)
+    except (OSError, ValueError):
+        return -1
 
 
 @contextmanager

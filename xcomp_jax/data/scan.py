@@ -3,7 +3,8 @@
 The table is a CSV file, one row for each distinct (path, kind, start, end) in the order of the
 mixture; `COLUMNS` says what is in it. While the scan goes on a row is added for each file, so that
 a killed scan continues; then the table is written anew, in order. A file is looked at again when
-its size has changed, or when it could not be read before.
+its size has changed (of a folder: names or sizes of its images, or how long it is said to last), or
+when it could not be read before.
 
 Everything a run needs to know about lengths is in the table: no file is opened to plan an epoch.
 """
@@ -13,7 +14,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,13 +21,15 @@ from typing import Literal
 
 from tqdm import tqdm
 
-from xcomp_jax.config import SamplingConfig
+from xcomp_jax.config import ConfigError, SamplingConfig
 from xcomp_jax.data.media import Media, image_path, plan_media, probe_media
 from xcomp_jax.data.mixture import Sample
 from xcomp_jax.files import write_text
-from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video import ffmpeg
+from xcomp_jax.video.errors import MissingVideoError, VideoError
 from xcomp_jax.video.probe import VideoInfo
 from xcomp_jax.video.sampling import FramePlan
+from xcomp_jax.video.size import size_of
 
 Status = Literal["ok", "missing", "unreadable", "too short"]
 
@@ -42,14 +44,18 @@ COLUMNS = {
     "file_frames": "frames in the file or folder",
     "fps": "its frames a second",
     "seconds": "its length",
-    "bytes": "size of the file; of a folder, -1",
+    "bytes": "size of the file; of a folder, a hash of names and sizes",
     "reason": "why it is not ok",
 }
+HEADER = ",".join(COLUMNS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What is known of one file: `file_frames`, `fps` and `seconds` unless there is a `reason`."""
+    """What is known of one file: `file_frames`, `fps` and `seconds` unless there is a `reason`.
+
+    bytes: `size_of` it, by which a changed one is known; -1 where there is no size.
+    """
 
     bytes: int
     file_frames: int = 0
@@ -91,18 +97,21 @@ def scan(
 
     Rows of files that these samples do not use stay: a wider part of the same mixture can be
     scanned later.
+
+    Raises:
+        ConfigError: `path` holds something else than a table, or a sample's path is not Unicode.
     """
     known = read_table(path)
     files = {_file(sample.media): sample.media for sample in samples}
+    for place, _ in files:
+        try:
+            place.encode()
+        except UnicodeEncodeError as error:
+            raise ConfigError(f"{place!r} of a sample is no path; mend it in its set") from error
     path.parent.mkdir(parents=True, exist_ok=True)
-    # An older table may end amid a row.
-    torn = path.exists() and not path.read_bytes().endswith(b"\n")
+    write_table(path, (), known)  # without the row that a kill may have cut off
     with path.open("a", encoding="utf-8", newline="") as file, ThreadPoolExecutor(workers) as pool:
         writer = csv.DictWriter(file, list(COLUMNS), extrasaction="raise")
-        if torn:
-            file.write("\n")
-        if file.tell() == 0:
-            writer.writeheader()
         bar = tqdm(total=len(files), desc="scanning", unit="file", disable=not progress)
         looked = pool.map(lambda name: _look(files[name], root, known.get(name)), files)
         try:
@@ -183,17 +192,34 @@ def write_table(path: Path, found: Sequence[Finding], table: Table) -> None:
 
 
 def read_table(path: Path) -> Table:
-    """What a table says; empty where there is none. Rows that are not whole are left out."""
+    """What a table says; empty where there is none. Rows that are not whole are left out.
+
+    Raises:
+        ConfigError: the file is something else, or damaged.
+    """
     if not path.exists():
         return {}
     table: Table = {}
-    with path.open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            try:
-                facts = _parse(row)
-            except (KeyError, TypeError, ValueError):
-                continue
-            table[row["path"], row["kind"]] = facts
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        first = file.readline(len(HEADER) + 2)
+        # A kill may have left no more than the beginning of the header.
+        if first.rstrip("\r\n") != HEADER and not HEADER.startswith(first):
+            raise ConfigError(
+                f"{path} is no table that `xcomp scan` wrote: it begins with {first[:40]!r}, a "
+                f"table with {HEADER[:40]!r}; name another file"
+            )
+        file.seek(0)
+        try:
+            for row in csv.DictReader(file):
+                try:
+                    facts = _parse(row)
+                except (KeyError, TypeError, ValueError):
+                    continue
+                table[row["path"], row["kind"]] = facts
+        except csv.Error as error:
+            raise ConfigError(
+                f"{path} is damaged ({error}); delete it and scan the mixture again"
+            ) from error
     return table
 
 
@@ -207,27 +233,19 @@ def _whole(path_and_kind: tuple[str, str]) -> Media:
 
 
 def _look(media: Media, root: Path, known: Facts | None) -> Facts:
+    place, size = root / media.path, -1
     try:
-        size = _size(media, root)
-    except VideoError as error:
-        return Facts(bytes=-1, missing=True, reason=error.reason)
-    if known is not None and not known.reason and known.bytes == size:
-        return known
-    try:
+        size = size_of(image_path(place) if media.kind == "image" else ffmpeg.local_path(place))
+        if known is not None and not known.reason and known.bytes == size:
+            return known
         info = probe_media(media, root)
+    except MissingVideoError as error:
+        return Facts(bytes=-1, missing=True, reason=error.reason)
     except VideoError as error:
         return Facts(bytes=size, reason=error.reason)
+    except (OSError, ValueError) as error:  # a name that is too long, a folder without rights
+        return Facts(bytes=size, reason=str(error))
     return Facts(bytes=size, file_frames=info.num_frames, fps=info.fps, seconds=info.duration)
-
-
-def _size(media: Media, root: Path) -> int:
-    place = root / media.path
-    if media.kind == "image":
-        place = image_path(place)
-    try:
-        return -1 if place.is_dir() else os.stat(place).st_size
-    except OSError as error:
-        raise VideoError(place, "no such file or folder", "Check the path.") from error
 
 
 def _row(media: Media, facts: Facts) -> dict[str, str | int | float | None]:

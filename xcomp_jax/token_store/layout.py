@@ -12,6 +12,8 @@ HASHES = "hashes"
 EVICTED = "evicted-"
 KEY_FILE = "key.json"
 LOCK_FILE = "lock"
+FEATURES_FILE = "features.json"
+"""In a store of what a training run needs whole (`data.features`)."""
 
 
 def video_folders(root: Path) -> list[Path]:

@@ -8,7 +8,7 @@ import math
 from pathlib import Path
 
 from xcomp_jax.token_store import eviction, layout
-from xcomp_jax.token_store.errors import explained
+from xcomp_jax.token_store.errors import TokenStoreError, explained
 from xcomp_jax.token_store.hash_table import HashTable
 from xcomp_jax.token_store.keys import StoreKey
 from xcomp_jax.token_store.shards import CorruptShardError, read_header
@@ -40,7 +40,7 @@ class TokenStore:
         it. Videos in use are kept, whatever their size. None: no bound.
 
     Raises ValueError for an impossible `max_bytes`, and here and in all methods TokenStoreError if
-    the folder cannot be used.
+    the folder cannot be used; with a bound also if it holds features to train from.
     """
 
     def __init__(self, root: Path, max_bytes: int | None = None) -> None:
@@ -48,6 +48,11 @@ class TokenStore:
             raise ValueError(
                 f"max_bytes={max_bytes!r} must be a whole number of at least 1, "
                 "or None for a store without bound"
+            )
+        if max_bytes is not None and (root / layout.FEATURES_FILE).exists():
+            raise TokenStoreError(
+                f"token store {root}: holds features of a data mixture, none of which may go to "
+                "make room; use another --store for questions about videos"
             )
         self.root = root
         self.max_bytes = max_bytes

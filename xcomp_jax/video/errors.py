@@ -1,4 +1,4 @@
-"""The one exception of this package."""
+"""What this package raises."""
 
 from __future__ import annotations
 
@@ -17,3 +17,7 @@ class VideoError(ValueError):
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str]]:
         # Decoding workers hand this across processes; the default would replay only the message.
         return type(self), (self.path, self.reason, self.advice)
+
+
+class MissingVideoError(VideoError):
+    """There is nothing at this path."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import imageio_ffmpeg
 
-from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.errors import MissingVideoError, VideoError
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
 """Demuxers ffmpeg may choose. Playlists (HLS, DASH, ffconcat) are not: they open other files."""
@@ -42,7 +42,7 @@ def local_path(path: str | Path) -> Path:
                 f"'{scheme[1]}:' looks like a protocol, only local files are read",
                 "Download the video and give the path of the file.",
             )
-        raise VideoError(text, "no such file or folder", CHECK)
+        raise MissingVideoError(text, "no such file or folder", CHECK)
     return Path(os.path.abspath(found))
 
 
@@ -52,6 +52,8 @@ def regular_file(path: Path) -> Path:
         status = path.stat()
     except OSError as error:
         raise VideoError(path, f"cannot be read ({error.strerror})", CHECK) from error
+    if stat.S_ISDIR(status.st_mode):
+        raise VideoError(path, "is a folder, not a file", CHECK)
     if not stat.S_ISREG(status.st_mode):
         raise VideoError(
             path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 
@@ -50,13 +51,14 @@ def sidecar_duration(folder: Path) -> float | None:
         return None
     advice = 'Write {"duration": SECONDS} with a positive number, or remove the file.'
     try:
-        content = json.loads(sidecar.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        # A whole number of any length becomes a float, if need be an infinite one.
+        content = json.loads(sidecar.read_text(encoding="utf-8"), parse_int=float)
+    except (OSError, ValueError, RecursionError) as error:
         raise VideoError(sidecar, f"not readable as JSON ({error})", advice) from error
     duration = content.get("duration") if isinstance(content, dict) else None
-    if isinstance(duration, bool) or not isinstance(duration, int | float) or not duration > 0:
+    if not isinstance(duration, float) or not 0 < duration < math.inf:
         raise VideoError(sidecar, f'"duration" is {duration!r}', advice)
-    return float(duration)
+    return duration
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
