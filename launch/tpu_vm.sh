@@ -21,6 +21,7 @@ action=$1 name=$2 zone=$3
 shift 3
 
 readonly FOLDER=xcomp-jax PID=xcomp.pid LOG=xcomp.log
+readonly STARTED="[ -s $PID ] || { echo 'nothing was started here yet: encode or run' >&2; exit 1; }"
 everywhere() { gcloud compute tpus tpu-vm ssh "$name" --zone "$zone" --worker=all --command "$1"; }
 state() { gcloud compute tpus queued-resources describe "$name" --zone "$zone" --format='value(state.state)'; }
 
@@ -33,10 +34,10 @@ case $action in
       --accelerator-type "$accelerator" --runtime-version "$runtime" "$@"
     ;;
   wait)
-    until [[ $(state) == ACTIVE ]]; do
-      case $(state) in
+    until now=$(state) || exit; [[ $now == ACTIVE ]]; do
+      case $now in
         FAILED | SUSPENDING | SUSPENDED)
-          echo "$name is $(state): delete the queued resource and create it again" >&2
+          echo "$name is $now: delete the queued resource and create it again" >&2
           exit 1
           ;;
       esac
@@ -46,7 +47,7 @@ case $action in
   setup)
     archive=$(mktemp --suffix=.tar.gz)
     trap 'rm -f "$archive"' EXIT
-    git archive --format=tar.gz --output "$archive" HEAD
+    git -C "$(dirname "$0")/.." archive --format=tar.gz --output "$archive" HEAD
     gcloud compute tpus tpu-vm scp "$archive" "$name:$FOLDER.tar.gz" --zone "$zone" --worker=all
     everywhere "mkdir -p $FOLDER && tar -xzf $FOLDER.tar.gz -C $FOLDER && cd $FOLDER \
       && python3 -m venv .venv && .venv/bin/pip install --quiet -e '.[tpu]'"
@@ -60,7 +61,7 @@ case $action in
       nohup xcomp $command --distributed $(printf '%q ' "$@") > ~/$LOG 2>&1 & echo \$! > ~/$PID
       tail --pid \$! -n +1 -f ~/$LOG; wait \$!"
     ;;
-  logs) everywhere "tail --pid \$(cat $PID) -n 50 -f $LOG" ;;
-  stop) everywhere "kill -TERM \$(cat $PID) && tail --pid \$(cat $PID) -n 5 -f $LOG" ;;
+  logs) everywhere "$STARTED; tail --pid \$(cat $PID) -n 50 -f $LOG" ;;
+  stop) everywhere "$STARTED; kill -TERM \$(cat $PID) && tail --pid \$(cat $PID) -n 5 -f $LOG" ;;
   *) usage ;;
 esac

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from xcomp_jax.config import (
     CompressionConfig,
     ConfigError,
     ExperimentConfig,
+    LoRAConfig,
     ModelConfig,
     VisionConfig,
     from_dict,
@@ -51,7 +53,11 @@ def test_overrides_reach_any_field() -> None:
             "stages.1.compression.max_distinct_lengths=3",
             "data.question_kinds=('color', 'shape')",
             "stages.0.remat=false",
+            "init_from=none",
             "model.llm.num_hidden_layers=5",
+            "stages.1.compression.schedule=none",
+            "stages.0.name=2024",
+            "stages.0.max_grad_norm=1e999",
         ],
     )
     assert config.stages[1].learning_rate == 1.0
@@ -59,6 +65,10 @@ def test_overrides_reach_any_field() -> None:
     assert config.data.question_kinds == ("color", "shape")
     assert config.stages[0].remat is False
     assert config.model.llm.num_hidden_layers == 5
+    assert config.stages[1].compression.schedule == "none"
+    assert config.init_from is None
+    assert config.stages[0].name == "2024"
+    assert config.stages[0].max_grad_norm == math.inf
 
 
 @pytest.mark.parametrize(
@@ -73,11 +83,34 @@ def test_overrides_reach_any_field() -> None:
         ("model.llm.num_attention_heads=3", r"num_attention_heads=3 must divide"),
         ("stages.0.trainable=('llm', 'tail')", r"must be taken from"),
         ("model.projector.tokens_per_frame=16", r"must be less than the 16 patches"),
+        ("model.llm.intermediate_size=0", r"llm\.intermediate_size=0 must be at least 1"),
+        ("seed=2000000000000000000000", r"seed=2000000000000000000000 must lie in \[0, 4294967295"),
+        ("stages.0.max_grad_norm=0", r"stage 'base': max_grad_norm=0\.0 must be positive"),
+        ("stages.0.max_grad_norm=-1", r"max_grad_norm=-1\.0 must be positive"),
+        ("stages.0.beta1=1", r"beta1=1\.0 must lie in \[0, 1\)"),
+        ("stages.0.beta2=-3", r"beta2=-3\.0 must lie in \[0, 1\)"),
+        ("stages.0.eps=-1", r"eps=-1\.0 must be positive"),
+        ("stages.0.weight_decay=-5", r"weight_decay=-5\.0 must be finite and not negative"),
+        ("stages.0.learning_rate=1e999", r"learning_rate=inf .* must be finite"),
+        ("stages.0.learning_rates.llm=1e999", r"'llm': inf.* must be finite"),
+        ("stages.0.name=../../escaped", r"stage name '\.\./\.\./escaped' names a folder"),
+        ("stages.0.name=..", r"stage name '\.\.' names a folder"),
+        ("stages.0.lora.rank=4", r"stages\.0\.lora is None.*stages\.0\.lora=\{'rank': 4\}"),
+        ("data.question_kinds=[]", r"data\.question_kinds=\(\) asks nothing"),
+        ("data.train=a.json", r"data\.train='a\.json' is not looked at with .*'generated'"),
+        ("data.held_out=a.json", r"data\.held_out='a\.json' is not looked at"),
+        ("data.mixture.path=a.yaml", r"data\.mixture\.path='a\.yaml' is not looked at"),
+        ("model.compression.keep=uniform", r"model\.compression=.*'uniform'.* has no effect"),
     ],
 )
 def test_bad_overrides(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_experiment(CONFIGS / "smoke.py", [override])
+
+
+def test_a_part_that_is_none_is_given_whole() -> None:
+    config = load_experiment(CONFIGS / "smoke.py", ["stages.0.lora={'rank': 4}"])
+    assert config.stages[0].lora == LoRAConfig(rank=4)
 
 
 def test_bad_files(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import difflib
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_origin
 
 from ml_collections import ConfigDict
 
-from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
+from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict, type_at
 
 
 def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
@@ -39,7 +39,13 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
     values = made.to_dict() if isinstance(made, ConfigDict) else made
     for override in overrides:
         _apply(values, override)
-    return from_dict(ExperimentConfig, values)
+    config: ExperimentConfig = from_dict(ExperimentConfig, values)
+    if config.model.compression != CompressionConfig():
+        raise ConfigError(
+            f"model.compression={config.model.compression} has no effect: every stage brings its "
+            "own. Set stages.N.compression, and leave the model's as it is"
+        )
+    return config
 
 
 def _apply(values: dict[str, Any], override: str) -> None:
@@ -50,8 +56,14 @@ def _apply(values: dict[str, Any], override: str) -> None:
     *parents, last = name.split(".")
     for part in parents:
         node = node[_key(node, part, name, values)]
+    hint, owner = type_at(ExperimentConfig, [*parents, last]), ".".join(parents)
+    if node is None and hint is not None:
+        raise ConfigError(
+            f"no field {name!r}: {owner} is None in this configuration; give it whole, as in "
+            f"--set \"{owner}={{'{last}': {text}}}\""
+        )
     # Types and ranges are the schema's business; here only text becomes a value.
-    node[_key(node, last, name, values)] = _literal(text)
+    node[_key(node, last, name, values)] = _value(text, hint)
 
 
 def _key(node: Any, part: str, path: str, root: dict[str, Any]) -> Any:
@@ -78,9 +90,12 @@ def _paths(node: Any, prefix: str = "") -> Iterable[str]:
         yield from _paths(value, f"{path}.")
 
 
-def _literal(text: str) -> Any:
+def _value(text: str, hint: Any) -> Any:
+    """What `text` says; a field that takes nothing but text keeps `none` and `2024` as words."""
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):
         # Not a Python literal: the shell's true/false/none, or a plain word.
-        return {"true": True, "false": False, "none": None, "null": None}.get(text.lower(), text)
+        value = {"true": True, "false": False, "none": None, "null": None}.get(text.lower(), text)
+    words_only = hint is str or get_origin(hint) is Literal
+    return text if words_only and not isinstance(value, str) else value

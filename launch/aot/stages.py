@@ -26,8 +26,8 @@ from xcomp_jax.config import CompressionConfig, ConfigError, ModelConfig, StageC
 from xcomp_jax.training.step import learned
 
 EXTRAPOLATED_SPARE = 0.3
-"""Of a device's memory. The least of a step for v5e-16 is 9.1 GiB; a limit of 11 was refused for
-some MiB, one of 12 was not."""
+"""Of a device's memory. A step whose least was 9.1 GiB was compiled for chips of 12.9, and refused
+for chips of 12.0 by 0.2: later passes need more than the compiler first plans with."""
 
 
 def shortened(model: ModelConfig, stage: StageConfig) -> tuple[ModelConfig, StageConfig]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -97,18 +98,63 @@ def test_the_jobset_fills_its_slice() -> None:
     assert container["command"] == ["xcomp", "tune", "--distributed"]
 
 
+def on_a_pod(
+    folder: Path, gcloud: str, action: str, *more: str, script: Path = LAUNCH / "tpu_vm.sh"
+) -> subprocess.CompletedProcess[str]:
+    """`launch/tpu_vm.sh`, from beside it, with a program of one line in place of `gcloud`."""
+    for name, line in (("gcloud", gcloud), ("sleep", "true")):
+        program = folder / name
+        program.write_text(f"#!/usr/bin/env bash\n{line}\n")
+        program.chmod(0o755)
+    return subprocess.run(
+        [script, action, "pod", "zone", *more],
+        cwd=script.parent,
+        env={**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize(
+    ("gcloud", "code"), [("echo NOT_FOUND >&2; exit 3", 3), ("echo FAILED", 1), ("echo ACTIVE", 0)]
+)
+def test_waiting_ends(gcloud: str, code: int, tmp_path: Path) -> None:
+    # The first look always finds a pod in the making, the second what is to be tested.
+    once = f"[[ -e {tmp_path}/seen ]] || {{ touch {tmp_path}/seen; echo CREATING; exit; }}"
+    assert on_a_pod(tmp_path, f"{once}\n{gcloud}", "wait").returncode == code
+
+
+def test_a_pod_gets_the_whole_repository(tmp_path: Path) -> None:
+    script = tmp_path / "repository" / "launch" / "tpu_vm.sh"
+    script.parent.mkdir(parents=True)
+    shutil.copy(LAUNCH / "tpu_vm.sh", script)
+    (tmp_path / "repository" / "setup.py").touch()
+    author = ("-c", "user.name=a", "-c", "user.email=a@b")
+    for command in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "all"]):
+        subprocess.run(["git", *command], cwd=tmp_path / "repository", check=True)
+    gcloud = f'[[ $4 != scp ]] || tar -tzf "$5" > {tmp_path}/told'
+    assert on_a_pod(tmp_path, gcloud, "setup", script=script).returncode == 0
+    assert (tmp_path / "told").read_text().split() == ["launch/", "launch/tpu_vm.sh", "setup.py"]
+
+
+@pytest.mark.parametrize("action", ["logs", "stop"])
+def test_a_pod_without_a_run_says_so(action: str, tmp_path: Path) -> None:
+    done = on_a_pod(tmp_path, f'cd {tmp_path} && bash -c "${{@: -1}}"', action)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "nothing was started here yet: encode or run\n",
+    )
+
+
 @pytest.mark.parametrize(("action", "command"), [("encode", "encode"), ("run", "tune")])
 def test_all_workers_of_a_pod_get_the_same_command(
     action: str, command: str, tmp_path: Path
 ) -> None:
-    program = tmp_path / "gcloud"
-    program.write_text(f'#!/usr/bin/env bash\nprintf "%s\\n" "$@" > {tmp_path}/told\n')
-    program.chmod(0o755)
-    subprocess.run(
-        [LAUNCH / "tpu_vm.sh", action, "pod", "zone", "--mixture", "a b.yaml"],
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-        check=True,
-    )
+    gcloud = f'printf "%s\\n" "$@" > {tmp_path}/told'
+    done = on_a_pod(tmp_path, gcloud, action, "--mixture", "a b.yaml")
+    assert done.returncode == 0
     told = (tmp_path / "told").read_text()
     assert f"nohup xcomp {command} --distributed --mixture a\\ b.yaml  > " in told
     assert "--worker=all" in told

@@ -21,13 +21,21 @@ from tests.training.processes import (
     wait_until,
 )
 from xcomp_jax.checkpoint import load_params
+from xcomp_jax.config import ConfigError
 from xcomp_jax.experiment import load_experiment
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.training.checkpoint import newest_params
+from xcomp_jax.training.distributed import connect
 
 EXPERIMENT = "tiny_one_stage.py"
 EXIT_LOST, EXIT_CONTINUE = 74, 75
+
+
+@pytest.mark.parametrize("coordinator", ["nonsense", "host:", "host:port"])
+def test_a_coordinator_has_a_port(coordinator: str) -> None:
+    with pytest.raises(ConfigError, match=f"coordinator='{coordinator}' must read HOST:PORT"):
+        connect(coordinator, 2, 0)
 
 
 @pytest.fixture(scope="module", name="folder")

@@ -39,6 +39,15 @@ def test_a_manifest_is_prepared_and_a_prepared_folder_opened(tmp_path: Path) -> 
     assert len(other) == 4
 
 
+def test_every_token_needs_an_embedding(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(None)
+    few = dataclasses.replace(EXPERIMENT.model.llm, vocab_size=len(tokenizer) - 1)
+    config = dataclasses.replace(EXPERIMENT, model=dataclasses.replace(EXPERIMENT.model, llm=few))
+    with pytest.raises(ConfigError, match=rf"vocab_size={len(tokenizer) - 1} has no embeddings"):
+        open_datasets(config, tmp_path, tokenizer, progress=False)
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_run_that_asks_needs_questions() -> None:
     with pytest.raises(ConfigError, match=r"needs data\.train"):
         DataConfig(source="prepared")

@@ -28,6 +28,7 @@ from xcomp_jax.config.schema import (
     ConfigError,
     from_dict,
     to_dict,
+    type_at,
 )
 from xcomp_jax.config.training import (
     TRAINABLE_PARTS,
@@ -68,4 +69,5 @@ __all__ = [
     "VisionConfig",
     "from_dict",
     "to_dict",
+    "type_at",
 ]

@@ -99,6 +99,11 @@ class DataConfig:
                 self.num_train_videos >= 1 and self.num_eval_videos >= 1,
                 "data.source='generated' needs num_train_videos and num_eval_videos of at least 1",
             )
+            require(
+                bool(self.question_kinds),
+                "data.question_kinds=() asks nothing about the generated videos: name at least one "
+                "kind",
+            )
         if self.source == "prepared":
             require(
                 bool(self.train),
@@ -108,6 +113,16 @@ class DataConfig:
             require(
                 bool(self.mixture.path),
                 "data.source='mixture' needs data.mixture.path, the yaml file that lists the sets",
+            )
+        for field, value, sources in (
+            ("train", self.train, ("prepared",)),
+            ("held_out", self.held_out, ("prepared", "mixture")),
+            ("mixture.path", self.mixture.path, ("mixture",)),
+        ):
+            require(
+                not value or self.source in sources,
+                f"data.{field}={value!r} is not looked at with data.source={self.source!r}: set "
+                f"data.source to {' or '.join(map(repr, sources))}, or leave data.{field} empty",
             )
 
     @property
@@ -142,14 +157,11 @@ class ExperimentConfig:
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
         require(bool(names), "an experiment needs at least one stage")
-        for field, least in (
-            ("seed", 0),
-            ("save_every_steps", 1),
-            ("keep_checkpoints", 1),
-            ("eval_batch_size", 1),
-        ):
+        # A random key keeps 32 bits: larger seeds would repeat smaller ones.
+        require(0 <= self.seed < 2**32, f"seed={self.seed} must lie in [0, {2**32 - 1}]")
+        for field in ("save_every_steps", "keep_checkpoints", "eval_batch_size"):
             value = getattr(self, field)
-            require(value >= least, f"{field}={value} must be at least {least}")
+            require(value >= 1, f"{field}={value} must be at least 1")
         require(
             self.evaluate_every_steps is None or self.evaluate_every_steps >= 1,
             f"evaluate_every_steps={self.evaluate_every_steps} must be at least 1, or None",

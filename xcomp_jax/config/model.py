@@ -109,7 +109,14 @@ class LLMConfig:
     tie_word_embeddings: bool = True
 
     def __post_init__(self) -> None:
-        for field in ("hidden_size", "num_attention_heads", "num_key_value_heads", "vocab_size"):
+        for field in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_hidden_layers",
+            "num_attention_heads",
+            "num_key_value_heads",
+        ):
             value = getattr(self, field)
             require(value >= 1, f"llm.{field}={value} must be at least 1")
         require(
@@ -127,7 +134,6 @@ class LLMConfig:
             f"llm: head size {self.head_dim} = hidden_size / num_attention_heads must be even "
             "(rotary embedding turns pairs)",
         )
-        require(self.num_hidden_layers >= 1, "llm.num_hidden_layers must be at least 1")
 
     @property
     def head_dim(self) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -53,6 +54,24 @@ def from_dict(schema: type, values: Any, path: str = "") -> Any:
     return schema(**built)
 
 
+def type_at(schema: type, path: Sequence[str]) -> Any:
+    """The type of the field at `path`, names and indices, below `schema`; None: no such field."""
+    hint: Any = schema
+    for part in path:
+        hint = _given(hint)
+        if dataclasses.is_dataclass(hint):
+            hint = get_type_hints(hint).get(part)
+        else:
+            hint = get_args(hint)[0] if get_origin(hint) is tuple else None
+    return hint
+
+
+def _given(hint: Any) -> Any:
+    """`X` of `X | None`, any other type as it is."""
+    args = get_args(hint)
+    return next(a for a in args if a is not type(None)) if type(None) in args else hint
+
+
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, path)  # type: ignore[arg-type]
@@ -66,7 +85,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if type(None) in args:
         if value is None:
             return None
-        return _convert(next(a for a in args if a is not type(None)), value, path)
+        return _convert(_given(hint), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     require(

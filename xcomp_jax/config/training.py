@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
 from typing import Literal, get_args
 
 from xcomp_jax.config.model import CompressionConfig
@@ -76,6 +78,7 @@ class LoRAConfig:
 class StageConfig:
     """One stage of training: some parts of the model, one compression, one learning-rate curve.
 
+    name: also that of the folder of its checkpoints.
     batch_size counts examples of one optimiser step over all devices and accumulation steps.
     learning_rates: other peaks for single parts, all on the same curve.
     lora: the `llm` part learns by low-rank adapters only, merged into its weights at the end.
@@ -109,6 +112,11 @@ class StageConfig:
     remat: bool = False
 
     def __post_init__(self) -> None:
+        require(
+            re.fullmatch(r"[\w.-]+", self.name) is not None and self.name not in (".", ".."),
+            f"stage name {self.name!r} names a folder of checkpoints: use letters, digits, '_', "
+            "'.' and '-'",
+        )
         for field in ("num_steps", "batch_size", "accumulate_steps"):
             value = getattr(self, field)
             require(value >= 1, f"stage {self.name!r}: {field}={value} must be at least 1")
@@ -124,10 +132,22 @@ class StageConfig:
             "does not; add them there, or leave their rate out",
         )
         require(
-            all(rate is None or rate >= 0 for rate in (self.learning_rate, *rates.values())),
+            all(
+                rate is None or 0 <= rate < math.inf
+                for rate in (self.learning_rate, *rates.values())
+            ),
             f"stage {self.name!r}: learning_rate={self.learning_rate} and learning_rates={rates} "
-            "must not be negative",
+            "must be finite and must not be negative",
         )
+        for field, allowed, rule in (
+            ("beta1", 0 <= self.beta1 < 1, "lie in [0, 1)"),
+            ("beta2", 0 <= self.beta2 < 1, "lie in [0, 1)"),
+            ("eps", 0 < self.eps < math.inf, "be positive and finite"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "be finite and not negative"),
+            ("max_grad_norm", self.max_grad_norm > 0, "be positive; inf clips nothing"),
+            ("warmup_ratio", 0 <= self.warmup_ratio < 1, "lie in [0, 1)"),
+        ):
+            require(allowed, f"stage {self.name!r}: {field}={getattr(self, field)} must {rule}")
         require(
             self.lora is None or "llm" in self.trainable,
             f"stage {self.name!r}: lora adapts the llm, which trainable={self.trainable} leaves "
@@ -142,10 +162,6 @@ class StageConfig:
             self.compression.ranking in (None, "uniform"),
             f"stage {self.name!r}: compression.ranking={self.compression.ranking!r} looks at the "
             "prompt's last token, which in training is the end of the answer; tune with 'uniform'",
-        )
-        require(
-            0 <= self.warmup_ratio < 1,
-            f"stage {self.name!r}: warmup_ratio={self.warmup_ratio} must lie in [0, 1)",
         )
 
     @property

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -47,14 +48,20 @@ def connect(
         patience: seconds that one which is done waits for the others to be, while they are heard.
 
     Raises:
-        ConfigError: the arguments contradict each other, no cluster was found, or the port is
-            taken. When not all processes come in time, JAX ends this one from C++.
+        ConfigError: the arguments contradict each other, `coordinator` has no port, no cluster was
+            found, or the port is taken. When not all processes come in time, JAX ends this one from
+            C++.
     """
     given = (coordinator, num_processes, process_id)
     if any(value is None for value in given) and any(value is not None for value in given):
         raise ConfigError(
             f"coordinator={coordinator!r}, num_processes={num_processes} and process_id="
             f"{process_id} go together: give all three, or none where the cluster knows them"
+        )
+    if coordinator is not None and not re.fullmatch(r".+:\d+", coordinator):
+        raise ConfigError(
+            f"coordinator={coordinator!r} must read HOST:PORT, a free port of process 0's machine, "
+            "such as localhost:9911"
         )
     try:
         jax.distributed.initialize(

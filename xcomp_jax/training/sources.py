@@ -29,6 +29,13 @@ def open_datasets(
         ConfigError, ManifestError, PrepareError, BadSamplesError: what the configuration names
             cannot be used.
     """
+    # An id without an embedding would be read as NaN, and blamed on the learning rate.
+    if len(tokenizer) > config.model.llm.vocab_size:
+        raise ConfigError(
+            f"model.llm.vocab_size={config.model.llm.vocab_size} has no embeddings for all "
+            f"{len(tokenizer)} tokens of data.tokenizer={config.data.tokenizer!r} (None is the "
+            "built-in one): set it to at least that, or name the model's own tokenizer"
+        )
     folders = on_first(lambda: _make(config, workdir / "data", tokenizer, progress))
     train, held_out = (None if one is None else open_prepared(Path(one)) for one in folders)
     if train is not None:
