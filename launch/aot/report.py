@@ -22,8 +22,8 @@ def text(made: Estimate, advice: Sequence[str] = ()) -> str:
         )
     if made.least_bytes is not None:
         lines.append(
-            f"            pressed for room the compiler plans with {made.least_bytes / GIB:.2f}; it "
-            "takes more where there is more"
+            f"            pressed for room the compiler plans with {made.least_bytes / GIB:.2f}; "
+            "it takes more where there is more"
         )
     recomputed = f" + {made.recomputed / 1e12:,.1f} recomputed" if made.recomputed else ""
     lines.append(f"  work      {made.flops / 1e12:,.1f} TFLOP{recomputed}, all devices together")
