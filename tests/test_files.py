@@ -38,8 +38,9 @@ def test_a_damaged_workdir_says_which_file(
 
 def test_damaged_metrics(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text('{"step": 1}\nno json\n{"step"')
-    with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged .* remove the damaged line"):
-        read_metrics(path)
+    for damage in (b"no json", b"\xff"):
+        path.write_bytes(b'{"step": 1}\n' + damage + b'\n{"step"')
+        with pytest.raises(ValueError, match=r"metrics\.jsonl is damaged in line 2 .* remove that"):
+            read_metrics(path)
     path.write_text('{"step": 1}\n{"step"')
     assert read_metrics(path) == [{"step": 1}]
