@@ -11,7 +11,8 @@ send each other, and a floor for the time of a run: whichever of arithmetic, mem
 longest at the vendor's figures. TPUs are v5e, v5p and v6e with the chips along each direction,
 GPUs h100 and h200 with hosts x devices. Compiling the whole step takes minutes (for TPUs about 70
 seconds of processor time for every distinct number of tokens, a tenth of that for GPUs);
---stages-only takes a fraction. The exit code is 1 when something does not fit.
+--stages-only takes a fraction. For TPUs both also say with how little memory the compiler would
+plan the whole step: it uses what there is. The exit code is 1 when something does not fit.
 """
 
 from __future__ import annotations
