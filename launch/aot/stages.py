@@ -27,7 +27,8 @@ from xcomp_jax.training.step import learned
 
 EXTRAPOLATED_SPARE = 0.3
 """Of a device's memory. A step whose least was 9.1 GiB was compiled for chips of 12.9, and refused
-for chips of 12.0 by 0.2: later passes need more than the compiler first plans with."""
+for chips of 12.0 by 0.2 (xla_tpu_max_hbm_size_mib): later passes need more than the compiler first
+plans with."""
 
 
 def shortened(model: ModelConfig, stage: StageConfig) -> tuple[ModelConfig, StageConfig]:
