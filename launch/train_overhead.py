@@ -1,6 +1,6 @@
 """What the host does beside the model: waiting for data, the framework, decoding, on this machine.
 
-    python -m launch.train_overhead                 # all of it, ten minutes on two cores
+    python -m launch.train_overhead                 # all of it, a quarter of an hour on two cores
     python -m launch.train_overhead --steps 40 --folder /tmp/overhead
 
 The smoke model tunes with compression on generated videos, once from the files and once from the

@@ -122,6 +122,29 @@ def test_everything_is_shown(whole: tuple[Path, Params]) -> None:
     assert data == {"examples_seen": 6 * STAGE.batch_size}
 
 
+def train_until_stopped(
+    workdir: Path,
+    dataset: PreparedDataset,
+    while_evaluating: Callable[[], None],
+    *,
+    config: ExperimentConfig = CONFIG,
+    told: str,
+) -> None:
+    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match=told):
+        train(
+            workdir,
+            dataset,
+            params(),
+            config=config,
+            stop=stop,
+            while_evaluating=while_evaluating,
+        )
+
+
+def send_sigterm() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def checkpoints_of(workdir: Path) -> set[int]:
     return {int(path.name) for path in (workdir / "stages" / "sct").iterdir()}
 
@@ -147,16 +170,8 @@ def test_sigterm_saves_what_is_done(
 ) -> None:
     config = dataclasses.replace(CONFIG, save_every_steps=100)
     # Sent while evaluating after step 2, noticed at step 3.
-    stopped = "stopped by SIGTERM after step 3 of stage 'sct', which is saved"
-    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match=stopped):
-        train(
-            tmp_path / "run",
-            dataset,
-            params(),
-            config=config,
-            stop=stop,
-            while_evaluating=lambda: os.kill(os.getpid(), signal.SIGTERM),
-        )
+    told = "stopped by SIGTERM after step 3 of stage 'sct', which is saved"
+    train_until_stopped(tmp_path / "run", dataset, send_sigterm, config=config, told=told)
     assert checkpoints_of(tmp_path / "run") == {3}
     after = train(tmp_path / "run", dataset, params(), config=config)
     jax.tree.map(np.testing.assert_array_equal, after, whole[1])
@@ -174,11 +189,10 @@ def test_sigterm_after_the_last_step_stops_what_follows(
     def while_evaluating() -> None:
         asked.append(1)
         if len(asked) == 3:
-            os.kill(os.getpid(), signal.SIGTERM)
+            send_sigterm()
 
     workdir = tmp_path / "run"
-    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match="everything was saved"):
-        train(workdir, dataset, params(), stop=stop, while_evaluating=while_evaluating)
+    train_until_stopped(workdir, dataset, while_evaluating, told="everything was saved")
     assert max(checkpoints_of(workdir)) == STAGE.num_steps
     jax.tree.map(np.testing.assert_array_equal, train(workdir, dataset, params()), whole[1])
 
@@ -189,29 +203,22 @@ def test_sigterm_does_not_wait_for_an_evaluation(tmp_path: Path, dataset: Prepar
 
     def while_evaluating() -> None:
         asked.append(1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_sigterm()
 
-    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match="after step 2"):
-        train(
-            tmp_path / "run",
-            dataset,
-            params(),
-            config=config,
-            stop=stop,
-            while_evaluating=while_evaluating,
-        )
+    workdir = tmp_path / "run"
+    train_until_stopped(workdir, dataset, while_evaluating, config=config, told="after step 2")
     assert len(asked) == 1
 
 
 def test_sigterm_where_errors_are_survived() -> None:
     with pytest.raises(Stopped), stopping_on_sigterm(), contextlib.suppress(Exception):
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_sigterm()
 
 
 def test_sigterm_with_nothing_to_save() -> None:
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(Stopped, match="nothing had to be saved"), stopping_on_sigterm():
-        os.kill(os.getpid(), signal.SIGTERM)
+        send_sigterm()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
