@@ -42,7 +42,7 @@ def get_config() -> ConfigDict:
                         name="sct",
                         num_steps=2247,
                         batch_size=32,
-                        accumulate_steps=4,
+                        accumulate_steps=-1,
                         learning_rate=1e-5,
                         warmup_ratio=0.03,
                         compression=CompressionConfig(schedule="cosine", keep="suffix"),
@@ -52,7 +52,8 @@ def get_config() -> ConfigDict:
                         remat=True,
                     ),
                 ),
-                mesh=MeshConfig(data=1, fsdp=-1, tensor=1),
+                # One example on a device; of more than 32 devices, several share a video.
+                mesh=MeshConfig(fsdp=-1, context=-1),
                 init_from="checkpoints/base-2b",
                 save_every_steps=200,
                 eval_batch_size=1,

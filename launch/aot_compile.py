@@ -1,7 +1,8 @@
 """Does it fit, and how fast can it be? Compiles a run's real programs for a pod that is not there.
 
-    python -m launch.aot_compile --config configs/xcomp_2b.py --topology v5p:4x4x4 \\
-        --mesh fsdp=32,context=2 --set stages.0.accumulate_steps=1
+    python -m launch.aot_compile --config configs/xcomp_2b.py --topology v5p:4x4x4
+    python -m launch.aot_compile --config configs/xcomp_2b.py --topology v5p:4x4x4 --frames 4096 \\
+        --mesh fsdp=16,context=4
     python -m launch.aot_compile --config configs/xcomp_2b.py --topology h100:8 --stages-only
     python -m launch.aot_compile --config configs/xcomp_2b.py --topology v5e:4x4 --mode serve \\
         --mesh data=-1,fsdp=1
@@ -54,19 +55,23 @@ def _estimates(options: argparse.Namespace) -> dict[str, Any]:
     from launch.aot import advice, report, serving, stages, training
     from launch.aot.estimate import estimate, least_needed
     from launch.aot.pods import describe
-    from xcomp_jax.config import ConfigError, SelectionConfig
+    from xcomp_jax.config import ConfigError, SelectionConfig, on_devices
     from xcomp_jax.experiment import load_experiment
     from xcomp_jax.sharding import make_mesh
 
     began = time.monotonic()
     config = load_experiment(options.config, options.set)
+    pod, train = describe(options.topology), options.mode == "train"
+    if options.mesh:
+        config = dataclasses.replace(config, mesh=_mesh_config(options.mesh))
+    if train:  # serving has a video for every device: no batch to share them
+        config = on_devices(config, len(pod.devices))
+    mesh = make_mesh(config.mesh, pod.devices)
     named = {stage.name: stage for stage in config.stages}
     stage = named.get(options.stage, config.stages[-1])
     if options.stage is not None and options.stage not in named:
         raise ConfigError(f"--stage {options.stage!r} not found; known: {', '.join(named)}")
-    model, train = config.stage_model(stage), options.mode == "train"
-    pod = describe(options.topology)
-    mesh = make_mesh(_mesh_config(options.mesh) if options.mesh else config.mesh, pod.devices)
+    model = config.stage_model(stage)
     text = options.text or (config.data.max_text_tokens if train else 863)
     sizes = training.Sizes(
         frames=options.frames or config.sampling.max_frames,
@@ -80,6 +85,7 @@ def _estimates(options: argparse.Namespace) -> dict[str, Any]:
         "device": pod.devices[0].device_kind,
         "mesh": dict(mesh.shape),
         "mode": options.mode,
+        **({"micro batches": stage.accumulate_steps} if train else {}),
         "frames": sizes.frames,
         "text": text,
         "encoded": options.encoded,

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Trains on GPUs of a Slurm cluster, one process for each GPU.
 #
-#   sbatch --nodes=4 launch/slurm.sh --config configs/xcomp_2b.py --workdir /shared/runs/xcomp-2b
+#   sbatch --nodes=4 launch/slurm.sh --config configs/xcomp_2b.py --workdir /mnt/xcomp/runs/xcomp-2b ...
 #
 # The arguments go to `xcomp tune`. Submit from the repository's root with the environment active in
-# which it is installed, and put the workdir where all nodes see it. Two minutes before the time
-# limit every process is told to save; the job then queues again by itself and continues.
+# which it is installed, and put the workdir where all nodes see it (launch/README.md has the whole
+# command). Two minutes before the time limit every process is told to save; the job then queues again
+# by itself and continues.
 #SBATCH --job-name=xcomp
 #SBATCH --gpus-per-node=8
 #SBATCH --ntasks-per-node=8

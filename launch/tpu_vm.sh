@@ -4,14 +4,14 @@
 #   launch/tpu_vm.sh create NAME ZONE v5p-128 v2-alpha-tpuv5   # queue for a pod (more gcloud flags may follow)
 #   launch/tpu_vm.sh wait   NAME ZONE                          # until it is there
 #   launch/tpu_vm.sh setup  NAME ZONE                          # this commit and its packages, on all workers
-#   launch/tpu_vm.sh encode NAME ZONE --mixture mixture.yaml --table scan.csv --store /mnt/features ...
-#   launch/tpu_vm.sh run    NAME ZONE --config configs/xcomp_2b.py --workdir /mnt/runs/xcomp-2b
+#   launch/tpu_vm.sh encode NAME ZONE --mixture mixture.yaml --table scan.csv --store /mnt/xcomp/features ...
+#   launch/tpu_vm.sh run    NAME ZONE --config configs/xcomp_2b.py --workdir /mnt/xcomp/runs/xcomp-2b ...
 #   launch/tpu_vm.sh logs   NAME ZONE                          # of every worker, while it runs
 #   launch/tpu_vm.sh stop   NAME ZONE                          # save, then end
 #
 # `encode` and `run` are `xcomp encode` and `xcomp tune`. Either again goes on, also on a pod that was
-# made anew. Store and workdir must be folders that all workers see (a mounted bucket or a file
-# server). Deleting the pod is left to you:
+# made anew. Data, store and workdir must be in folders that all workers see (a mounted bucket or a
+# file server); launch/README.md has the whole command. Deleting the pod is left to you:
 #   gcloud compute tpus queued-resources delete NAME --zone ZONE --force
 set -euo pipefail
 

@@ -18,7 +18,7 @@ from jax import Array
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from xcomp_jax.config import ConfigError, MeshConfig
+from xcomp_jax.config import ConfigError, MeshConfig, mesh_on
 
 AXES = ("data", "fsdp", "tensor", "context")
 BATCH = PartitionSpec(("data", "fsdp"))
@@ -59,16 +59,8 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
         ConfigError: when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [getattr(config, axis) for axis in AXES]
-    fixed = int(np.prod([n for n in sizes if n != -1]))
-    if -1 in sizes and len(devices) % fixed == 0:
-        sizes[sizes.index(-1)] = len(devices) // fixed
-    if int(np.prod(sizes)) != len(devices):
-        asked = ", ".join(f"{axis}={getattr(config, axis)}" for axis in AXES)
-        raise ConfigError(
-            f"mesh {asked} does not fit {len(devices)} device(s): the product must equal that "
-            "number, or set one axis to -1"
-        )
+    resolved = mesh_on(config, len(devices))
+    sizes = [getattr(resolved, axis) for axis in AXES]
     placed = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
     return Mesh(placed, AXES, axis_types=(AxisType.Auto,) * len(AXES))
 

@@ -58,8 +58,3 @@ def device_bytes(tree: Any) -> int:
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)
     )
-
-
-def batch_shards(mesh: Mesh) -> int:
-    """Into how many parts a batch is split."""
-    return math.prod(mesh.shape[axis] for axis in BATCH[0])

@@ -15,7 +15,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from launch.aot.program import (
     Program,
-    batch_shards,
     device_bytes,
     everywhere,
     placed,
@@ -31,7 +30,7 @@ from xcomp_jax.inference.scoring import score_windows, watch_windows
 from xcomp_jax.inference.selector import WINDOWS_PER_CALL
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp, abstract_params
-from xcomp_jax.sharding import BATCH, parameter_shardings
+from xcomp_jax.sharding import BATCH, batch_split, parameter_shardings
 
 
 def serving_programs(
@@ -51,7 +50,7 @@ def serving_programs(
     whole = abstract_params(config)
     params = placed(whole, parameter_shardings(whole, mesh), config.compute_dtype)
     read_once = device_bytes(params)
-    videos = batch_shards(mesh)
+    videos = batch_split(mesh)
     head = 2 * llm.hidden_size * llm.vocab_size
 
     def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:

@@ -19,10 +19,11 @@ from jax.sharding import Mesh
 from launch.aot.collectives import Collective
 from launch.aot.estimate import Estimate, Memory
 from launch.aot.pods import Pod
-from launch.aot.program import Program, batch_shards, device_bytes
+from launch.aot.program import Program, device_bytes
 from launch.aot.training import Sizes, arguments
 from xcomp_jax.compression.schedule import plan_stages, tokens_per_frame_by_layer
 from xcomp_jax.config import CompressionConfig, ConfigError, ModelConfig, StageConfig
+from xcomp_jax.sharding import batch_split
 from xcomp_jax.training.step import learned
 
 EXTRAPOLATED_SPARE = 0.3
@@ -148,6 +149,6 @@ def _kept_inputs(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Size
     by_layer = tokens_per_frame_by_layer(_stages(model, stage), model.projector.tokens_per_frame)
     text = len(by_layer) * (sizes.prefix + sizes.suffix)
     rows = sizes.frames * sum(by_layer) / mesh.shape.get("context", 1) + text
-    examples = stage.batch_size / stage.accumulate_steps / batch_shards(mesh)
+    examples = stage.batch_size / stage.accumulate_steps / batch_split(mesh)
     width = jax.numpy.dtype(model.compute_dtype).itemsize * model.llm.hidden_size
     return int(examples * rows * width)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from launch.aot.program import Program, batch_shards, device_bytes, placed
-from xcomp_jax.config import ConfigError, ModelConfig, StageConfig
+from launch.aot.program import Program, device_bytes, placed
+from xcomp_jax.config import ModelConfig, StageConfig
 from xcomp_jax.flops import training_flops
 from xcomp_jax.models.xcomp import abstract_params
 from xcomp_jax.sharding import batch_sharding
@@ -42,9 +42,8 @@ def step_program(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Size
     Raises:
         ConfigError: the mesh cannot split a micro batch.
     """
-    _check_split(stage, mesh)
-    state, batch = arguments(model, stage, mesh, sizes)
     step: Any = make_train_step(model, stage, mesh)
+    state, batch = arguments(model, stage, mesh, sizes)
     flops = training_flops(
         model,
         stage,
@@ -88,17 +87,6 @@ def arguments(
 
     batch = {name: array(name, *field) for name, field in fields.items()}
     return placed(state, state_shardings(model, stage, mesh)), batch
-
-
-def _check_split(stage: StageConfig, mesh: Mesh) -> None:
-    micro, shards = stage.batch_size // stage.accumulate_steps, batch_shards(mesh)
-    if micro % shards:
-        raise ConfigError(
-            f"micro batches of {micro} examples (batch_size={stage.batch_size}, "
-            f"accumulate_steps={stage.accumulate_steps}) cannot be split over data x fsdp = "
-            f"{shards} devices; set accumulate_steps lower, or give devices to another axis of "
-            "the mesh"
-        )
 
 
 def _weights_read(model: ModelConfig, stage: StageConfig, mesh: Mesh) -> float:

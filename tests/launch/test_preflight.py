@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
+import jax
 import pytest
 
 from launch import aot_compile
@@ -16,9 +18,19 @@ from launch.aot.estimate import Estimate, Memory, asked_bytes
 from launch.aot.stages import shortened
 from launch.scaling import ROWS, table
 from tests.quick import printed_on_eight_devices
-from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig, StageConfig
+from xcomp_jax.config import (
+    CompressionConfig,
+    ConfigError,
+    MeshConfig,
+    StageConfig,
+    on_devices,
+)
+from xcomp_jax.experiment import load_experiment
+from xcomp_jax.sharding import AXES
+from xcomp_jax.training.step import check_micro_batches
 from xcomp_jax.variants import XCOMP_2B
 
+CONFIGS = Path(__file__).parents[2] / "configs"
 STAGE = StageConfig(name="sct", num_steps=1, learning_rate=1e-5, accumulate_steps=4, remat=True)
 
 
@@ -118,11 +130,14 @@ def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_row_of_the_table_is_a_split_that_can_be() -> None:
     for row in ROWS.values():
-        mesh = aot_compile._mesh_config(row.mesh)
+        config = load_experiment(CONFIGS / f"{row.config}.py", ())
+        if row.mesh is not None:
+            config = dataclasses.replace(config, mesh=aot_compile._mesh_config(row.mesh))
         devices = math.prod(int(n) for n in row.topology.partition(":")[2].split("x"))
-        shards = mesh.data * mesh.fsdp
-        assert shards * mesh.tensor * mesh.context == devices, row
-        assert 32 // row.accumulate_steps % shards == 0, row
+        here = on_devices(config, devices)
+        mesh = jax.sharding.AbstractMesh(dataclasses.astuple(here.mesh), AXES)
+        assert math.prod(mesh.shape.values()) == devices, row
+        check_micro_batches(here.stages[0], mesh)
 
 
 def test_the_table_says_what_does_not_fit() -> None:
@@ -132,6 +147,7 @@ def test_the_table_says_what_does_not_fit() -> None:
             "topology": "h100:8",
             "frames": 1024,
             "mesh": {"data": 1, "fsdp": 8},
+            "micro batches": 4,
             "programs": [an_estimate(11 * 2**30).as_dict()],
             "spent": {"cpu_s": 66.0, "peak_gib": 2.5},
         }

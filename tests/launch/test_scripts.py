@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import os
+import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -11,8 +14,14 @@ import sys
 import time
 from pathlib import Path
 
+import jax
 import pytest
 import yaml
+
+from xcomp_jax.config import on_devices
+from xcomp_jax.experiment import load_experiment
+from xcomp_jax.sharding import AXES
+from xcomp_jax.training.step import check_micro_batches
 
 LAUNCH = Path(__file__).parents[2] / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
@@ -96,6 +105,28 @@ def test_the_jobset_fills_its_slice() -> None:
     assert job["backoffLimit"] == 0
     assert pod["restartPolicy"] == "Never"
     assert container["command"] == ["xcomp", "tune", "--distributed"]
+
+
+def test_the_recipe_of_the_readme_is_one_that_runs() -> None:
+    """What the launch README hands to pods, and what the JobSet does, on that JobSet's chips."""
+    written = re.search(r'RECIPE="(.*?)"', (LAUNCH / "README.md").read_text("utf-8"), re.DOTALL)
+    assert written is not None
+    recipe = shlex.split(written[1].replace("\\\n", " "))
+    jobset = yaml.safe_load((LAUNCH / "gke" / "tpu.yaml").read_text(encoding="utf-8"))
+    job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
+    (container,) = job["template"]["spec"]["containers"]
+    given = [word for arg in container["args"] for word in arg.split("=", 1)]
+    assert [word for word in given if word != "--quiet"] == recipe
+    (shared,) = container["volumeMounts"]
+    pairs = list(zip(recipe[::2], recipe[1::2], strict=True))
+    inside = [word for word in recipe if word.rpartition("=")[2].startswith(shared["mountPath"])]
+    assert len(inside) == len(pairs) - 1, "all but the configuration file are in the shared folder"
+    sets = [value for name, value in pairs if name == "--set"]
+    config = load_experiment(LAUNCH.parent / dict(pairs)["--config"], sets)
+    chips = job["completions"] * container["resources"]["limits"]["google.com/tpu"]
+    here = on_devices(config, chips)
+    sizes = dataclasses.astuple(here.mesh)
+    check_micro_batches(here.stages[0], jax.sharding.AbstractMesh(sizes, AXES))
 
 
 def on_a_pod(

@@ -18,6 +18,7 @@ from tests.parity.recorded_model import PLACEHOLDER, recorded_model
 from xcomp_jax.config import StageConfig
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.text.prompts import IGNORE
+from xcomp_jax.training import loss
 from xcomp_jax.training.optimizer import learning_rate, make_optimizer, warmup_steps
 from xcomp_jax.training.step import text_loss
 
@@ -105,14 +106,14 @@ def loss_and_grads(
 ) -> tuple[jax.Array, Params, jax.Array]:
     """Loss, gradients of the trainable parts and their norm."""
 
-    def loss(trainable: Params) -> jax.Array:
+    def loss_of(trainable: Params) -> jax.Array:
         whole = {**params, **trainable}
         clips = batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])
         visual = model.apply({"params": whole}, clips, method="encode")
         visual = visual.reshape(len(batch["num_frames"]), -1, visual.shape[-1])
         return text_loss(model, stage, whole, visual, batch)
 
-    value, grads = jax.value_and_grad(loss)({name: params[name] for name in stage.trainable})
+    value, grads = jax.value_and_grad(loss_of)({name: params[name] for name in stage.trainable})
     return value, grads, optax.global_norm(grads)
 
 
@@ -133,17 +134,21 @@ def named(model: XComp, tree: Params) -> dict[str, np.ndarray]:
     return result
 
 
+@pytest.mark.parametrize("min_chunk", [loss.MIN_CHUNK, 1], ids=["whole", "chunks"])
 @pytest.mark.golden("train_steps")
-def test_loss_and_gradients(case) -> None:
+def test_loss_and_gradients(case, min_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the recorded model's small vocabulary whole, and in as many parts as a large one's."""
+    monkeypatch.setattr(loss, "MIN_CHUNK", min_chunk)
+    loss_and_grads.clear_cache()
     model, params = recorded_model(case)
     stage = stage_of(case)
     batch = batches_of(case, model.config.vision.clip_frames)[0]
-    loss, grads, norm = loss_and_grads(model, stage, params, batch)
+    value, grads, norm = loss_and_grads(model, stage, params, batch)
     # Control: one position off everywhere behind the first text.
     shifted = {**batch, "prefix_len": batch["prefix_len"] + 1}
-    wrong_loss, wrong_grads, wrong_norm = loss_and_grads(model, stage, params, shifted)
+    wrong_value, wrong_grads, wrong_norm = loss_and_grads(model, stage, params, shifted)
     want = case.meta["batch0"]
-    assert_parity(loss, want["loss"], atol=0, rtol=LOSS_RTOL, control=wrong_loss)
+    assert_parity(value, want["loss"], atol=0, rtol=LOSS_RTOL, control=wrong_value)
     assert_parity(norm, want["total_grad_norm"], atol=0, rtol=GRAD_RTOL, control=wrong_norm)
     ours, wrong = named(model, grads), named(model, wrong_grads)
     for key, expected in case.io.matching(r"grad__.+").items():
@@ -164,8 +169,8 @@ def test_optimizer_steps(case) -> None:
     update = jax.jit(optimizer.update)
     for number, entry in enumerate(log):
         batch = batches_of(case, model.config.vision.clip_frames)[entry["batch"]]
-        loss, grads, norm = loss_and_grads(model, stage, {**params, **trainable}, batch)
-        np.testing.assert_allclose(loss, entry["loss"], rtol=LOSS_RTOL)
+        value, grads, norm = loss_and_grads(model, stage, {**params, **trainable}, batch)
+        np.testing.assert_allclose(value, entry["loss"], rtol=LOSS_RTOL)
         np.testing.assert_allclose(norm, entry["grad_norm_before_clip"], rtol=GRAD_RTOL * 10)
         np.testing.assert_allclose(learning_rate(stage, number), entry["lr_used"], rtol=1e-6)
         updates, state = update(grads, state, trainable)
@@ -189,7 +194,11 @@ def test_optimizer_steps(case) -> None:
 def test_published_learning_rates(case) -> None:
     stage = dataclasses.replace(stage_of(case), num_steps=2247, learning_rate=1e-5)
     assert warmup_steps(stage) == 68
-    assert float(learning_rate(stage, 0)) == 0
-    np.testing.assert_allclose(learning_rate(stage, 68), 1e-5, rtol=1e-6)
-    np.testing.assert_allclose(learning_rate(stage, 34), 5e-6, rtol=1e-6)
-    assert float(learning_rate(stage, 2246)) < 1e-10
+    steps = np.arange(2247)
+    done = (steps - 68) / (2247 - 68)
+    want = 1e-5 * np.where(steps < 68, steps / 68, (1 + np.cos(np.pi * done)) / 2)
+    assert want[0] == 0
+    assert want[68] == want.max() == 1e-5
+    longer = 1e-5 * np.where(steps < 68, steps / 68, (1 + np.cos(np.pi * steps / 2247)) / 2)
+    ours = jax.vmap(lambda step: learning_rate(stage, step))(steps)
+    assert_parity(ours, want, atol=1e-11, control=longer)

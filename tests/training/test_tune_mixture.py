@@ -22,6 +22,14 @@ from xcomp_jax.models.xcomp import init_params
 
 CONFIG = str(Path(__file__).with_name("tiny_mixture.py"))
 VIDEOS = 16
+# One example at a time, on however many devices.
+SPREAD = {
+    "mesh.fsdp": -1,
+    "mesh.context": -1,
+    "stages.0.batch_size": 6,
+    "stages.0.accumulate_steps": -1,
+    "stages.0.loss_average": "examples",
+}
 XCOMP = [sys.executable, "-m", "xcomp_jax.cli.main"]
 
 
@@ -93,10 +101,18 @@ def features_fixture(folder: Path) -> Path:
     return folder / "features"
 
 
+def used(workdir: Path) -> tuple[dict[str, int], int]:
+    """Mesh and micro batches that a run's newest checkpoint says it was made with."""
+    steps = (workdir / "stages" / "sct").glob("*/meta/metadata")
+    newest = max(steps, key=lambda path: int(path.parts[-3]))
+    config = json.loads(newest.read_text())["config"]
+    return config["mesh"], config["stages"][0]["accumulate_steps"]
+
+
 def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, features: Path) -> None:
     """One run decodes and asks nothing held out; the other does neither of both, on four devices
-    of which two share each video."""
-    assert main(tune(folder, "files")) == 0
+    of which two share each video, since four cannot share six."""
+    assert main(tune(folder, "files", **SPREAD)) == 0
     summary = json.loads((folder / "files" / "summary.json").read_text())
     assert "accuracy_after" not in summary
     assert "nothing was evaluated" in (folder / "files" / "report.md").read_text()
@@ -108,8 +124,7 @@ def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, feat
             "data.mixture.features": features,
             "data.held_out": generated(folder).eval_manifest,
             "evaluate_every_steps": 2,
-            "mesh.fsdp": 2,
-            "mesh.context": 2,
+            **SPREAD,
         },
     )
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
@@ -124,11 +139,13 @@ def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, feat
     assert json.loads((folder / "stored" / "summary.json").read_text())["questions"] > 0
     assert len((folder / "stored" / "evaluations.jsonl").read_text().splitlines()) == 2
     assert list((folder / "stored" / "data" / "prepared").glob("eval-*"))
+    assert used(folder / "files") == ({"data": 1, "fsdp": 1, "tensor": 1, "context": 1}, 6)
+    assert used(folder / "stored") == ({"data": 1, "fsdp": 2, "tensor": 1, "context": 2}, 3)
     on_files, on_mesh = (
         np.array([line[2] for line in losses(folder / name)]) for name in ("files", "stored")
     )
-    np.testing.assert_allclose(on_mesh, on_files, rtol=1e-4)
-    assert np.abs(np.diff(on_files)).min() > 1e-3, "control: no two batches have the same loss"
+    np.testing.assert_allclose(on_mesh, on_files, atol=1e-4)
+    assert np.abs(np.diff(on_files)).min() > 5e-4, "control: no two batches have the same loss"
 
 
 def test_features_of_another_encoder_are_refused(

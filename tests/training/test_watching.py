@@ -153,10 +153,13 @@ def test_a_loss_that_is_no_number(tmp_path: Path, dataset: PreparedDataset) -> N
     broken = params()
     scale = broken["llm"]["norm"]["scale"]
     broken["llm"]["norm"]["scale"] = scale.at[3].set(np.nan)
-    with pytest.raises(NonFiniteLossError, match=r"stage 'sct', step 1: loss=nan.* on rows \["):
+    with pytest.raises(NonFiniteLossError, match=r"stage 'sct', step 1: loss=nan") as error:
         train(tmp_path / "run", dataset, broken)
     saved = np.load(tmp_path / "run" / "nonfinite" / "sct-step-1-process-0.npz")
-    assert len(saved["index"]) == STAGE.batch_size
+    ids = [dataset.rows[row].id for row in saved["index"]]
+    assert len(ids) == STAGE.batch_size
+    assert saved["ids"].tolist() == ids
+    assert f"on the samples {ids}, saved as" in str(error.value)
     video = dataset.rows[int(saved["index"][1])].video
     np.testing.assert_array_equal(
         saved["frames"][1][: saved["num_frames"][1]], dataset.frames(video)

@@ -11,6 +11,7 @@ from xcomp_jax.config.experiment import (
     ExperimentConfig,
     MixtureConfig,
 )
+from xcomp_jax.config.layout import mesh_on, on_devices
 from xcomp_jax.config.model import (
     AttentionKernel,
     CachedAttentionKernel,
@@ -68,6 +69,8 @@ __all__ = [
     "StageConfig",
     "VisionConfig",
     "from_dict",
+    "mesh_on",
+    "on_devices",
     "to_dict",
     "type_at",
 ]

@@ -13,10 +13,11 @@ from xcomp_jax.config.schema import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Devices along each axis; -1 (at most once) takes what is left.
+    """Devices along each axis; -1 takes what is left: one axis, or fsdp and context together.
 
     data, fsdp: split a batch. fsdp, context: split the parameters. tensor: splits the wide side of
-    every matrix. context: splits the tokens of each video, for videos too long for one device.
+    every matrix. context: splits the tokens of each video, for videos too long for one device and
+    for more devices than examples. `layout.mesh_on` says how fsdp and context share what is left.
     """
 
     data: int = 1
@@ -27,8 +28,10 @@ class MeshConfig:
     def __post_init__(self) -> None:
         sizes = dataclasses.astuple(self)
         require(
-            all(n == -1 or n >= 1 for n in sizes) and sizes.count(-1) <= 1,
-            f"mesh {dataclasses.asdict(self)}: sizes are positive, and one may be -1",
+            all(n == -1 or n >= 1 for n in sizes)
+            and (sizes.count(-1) <= 1 or (self.data != -1 and self.tensor != -1)),
+            f"mesh {dataclasses.asdict(self)}: sizes are positive; one may be -1, or fsdp and "
+            "context both",
         )
 
 
@@ -80,6 +83,10 @@ class StageConfig:
 
     name: also that of the folder of its checkpoints.
     batch_size counts examples of one optimiser step over all devices and accumulation steps.
+    accumulate_steps:
+        micro batches that a batch is taken in; -1: so many that a device (or those that share a
+        video) has one example at a time, on whatever mesh. That needs loss_average="examples",
+        which does not depend on how a batch is cut.
     learning_rates: other peaks for single parts, all on the same curve.
     lora: the `llm` part learns by low-rank adapters only, merged into its weights at the end.
     loss_average:
@@ -117,7 +124,7 @@ class StageConfig:
             f"stage name {self.name!r} names a folder of checkpoints: use letters, digits, '_', "
             "'.' and '-'",
         )
-        for field in ("num_steps", "batch_size", "accumulate_steps"):
+        for field in ("num_steps", "batch_size"):
             value = getattr(self, field)
             require(value >= 1, f"stage {self.name!r}: {field}={value} must be at least 1")
         require(
@@ -153,10 +160,16 @@ class StageConfig:
             f"stage {self.name!r}: lora adapts the llm, which trainable={self.trainable} leaves "
             "out; add 'llm', or remove lora",
         )
+        steps = self.accumulate_steps
         require(
-            self.batch_size % self.accumulate_steps == 0,
-            f"stage {self.name!r}: accumulate_steps={self.accumulate_steps} must divide "
-            f"batch_size={self.batch_size}",
+            steps == -1 or (steps >= 1 and self.batch_size % steps == 0),
+            f"stage {self.name!r}: accumulate_steps={steps} must divide batch_size="
+            f"{self.batch_size}, or be -1",
+        )
+        require(
+            steps != -1 or self.loss_average == "examples",
+            f"stage {self.name!r}: accumulate_steps=-1 would let the number of devices change the "
+            f"loss of loss_average={self.loss_average!r}; name a number, or use 'examples'",
         )
         require(
             self.compression.ranking in (None, "uniform"),

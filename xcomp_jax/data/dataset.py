@@ -73,6 +73,10 @@ class PreparedDataset:
     def num_videos(self) -> int:
         return len(self._videos)
 
+    def row_id(self, row: int) -> str:
+        """What people know a row by."""
+        return self.rows[row].id
+
     def frames(self, video: int) -> np.ndarray:
         """Frames of one video, uint8 [F, S, S, 3]."""
         return self._frames_in_memory[video] if self.in_memory else self._videos[video]["frames"]

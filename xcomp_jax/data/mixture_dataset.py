@@ -60,6 +60,11 @@ class MixtureDataset:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def row_id(self, row: int) -> str:
+        """What people know a row by; ids alone may repeat from set to set."""
+        sample = self.samples[row]
+        return f"{sample.id} of {sample.media.path}"
+
     @property
     def fingerprint(self) -> str:
         """Equal on all processes of a run that build the same batches."""

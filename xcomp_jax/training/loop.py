@@ -88,6 +88,7 @@ def run_stage(
         start=start,
         writers=run.writers,
         progress=run.observation.progress,
+        row_id=dataset.row_id,
     )
     profiler = Profiler(
         run.observation.profile if is_first() else None, run.workdir / "profile" / stage.name

@@ -165,12 +165,13 @@ def state_shardings(config: ModelConfig, stage: StageConfig, mesh: Any) -> Any:
 def check_micro_batches(stage: StageConfig, mesh: Mesh) -> None:
     """Raises ConfigError when the devices of `mesh` cannot share a micro batch."""
     micro, split = stage.batch_size // stage.accumulate_steps, batch_split(mesh)
-    if micro % split:
+    if micro < 1 or micro % split:
         raise ConfigError(
             f"stage {stage.name!r}: micro batches of {micro} examples (batch_size="
             f"{stage.batch_size}, accumulate_steps={stage.accumulate_steps}) cannot be shared by "
             f"data x fsdp = {split}; lower accumulate_steps, or give devices to mesh.context or "
-            "mesh.tensor instead"
+            "mesh.tensor instead, or let mesh.fsdp, mesh.context and accumulate_steps be -1 "
+            "(`config.on_devices` replaces them)"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from xcomp_jax.training.throughput import memory, rates
 
 
 class NonFiniteLossError(ValueError):
-    """Training left the numbers: the message names stage, step, values, rows and a saved batch."""
+    """Training left the numbers: the message names stage, step, values and a saved batch."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,9 @@ class StepReport:
     """The progress bar, metrics.jsonl and the optional writers of one stage.
 
     Every process has one, since all of them stop at a loss that is not finite; the first tells.
+
+    Args:
+        row_id: what people know a row of the training set by.
     """
 
     def __init__(
@@ -52,8 +56,10 @@ class StepReport:
         start: int,
         writers: tuple[Writer, ...],
         progress: bool,
+        row_id: Callable[[int], str],
     ) -> None:
         self._stage, self._workdir, self._writers = stage, workdir, writers
+        self._row_id = row_id
         path = workdir / "metrics.jsonl"
         self._log = opened_on_first(lambda: MetricsLog(path, stage=stage.name, resume_step=start))
         self._bar = tqdm(
@@ -108,12 +114,12 @@ class StepReport:
         folder = self._workdir / "nonfinite"
         folder.mkdir(exist_ok=True)
         name = f"{self._stage.name}-step-{done.step}-process-{jax.process_index()}.npz"
-        fields: dict[str, Any] = dict(done.batch)
+        ids = [self._row_id(row) for row in done.batch["index"].tolist()]
+        fields: dict[str, Any] = {**done.batch, "ids": np.array(ids)}
         np.savez(folder / name, **fields)
         raise NonFiniteLossError(
             f"stage {self._stage.name!r}, step {done.step}: loss={values['loss']}, "
-            f"grad_norm={values['grad_norm']} on rows {done.batch['index'].tolist()} of the "
-            f"training set, saved as {folder / name}. Earlier checkpoints are untouched, and the "
-            "same command comes to the same step; use a lower learning_rate or max_grad_norm for "
-            "that stage, in a workdir of its own"
+            f"grad_norm={values['grad_norm']} on the samples {ids}, saved as {folder / name}. "
+            "Earlier checkpoints are untouched, and the same command comes to the same step; use a "
+            "lower learning_rate or max_grad_norm for that stage, in a workdir of its own"
         )

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from xcomp_jax.config import CompressionConfig, ExperimentConfig, StageConfig
+from xcomp_jax.config import CompressionConfig, ExperimentConfig, StageConfig, on_devices
 from xcomp_jax.data.dataset import PreparedDataset
 from xcomp_jax.data.manifest import load_manifest
 from xcomp_jax.data.mixture_dataset import MixtureDataset
@@ -60,7 +60,7 @@ def tune(
     observation = observation or Observation()
     summary = workdir / "summary.json"
     if not summary.exists():
-        _check(config)
+        _check(on_devices(config, jax.device_count()))
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(owned(workdir, config)))
         done = on_first(lambda: read_json(summary) if summary.exists() else None)
@@ -69,9 +69,10 @@ def tune(
         writers = opened_on_first(lambda: open_writers(observation, config, workdir)) or ()
         for writer in writers:
             stack.callback(writer.close)
-        mesh = make_mesh(config.mesh)
+        here = on_devices(config, jax.device_count())
+        mesh = make_mesh(here.mesh)
         run = Run(
-            config=config,
+            config=here,
             workdir=workdir,
             mesh=mesh,
             observation=observation,
