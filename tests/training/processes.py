@@ -87,6 +87,7 @@ def _run(command: list[str], log: Path) -> None:
         os.dup2(file.fileno(), 2)
     # Without LLVM's optimisations: next to nothing is computed.
     os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"
+    os.environ["WANDB_MODE"] = "offline"
     code = main(command)
     sys.stdout.flush()
     sys.exit(code)

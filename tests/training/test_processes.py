@@ -58,7 +58,7 @@ def alone_fixture(folder: Path) -> Path:
 
 @pytest.fixture(scope="module", name="two")
 def two_fixture(folder: Path) -> Path:
-    return run_together(2, folder, "two")
+    return run_together(2, folder, "two", "--wandb", "toy")
 
 
 def final(workdir: Path) -> Params:
@@ -98,6 +98,12 @@ def test_two_processes_learn_what_one_does(two: Path, alone: Path) -> None:
     assert_same_losses(two, alone)
     evaluation = "evaluation_after.json"
     assert (two / evaluation).read_text() == (alone / evaluation).read_text()
+
+
+def test_one_of_two_tells_wandb(two: Path) -> None:
+    (told,) = (two / "wandb").glob("offline-run-*/*.wandb")
+    assert told.stem == f"run-{(two / 'wandb_id.txt').read_text()}"
+    assert told.read_bytes().count(b"sct/loss") >= len(losses(two))
 
 
 def test_what_two_saved_is_read_by_one(two: Path) -> None:

@@ -79,7 +79,9 @@ class _Wandb:
         try:
             import wandb
         except ImportError as error:
-            raise ConfigError("--wandb needs the package wandb: pip install wandb") from error
+            raise ConfigError(
+                "--wandb needs the package wandb: pip install 'xcomp-jax[wandb]'"
+            ) from error
         # A run that is started again goes on in the same curves.
         known = workdir / "wandb_id.txt"
         self._run = wandb.init(
