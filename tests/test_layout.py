@@ -52,6 +52,12 @@ def test_what_is_named_stays(published: ExperimentConfig) -> None:
         published, mesh=mesh, stages=(dataclasses.replace(stage, accumulate_steps=2),)
     )
     assert on_devices(named, 64) == named
+    # Micro batches of 8: more devices than that share videos.
+    eights = dataclasses.replace(
+        published, stages=(dataclasses.replace(stage, accumulate_steps=4),)
+    )
+    shared = on_devices(eights, 64).mesh
+    assert (shared.fsdp, shared.context) == (8, 8)
     one_at_a_time = dataclasses.replace(published, mesh=mesh)
     assert on_devices(one_at_a_time, 64).stages[0].accumulate_steps == 4
 
@@ -86,6 +92,8 @@ def test_refusals(published: ExperimentConfig) -> None:
             MeshConfig(**mesh)
     with pytest.raises(ConfigError, match=r"fsdp=-1, tensor=3, context=-1 does not fit 16 device"):
         mesh_on(MeshConfig(tensor=3, fsdp=-1, context=-1), 16)
+    with pytest.raises(ConfigError, match=r"batch_size=32 cannot be shared by data x fsdp = 6;"):
+        on_devices(dataclasses.replace(published, mesh=MeshConfig(fsdp=6)), 6)
     stage = published.stages[0]
     wrong: list[tuple[dict[str, Any], str]] = [
         ({"loss_average": "tokens"}, "accumulate_steps=-1 would let the number of devices"),

@@ -136,7 +136,6 @@ def test_every_row_of_the_table_is_a_split_that_can_be() -> None:
         devices = math.prod(int(n) for n in row.topology.partition(":")[2].split("x"))
         here = on_devices(config, devices)
         mesh = jax.sharding.AbstractMesh(dataclasses.astuple(here.mesh), AXES)
-        assert math.prod(mesh.shape.values()) == devices, row
         check_micro_batches(here.stages[0], mesh)
 
 

@@ -159,6 +159,23 @@ def test_accumulation_with_remat_averages_micro_batches() -> None:
     assert_same_gradient(grads, jax.tree.map(lambda a, b: (a + b) / 2, parts[0][1], parts[1][1]))
 
 
+def test_a_mean_over_examples_does_not_depend_on_the_cut() -> None:
+    """Not even with an example that could not be read, which has no labels."""
+    params, batch = tiny_params(), stored_of(8)
+    for field in ("prefix_labels", "suffix_labels"):
+        batch[field][3] = IGNORE
+    whole = dataclasses.replace(STAGE, batch_size=8, loss_average="examples")
+    parts = dataclasses.replace(whole, accumulate_steps=4)
+    (loss, grads), (want, want_grads) = (
+        graded(MODEL, stage, params, batch) for stage in (parts, whole)
+    )
+    np.testing.assert_allclose(loss, want, rtol=1e-6)
+    assert_same_gradient(grads, want_grads)
+    by_tokens = dataclasses.replace(parts, loss_average="tokens")
+    control, _ = graded(MODEL, by_tokens, params, batch)
+    assert abs(control - want) > 1e-3
+
+
 def test_parts_move_at_their_own_rate() -> None:
     stage = dataclasses.replace(
         STAGE,

@@ -148,6 +148,20 @@ def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, feat
     assert np.abs(np.diff(on_files)).min() > 5e-4, "control: no two batches have the same loss"
 
 
+def test_devices_that_cannot_share_the_parameters_are_refused_at_once(folder: Path) -> None:
+    """Before the folder is anyone's: the widths of the model are no multiples of three."""
+    done = subprocess.run(
+        [*XCOMP, *tune(folder, "three", **SPREAD)],
+        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "mesh axis fsdp=3 x context=1 does not divide its dimension of" in done.stderr
+    assert not (folder / "three").exists()
+
+
 def test_features_of_another_encoder_are_refused(
     folder: Path, features: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,8 +14,8 @@ def mesh_on(mesh: MeshConfig, devices: int, *, examples: int | None = None) -> M
     """`mesh` without -1.
 
     Args:
-        examples: of a batch. Where fsdp and context are both -1, fsdp takes as many devices as can
-            share them and context the rest; None sets no bound.
+        examples: of a micro batch. Where fsdp and context are both -1, fsdp takes as many devices
+            as can share them and context the rest; None sets no bound.
 
     Raises:
         ConfigError: the sizes do not multiply to the number of devices.
@@ -41,16 +41,21 @@ def on_devices(config: ExperimentConfig, devices: int) -> ExperimentConfig:
     """`config` with mesh and micro batches as that many devices run it: nothing is -1 any more.
 
     Raises:
-        ConfigError: see `mesh_on`.
+        ConfigError: see `mesh_on`; or a batch cannot be shared by data x fsdp as they are named.
     """
-    examples = math.gcd(*(stage.batch_size for stage in config.stages))
-    mesh = mesh_on(config.mesh, devices, examples=examples)
+    micro_batches = (stage.batch_size // max(1, stage.accumulate_steps) for stage in config.stages)
+    mesh = mesh_on(config.mesh, devices, examples=math.gcd(*micro_batches))
+    split = mesh.data * mesh.fsdp
 
     def resolved(stage: StageConfig) -> StageConfig:
         if stage.accumulate_steps != -1:
             return stage
-        steps = max(1, stage.batch_size // (mesh.data * mesh.fsdp))
-        return dataclasses.replace(stage, accumulate_steps=steps)
+        require(
+            stage.batch_size % split == 0,
+            f"stage {stage.name!r}: batch_size={stage.batch_size} cannot be shared by data x fsdp "
+            f"= {split}; leave mesh.fsdp and mesh.context -1, or choose another number of devices",
+        )
+        return dataclasses.replace(stage, accumulate_steps=stage.batch_size // split)
 
     stages = tuple(resolved(stage) for stage in config.stages)
     return dataclasses.replace(config, mesh=mesh, stages=stages)

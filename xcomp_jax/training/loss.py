@@ -85,6 +85,17 @@ def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
     return largest + jnp.log(total) - hit
 
 
+def has_labels(prefix_labels: Array, suffix_labels: Array) -> Array:
+    """Which examples teach something, bool [..., B]: one whose file could not be read does not.
+
+    Args:
+        prefix_labels [..., B, P], suffix_labels [..., B, Q]: as for `rows_and_targets`. Nothing
+            predicts the very first token.
+    """
+    prefix = jnp.any(prefix_labels[..., 1:] != IGNORE, axis=-1)
+    return prefix | jnp.any(suffix_labels != IGNORE, axis=-1)
+
+
 @jax.named_scope("loss")
 def next_token_loss(
     table: Array,
@@ -114,5 +125,4 @@ def next_token_loss(
     if average == "tokens":
         return jnp.sum(losses) / jnp.maximum(jnp.sum(counted), 1)
     per_example = jnp.sum(losses, axis=1) / jnp.maximum(jnp.sum(counted, axis=1), 1)
-    # One whose file could not be read has no labels (`data.mixture_dataset`) and does not count.
-    return jnp.sum(per_example) / jnp.maximum(jnp.sum(jnp.any(counted, axis=1)), 1)
+    return jnp.sum(per_example) / jnp.maximum(jnp.sum(has_labels(prefix_labels, suffix_labels)), 1)

@@ -26,7 +26,7 @@ from xcomp_jax.sharding import (
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.training.encoding import visual_tokens
 from xcomp_jax.training.lora import init_adapters, scaled
-from xcomp_jax.training.loss import next_token_loss
+from xcomp_jax.training.loss import has_labels, next_token_loss
 from xcomp_jax.training.optimizer import learning_rate, make_optimizer
 
 Batch = dict[str, Array]
@@ -80,7 +80,7 @@ def learned(stage: StageConfig, params: Params) -> Params:
 def loss_and_grads(
     model: XComp, stage: StageConfig, params: Params, batch: Batch
 ) -> tuple[Array, Params]:
-    """Loss and gradients of the learned parts, averaged over `stage.accumulate_steps`."""
+    """Loss and gradients of the learned parts, over all micro batches."""
 
     def loss_fn(some: Params, micro: Batch) -> Array:
         whole = {**params, **some}
@@ -98,12 +98,22 @@ def loss_and_grads(
         lambda x: jnp.swapaxes(x.reshape(-1, stage.accumulate_steps, *x.shape[1:]), 0, 1), batch
     )
 
-    def accumulate(total: Any, micro: Batch) -> tuple[Any, None]:
-        return jax.tree.map(jnp.add, total, value_and_grad(micro)), None
+    def accumulate(total: Any, item: tuple[Array, Batch]) -> tuple[Any, None]:
+        share, micro = item
+        return jax.tree.map(lambda x, y: x + share * y, total, value_and_grad(micro)), None
 
     zeros = jax.tree.map(jnp.zeros_like, learned(stage, params))
-    total, _ = jax.lax.scan(accumulate, (jnp.zeros(()), constrained_parameters(zeros)), micros)
-    return jax.tree.map(lambda x: x / stage.accumulate_steps, total)
+    begin = (jnp.zeros(()), constrained_parameters(zeros))
+    total, _ = jax.lax.scan(accumulate, begin, (_shares(stage, micros), micros))
+    return total
+
+
+def _shares(stage: StageConfig, micros: Batch) -> Array:
+    """[accumulate_steps], of the whole loss: of examples that teach, or the same for all."""
+    if stage.loss_average == "tokens":
+        return jnp.full((stage.accumulate_steps,), 1 / stage.accumulate_steps)
+    counted = jnp.sum(has_labels(micros["prefix_labels"], micros["suffix_labels"]), axis=1)
+    return counted / jnp.maximum(jnp.sum(counted), 1)
 
 
 def train_step(

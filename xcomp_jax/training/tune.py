@@ -27,7 +27,7 @@ from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation, open_writers
 from xcomp_jax.training.report import Accuracy, Outcome, write_report
 from xcomp_jax.training.sources import check_init_from, initial_params, open_datasets
-from xcomp_jax.training.step import check_micro_batches
+from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import Clock, owned
 
@@ -60,16 +60,16 @@ def tune(
     observation = observation or Observation()
     summary = workdir / "summary.json"
     if not summary.exists():
-        _check(on_devices(config, jax.device_count()))
+        _check(config)
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(owned(workdir, config)))
         done = on_first(lambda: read_json(summary) if summary.exists() else None)
         if done is not None:
             return done
-        writers = opened_on_first(lambda: open_writers(observation, config, workdir)) or ()
+        here = on_devices(config, jax.device_count())
+        writers = opened_on_first(lambda: open_writers(observation, here, workdir)) or ()
         for writer in writers:
             stack.callback(writer.close)
-        here = on_devices(config, jax.device_count())
         mesh = make_mesh(here.mesh)
         run = Run(
             config=here,
@@ -87,9 +87,11 @@ def tune(
 
 def _check(config: ExperimentConfig) -> None:
     """Refuses what would fail hours later, before the folder belongs to it."""
-    mesh = make_mesh(config.mesh)
-    for stage in config.stages:
+    here = on_devices(config, jax.device_count())
+    mesh = make_mesh(here.mesh)
+    for stage in here.stages:
         check_micro_batches(stage, mesh)
+        state_shardings(here.stage_model(stage), stage, mesh)
     check_init_from(config)
 
 
