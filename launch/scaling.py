@@ -43,8 +43,8 @@ class Row:
         ]
 
 
-# 32 examples a step as published: the configurations let several devices share a video where there
-# are more than that, and where a video is very long this does.
+# 32 examples a step as published. The configurations let several devices share a video where there
+# are more devices than that; a video of 4,096 frames is shared by more than they would.
 ROWS = {
     "v5e": Row(config="xcomp_2b", topology="v5e:4x4"),
     "v5p": Row(config="xcomp_2b", topology="v5p:4x4x4"),

@@ -21,7 +21,7 @@ from xcomp_jax.training.throughput import memory, rates
 
 
 class NonFiniteLossError(ValueError):
-    """Training left the numbers: the message names stage, step, values and a saved batch."""
+    """Training left the numbers: the message names stage, step, values, samples and a file."""
 
 
 @dataclasses.dataclass(frozen=True)
