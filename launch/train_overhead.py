@@ -1,13 +1,13 @@
 """What the host does beside the model: waiting for data, the framework, decoding, on this machine.
 
-    python -m launch.train_overhead                 # all of it, a quarter of an hour on two cores
+    python -m launch.train_overhead                 # all of it, some minutes on two cores
     python -m launch.train_overhead --steps 40 --folder /tmp/overhead
 
 The smoke model tunes with compression on generated videos, once from the files and once from the
-store of encoder features that `xcomp encode --mixture` fills; the first ten steps, which compile,
-do not count. "Outside compiled code" compares a step of the real loop with the same compiled step
-called alone on batches that are already on the device; it comes out below zero where the machine
-was disturbed by more than there is to measure.
+store of encoder features that `xcomp encode --mixture` fills. The first ten steps, which compile,
+do not count; the last twenty run under JAX's profiler, which slows the host a little. "Outside
+compiled code" is the share of those twenty in which no program was running; it can only be read
+off a CPU's trace.
 
 Decoding is measured on an h264 file of 1280 x 720 resized to 448 px, in seconds of processor time
 of this process and of ffmpeg, so that a busy machine does not matter; likewise reading features.
@@ -18,13 +18,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import itertools
 import json
 import resource
 import statistics
 import tempfile
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +37,6 @@ from xcomp_jax.config import (
     ExperimentConfig,
     MixtureConfig,
     SamplingConfig,
-    StageConfig,
     from_dict,
 )
 from xcomp_jax.data.clip import read_clip
@@ -47,24 +44,22 @@ from xcomp_jax.data.encode_features import encode_media, open_encoder
 from xcomp_jax.data.generated import generate
 from xcomp_jax.data.mixture import load_mixture
 from xcomp_jax.data.mp4 import encode_mp4
-from xcomp_jax.data.pipeline import Batch, train_batches
 from xcomp_jax.data.scan import read_table, scan
 from xcomp_jax.data.training_mixture import open_training_mixture, scan_training_mixture
 from xcomp_jax.flops import training_flops
 from xcomp_jax.inference.compilation import use_compilation_cache
 from xcomp_jax.models.xcomp import init_params
 from xcomp_jax.peaks import PEAKS
-from xcomp_jax.sharding import global_batch, make_mesh
+from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.token_store import StoreKey, TokenStore
 from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
-from xcomp_jax.training.observe import Observation
-from xcomp_jax.training.step import init_state, make_train_step
+from xcomp_jax.training.observe import Observation, Profile
 from xcomp_jax.training.stopping import StopRequest
 
 WARM_UP = 10
-ROUNDS = 3
+TRACED = 20
 # 32 chips, each one JAX device: the name counts two cores a chip.
 V5P_64 = 32
 ASSUMED_MFU = 0.4
@@ -112,41 +107,31 @@ def prepare(folder: Path, videos: int) -> ExperimentConfig:
 def measure_loop(
     config: ExperimentConfig, folder: Path, steps: int, features: str
 ) -> dict[str, float]:
-    """Shares of a step's time, from the loop's own metrics and the same steps called alone.
-
-    The two take turns: of each the quickest of ROUNDS counts, by its median step.
-    """
+    """A median step's seconds, and shares of the time: from the loop's own metrics and trace."""
     mixture = dataclasses.replace(config.data.mixture, features=features)
     stage = dataclasses.replace(config.stages[0], num_steps=steps)
     config = dataclasses.replace(
         config, data=dataclasses.replace(config.data, mixture=mixture), stages=(stage,)
     )
-    in_loop, alone = [], []
-    for _ in range(ROUNDS):
-        workdir = Path(tempfile.mkdtemp(dir=folder))
-        scan_training_mixture(config, workdir, progress=False)
-        dataset = open_training_mixture(config, workdir, load_tokenizer(None), progress=False)
-        run = Run(
-            config=config,
-            workdir=workdir,
-            mesh=make_mesh(config.mesh),
-            observation=Observation(progress=False),
-            stop=StopRequest(),
-        )
-        with jax.set_mesh(run.mesh):
-            run_stage(run, stage, _random(config), dataset, evaluate=_never)
-            batches = train_batches(dataset, batch_size=stage.batch_size, seed=config.seed)
-            alone.append(_steps_alone(run, stage, itertools.islice(batches, steps)))
-        lines = read_metrics(workdir / "metrics.jsonl")[WARM_UP:]
-        waited = sum(line["data_seconds"] for line in lines)
-        share = waited / sum(line["seconds"] for line in lines)
-        in_loop.append((statistics.median(line["seconds"] for line in lines), share))
-    step, waiting = min(in_loop)
+    workdir = Path(tempfile.mkdtemp(dir=folder))
+    scan_training_mixture(config, workdir, progress=False)
+    dataset = open_training_mixture(config, workdir, load_tokenizer(None), progress=False)
+    untraced = steps - TRACED
+    run = Run(
+        config=config,
+        workdir=workdir,
+        mesh=make_mesh(config.mesh),
+        observation=Observation(progress=False, profile=Profile(step=untraced + 1, count=TRACED)),
+        stop=StopRequest(),
+    )
+    with jax.set_mesh(run.mesh):
+        run_stage(run, stage, _random(config), dataset, evaluate=_never)
+    lines = read_metrics(workdir / "metrics.jsonl")[WARM_UP:untraced]
+    seconds = [line["seconds"] for line in lines]
     return {
-        "step_seconds": step,
-        "compiled_seconds": min(alone),
-        "waiting_for_data": waiting,
-        "outside_compiled_code": 1 - min(alone) / step - waiting,
+        "step_seconds": statistics.median(seconds),
+        "waiting_for_data": sum(line["data_seconds"] for line in lines) / sum(seconds),
+        "outside_compiled_code": outside_compiled_code(workdir / "profile"),
     }
 
 
@@ -158,18 +143,31 @@ def _never(*_: Any) -> Any:
     raise AssertionError("no evaluation was asked for")
 
 
-def _steps_alone(run: Run, stage: StageConfig, batches: Iterable[Batch]) -> float:
-    """Median seconds of the loop's steps on batches that are on the device already."""
-    placed = [global_batch(run.mesh, batch) for batch in batches]
-    state = jax.jit(init_state, static_argnums=0)(stage, _random(run.config))
-    step = make_train_step(run.config.stage_model(stage), stage, run.mesh)
-    seconds = []
-    for batch in placed:
-        began = time.perf_counter()
-        state, metrics = step(state, batch)
-        jax.block_until_ready(metrics)
-        seconds.append(time.perf_counter() - began)
-    return statistics.median(seconds[WARM_UP:])
+def outside_compiled_code(profile: Path) -> float:
+    """Share of a trace of a CPU, from its first program to its last, in which none was running.
+
+    Programs too small for JAX to hand to a thread of their own count as outside.
+
+    Raises:
+        ValueError: the trace shows no program on a CPU.
+    """
+    (path,) = profile.rglob("*.xplane.pb")
+    running = sorted(
+        (event.start_ns, event.end_ns)
+        for plane in jax.profiler.ProfileData.from_file(str(path)).planes
+        for line in plane.lines
+        if line.name.startswith("tf_XLAPjRtCpuClient")
+        for event in line.events
+        if event.name.startswith("ThunkExecutor::Execute")
+    )
+    if not running:
+        raise ValueError(f"{path} shows no program at work on a CPU: was it traced on one?")
+    first, until = running[0][0], running[0][0]
+    idle = 0.0
+    for start, end in running:
+        idle += max(0.0, start - until)
+        until = max(until, end)
+    return idle / (until - first)
 
 
 def decoding_rate(folder: Path, frames: int = 256) -> float:
@@ -258,12 +256,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--steps", type=int, default=60, help="of a loop (default: 60)")
+    parser.add_argument("--steps", type=int, default=80, help="of a loop (default: 80)")
     parser.add_argument("--videos", type=int, default=64, help="to generate (default: 64)")
     parser.add_argument("--folder", type=Path, help="keep files here (default: a temporary one)")
     options = parser.parse_args(arguments)
-    if options.steps <= WARM_UP:
-        parser.error(f"--steps {options.steps} must exceed the {WARM_UP} that are left out")
+    if options.steps <= WARM_UP + TRACED:
+        parser.error(
+            f"--steps {options.steps} must exceed {WARM_UP + TRACED}: the first {WARM_UP} are left "
+            f"out and the last {TRACED} traced"
+        )
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
