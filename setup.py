@@ -12,7 +12,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["xcomp_jax*", "convert*", "configs*", "launch*"]),
+    # convert/, configs/ and launch/ are installed as xcomp_jax.convert and so on (links in the package):
+    # generic names must not land in site-packages.
+    packages=find_packages(include=["xcomp_jax*"]),
     package_data={"xcomp_jax.ops": ["block_sizes.json"]},
     install_requires=[
         "jax>=0.10,<0.12",

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import jax
 
-from convert import activations, variants
-from convert.dtypes import FLOATS
-from convert.errors import ConversionError
-from convert.from_torch import convert_from_torch
-from convert.mesh import parse_mesh
-from convert.to_torch import DEFAULT_SHARD_BYTES, convert_to_torch
-from convert.verify import verify
 from xcomp_jax.checkpoint import CheckpointError
 from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig
+from xcomp_jax.convert import activations, variants
+from xcomp_jax.convert.dtypes import FLOATS
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.from_torch import convert_from_torch
+from xcomp_jax.convert.mesh import parse_mesh
+from xcomp_jax.convert.to_torch import DEFAULT_SHARD_BYTES, convert_to_torch
+from xcomp_jax.convert.verify import verify
 
 _DESCRIPTION = """\
 Checkpoints of the original PyTorch code into ours, back, and the proof that nothing changed.

@@ -28,11 +28,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from convert.errors import ConversionError
-from convert.from_torch import load_torch_checkpoint
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.from_torch import load_torch_checkpoint
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp
 

@@ -25,15 +25,15 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from convert.dtypes import FLOATS
-from convert.from_torch import convert_from_torch, load_torch_checkpoint
-from convert.hf_config import to_hf_config
-from convert.plan import equal_bits
-from convert.safetensors_write import Declared, SafetensorsWriter
-from convert.to_torch import convert_to_torch
-from convert.torch_folder import CONFIG, SINGLE, read_weights
-from convert.variants import VARIANTS, Variant
 from xcomp_jax.checkpoint import load_params
+from xcomp_jax.convert.dtypes import FLOATS
+from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
+from xcomp_jax.convert.hf_config import to_hf_config
+from xcomp_jax.convert.plan import equal_bits
+from xcomp_jax.convert.safetensors_write import Declared, SafetensorsWriter
+from xcomp_jax.convert.to_torch import convert_to_torch
+from xcomp_jax.convert.torch_folder import CONFIG, SINGLE, read_weights
+from xcomp_jax.convert.variants import VARIANTS, Variant
 
 ALLOWANCE_BYTES = 500_000_000
 _SAMPLE_SECONDS = 0.005

@@ -7,9 +7,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convert.variants import match_variant
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.convert.variants import match_variant
 
 
 def jax_card(model: ModelConfig, source: Mapping[str, Any], stored: str) -> str:

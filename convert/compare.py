@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from convert.dtypes import raw
-from convert.layouts import Shape
+from xcomp_jax.convert.dtypes import raw
+from xcomp_jax.convert.layouts import Shape
 
 _CHUNK_ELEMENTS = 1 << 21
 

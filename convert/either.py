@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from convert import plan
-from convert.errors import ConversionError
-from convert.hf_config import to_model_config
-from convert.rules import TIED_COPY, rules_for
-from convert.torch_folder import CONFIG, read_json_object, read_weights
 from xcomp_jax.checkpoint import CheckpointError, CheckpointReader
 from xcomp_jax.checkpoint.read import FORMAT, PARAMS_FOLDER
+from xcomp_jax.convert import plan
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.hf_config import to_model_config
+from xcomp_jax.convert.rules import TIED_COPY, rules_for
+from xcomp_jax.convert.torch_folder import CONFIG, read_json_object, read_weights
 
 
 class TorchCheckpoint:

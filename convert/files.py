@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from convert.errors import ConversionError
+from xcomp_jax.convert.errors import ConversionError
 
 # Copied in both directions when they are there. Code files never are: a checkpoint's code stays
 # where it came from.

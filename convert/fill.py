@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from convert.dtypes import count_non_finite, raw
-from convert.layouts import Shape
-from convert.plan import non_finite_problem
-from convert.rules import Rule
-from convert.safetensors_read import Tensor
 from xcomp_jax.checkpoint.memory import aligned_empty
+from xcomp_jax.convert.dtypes import count_non_finite, raw
+from xcomp_jax.convert.layouts import Shape
+from xcomp_jax.convert.plan import non_finite_problem
+from xcomp_jax.convert.rules import Rule
+from xcomp_jax.convert.safetensors_read import Tensor
 
 Index = tuple[slice, ...]
 

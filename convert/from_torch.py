@@ -9,17 +9,17 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from convert.card import jax_card
-from convert.errors import collect, refuse
-from convert.files import check_disk, companions, describe_file, missing_companions
-from convert.hf_config import stored_dtype, to_model_config
-from convert.hub import find_source
-from convert.mesh import mesh_shardings
-from convert.safetensors_read import Tensor
-from convert.torch_folder import CONFIG, read_json_object, read_weights, weight_files
-from convert.tree import Shardings, fill_tree, lazy_tree, plan_leaves
 from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
+from xcomp_jax.convert.card import jax_card
+from xcomp_jax.convert.errors import collect, refuse
+from xcomp_jax.convert.files import check_disk, companions, describe_file, missing_companions
+from xcomp_jax.convert.hf_config import stored_dtype, to_model_config
+from xcomp_jax.convert.hub import find_source
+from xcomp_jax.convert.mesh import mesh_shardings
+from xcomp_jax.convert.safetensors_read import Tensor
+from xcomp_jax.convert.torch_folder import CONFIG, read_json_object, read_weights, weight_files
+from xcomp_jax.convert.tree import Shardings, fill_tree, lazy_tree, plan_leaves
 
 
 def load_torch_checkpoint(

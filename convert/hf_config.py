@@ -11,9 +11,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from convert.dtypes import FLOATS, compute_dtype
-from convert.errors import ConversionError, refuse
-from convert.fields import differing_fields
 from xcomp_jax.config import (
     CompressionConfig,
     ConfigError,
@@ -22,6 +19,9 @@ from xcomp_jax.config import (
     ProjectorConfig,
     VisionConfig,
 )
+from xcomp_jax.convert.dtypes import FLOATS, compute_dtype
+from xcomp_jax.convert.errors import ConversionError, refuse
+from xcomp_jax.convert.fields import differing_fields
 
 VISION_TOWERS: dict[str, VisionConfig] = {
     "umt-hd-large": VisionConfig(image_size=448),

@@ -6,8 +6,8 @@ import dataclasses
 import re
 from pathlib import Path
 
-from convert.errors import ConversionError
-from convert.files import COMPANIONS
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.files import COMPANIONS
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from convert.dtypes import FLOATS, count_non_finite, raw
-from convert.layouts import Shape
-from convert.rules import Rule
-from convert.safetensors_read import Tensor
+from xcomp_jax.convert.dtypes import FLOATS, count_non_finite, raw
+from xcomp_jax.convert.layouts import Shape
+from xcomp_jax.convert.rules import Rule
+from xcomp_jax.convert.safetensors_read import Tensor
 
 
 @dataclasses.dataclass(frozen=True)

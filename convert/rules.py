@@ -11,8 +11,8 @@ import dataclasses
 import functools
 import re
 
-from convert.layouts import COPY, LINEAR, PATCH, POSITIONS, TOKEN, Layout
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.convert.layouts import COPY, LINEAR, PATCH, POSITIONS, TOKEN, Layout
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from convert.dtypes import FLOATS
-from convert.errors import ConversionError
-from convert.layouts import Shape
+from xcomp_jax.convert.dtypes import FLOATS
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.layouts import Shape
 
 _PREFIX = 8
 # The header of a 7B model has 0.1 MB. The format allows 100 MB, which would become gigabytes of

@@ -13,8 +13,8 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from convert.dtypes import FLOATS, count_non_finite
-from convert.layouts import Shape
+from xcomp_jax.convert.dtypes import FLOATS, count_non_finite
+from xcomp_jax.convert.layouts import Shape
 
 _CODES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 _CHUNK_BYTES = 32 << 20

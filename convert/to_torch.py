@@ -9,16 +9,16 @@ from typing import Any
 
 from tqdm import tqdm
 
-from convert.card import torch_card
-from convert.dtypes import FLOATS, float_dtype
-from convert.either import JaxCheckpoint
-from convert.errors import ConversionError, refuse
-from convert.files import check_disk, companions, missing_companions
-from convert.hf_config import to_hf_config
-from convert.plan import non_finite_problem
-from convert.safetensors_write import Declared, SafetensorsWriter
-from convert.torch_folder import CONFIG, INDEX, SINGLE
 from xcomp_jax.checkpoint import CheckpointReader, check_free, new_folder
+from xcomp_jax.convert.card import torch_card
+from xcomp_jax.convert.dtypes import FLOATS, float_dtype
+from xcomp_jax.convert.either import JaxCheckpoint
+from xcomp_jax.convert.errors import ConversionError, refuse
+from xcomp_jax.convert.files import check_disk, companions, missing_companions
+from xcomp_jax.convert.hf_config import to_hf_config
+from xcomp_jax.convert.plan import non_finite_problem
+from xcomp_jax.convert.safetensors_write import Declared, SafetensorsWriter
+from xcomp_jax.convert.torch_folder import CONFIG, INDEX, SINGLE
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 

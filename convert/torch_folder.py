@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from convert.errors import ConversionError, refuse
-from convert.safetensors_read import Tensor, read_safetensors
+from xcomp_jax.convert.errors import ConversionError, refuse
+from xcomp_jax.convert.safetensors_read import Tensor, read_safetensors
 
 CONFIG = "config.json"
 SINGLE = "model.safetensors"

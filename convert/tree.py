@@ -12,14 +12,14 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 from tqdm import tqdm
 
-from convert import plan
-from convert.dtypes import compute_dtype, float_dtype
-from convert.errors import refuse
-from convert.fill import Leaf
-from convert.rules import TIED_COPY, rules_for
-from convert.safetensors_read import Tensor
 from xcomp_jax.checkpoint import LazyArray, param_shapes
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.convert import plan
+from xcomp_jax.convert.dtypes import compute_dtype, float_dtype
+from xcomp_jax.convert.errors import refuse
+from xcomp_jax.convert.fill import Leaf
+from xcomp_jax.convert.rules import TIED_COPY, rules_for
+from xcomp_jax.convert.safetensors_read import Tensor
 
 Shardings = jax.sharding.Sharding | Mapping[str, Any]
 

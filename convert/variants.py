@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 
-from convert import plan
-from convert.hf_config import VISION_TOWERS
-from convert.layouts import Shape
-from convert.rules import Rule, rules_for
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import CompressionConfig, LLMConfig, ModelConfig
+from xcomp_jax.convert import plan
+from xcomp_jax.convert.hf_config import VISION_TOWERS
+from xcomp_jax.convert.layouts import Shape
+from xcomp_jax.convert.rules import Rule, rules_for
 from xcomp_jax.variants import QWEN2_7B, XCOMP_2B
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from convert.activations import Departure, compare_activations, first_departure
-from convert.compare import Comparison, compare
-from convert.either import JaxCheckpoint, TorchCheckpoint, open_checkpoint
-from convert.fields import differing_fields
+from xcomp_jax.convert.activations import Departure, compare_activations, first_departure
+from xcomp_jax.convert.compare import Comparison, compare
+from xcomp_jax.convert.either import JaxCheckpoint, TorchCheckpoint, open_checkpoint
+from xcomp_jax.convert.fields import differing_fields
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,9 +8,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from launch.qc_costs import count
-from xcomp_jax.compression.schedule import plan_stages
-from xcomp_jax.compression.selection import plan_scoring
+from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import CompressionConfig, LLMConfig, SelectionConfig, StageConfig
 from xcomp_jax.flops import (
     encoder_flops,
@@ -19,9 +17,11 @@ from xcomp_jax.flops import (
     scoring_flops,
     training_flops,
 )
-from xcomp_jax.inference.scoring import score_windows as score_program
-from xcomp_jax.inference.scoring import watch_windows
+from xcomp_jax.launch.bench.qc_costs import count
 from xcomp_jax.models.xcomp import XComp, abstract_params
+from xcomp_jax.selection.plan import plan_scoring
+from xcomp_jax.selection.scoring import prefill_windows
+from xcomp_jax.selection.scoring import score_windows as score_program
 from xcomp_jax.training.step import text_loss
 from xcomp_jax.variants import SMOKE, XCOMP_2B
 
@@ -63,19 +63,19 @@ def unused(rows: int, pairs: int, *, queries: bool) -> int:
 def test_scoring_a_window() -> None:
     params, model = abstract_params(MODEL), XComp(MODEL)
     visual = FRAMES * 8
-    stages = plan_stages(MODEL.compression, num_layers=3, tokens_per_frame=8)
+    stages = plan_layer_groups(MODEL.compression, num_layers=3, tokens_per_frame=8)
     plan = plan_scoring(stages, SELECTION, visual_tokens=visual, tokens_per_frame=8)
     assert all(segments is not None and segments.count == 1 for segments in plan.segments)
     ids = jax.ShapeDtypeStruct((PREFIX,), jnp.int32)
     tokens = jax.ShapeDtypeStruct((1, visual, 256), jnp.float32)
-    watching = compiled_flops(watch_windows, model, params, ids, tokens, plan.watched)
+    watching = compiled_flops(prefill_windows, model, params, ids, tokens, plan.watched)
     want = prefill_flops(MODEL, stages, text=PREFIX, visual=visual, as_computed=True)
     # Only its keys and values are wanted of the last layer, and the compiler sees it.
     last = PREFIX + visual // 4
     want -= unused(last, last * last, queries=True)
     assert watching == pytest.approx(want, rel=0.1)
 
-    keys = jax.eval_shape(watch_windows, model, params, ids, tokens, plan.watched)
+    keys = jax.eval_shape(prefill_windows, model, params, ids, tokens, plan.watched)
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     text = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
     scoring = compiled_flops(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-from xcomp_jax.compression.schedule import Stage, plan_stages
-from xcomp_jax.compression.selection import ScoringPlan
+from xcomp_jax.compression.schedule import LayerGroup, plan_layer_groups
 from xcomp_jax.config import TRAINABLE_PARTS, LLMConfig, ModelConfig, StageConfig, VisionConfig
+from xcomp_jax.selection.plan import ScoringPlan
 
 
 def encoder_flops(config: ModelConfig) -> int:
@@ -61,7 +61,7 @@ def layer_flops(llm: LLMConfig, work: Rows) -> int:
 
 def prefill_flops(
     config: ModelConfig,
-    stages: Sequence[Stage],
+    layer_groups: Sequence[LayerGroup],
     *,
     text: int,
     visual: int,
@@ -72,7 +72,7 @@ def prefill_flops(
     stages: without ranked drops.
     """
     total = 0
-    for stage in stages:
+    for stage in layer_groups:
         visual = stage.visual_length(visual)
         work = Rows.causal(text + visual, as_computed=as_computed)
         total += stage.num_layers * layer_flops(config.llm, work)
@@ -81,7 +81,7 @@ def prefill_flops(
 
 def reading_flops(
     config: ModelConfig,
-    stages: Sequence[Stage],
+    layer_groups: Sequence[LayerGroup],
     *,
     before: int,
     visual: int,
@@ -90,7 +90,7 @@ def reading_flops(
 ) -> int:
     """Text `rows` after a watched video and `before` other tokens; no head."""
     total = 0
-    for stage in stages:
+    for stage in layer_groups:
         visual = stage.visual_length(visual)
         work = Rows.causal(rows, before=before + visual, as_computed=as_computed)
         total += stage.num_layers * layer_flops(config.llm, work)
@@ -139,13 +139,13 @@ def training_flops(
     projector = clips * _projector(config)
     encoder = _passes(stage, "vision") * (clips * encoder_flops(config) - projector)
     encoder = 0 if encoded else encoder
-    stages = plan_stages(
+    layer_groups = plan_layer_groups(
         stage.compression,
         num_layers=config.llm.num_hidden_layers,
         tokens_per_frame=config.projector.tokens_per_frame,
     )
     visual = frames * config.projector.tokens_per_frame
-    decoder = prefill_flops(config, stages, text=text, visual=visual)
+    decoder = prefill_flops(config, layer_groups, text=text, visual=visual)
     head = 2 * (text + 1) * config.llm.hidden_size * config.llm.vocab_size
     return TrainingFlops(
         encoder=encoder,

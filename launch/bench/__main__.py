@@ -26,12 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command == "blocks" and options.write and options.tiny:
         parser.error("--write and --tiny: what is fastest for a toy is of no use in the table")
     if options.command == "fit":
-        from launch.aot.environment import ENVIRONMENT
+        from xcomp_jax.launch.preflight.environment import ENVIRONMENT
 
         os.environ.update(ENVIRONMENT)  # before JAX looks for devices
     # Once the environment says so: importing these imports JAX.
-    from launch.bench import blocks, fit, gpu, kernels, results
-    from launch.bench.clock import Deadline
+    from xcomp_jax.launch.bench import blocks, fit, gpu, kernels, results
+    from xcomp_jax.launch.bench.clock import Deadline
 
     deadline = Deadline(getattr(options, "minutes", 0))
     match options.command:

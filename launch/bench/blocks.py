@@ -12,9 +12,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from launch.bench.clock import Deadline
-from launch.bench.kernels import attention_inputs, clip_inputs
-from launch.bench.shapes import (
+from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.kernels import attention_inputs, clip_inputs
+from xcomp_jax.launch.bench.shapes import (
     ATTENTION,
     CLIPS,
     TINY_ATTENTION,
@@ -22,7 +22,7 @@ from launch.bench.shapes import (
     AttentionShape,
     ClipShape,
 )
-from launch.bench.timing import seconds
+from xcomp_jax.launch.bench.timing import seconds
 from xcomp_jax.ops import block_sizes
 from xcomp_jax.ops.attention import pallas_gpu as gpu_attention
 from xcomp_jax.ops.attention import pallas_tpu as tpu_attention

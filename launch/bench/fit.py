@@ -16,9 +16,9 @@ from typing import Any
 
 import jax
 
-from launch.aot.machines import GIB, MACHINES, described, shape
-from launch.bench import model
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.launch.bench import model
+from xcomp_jax.launch.preflight.machines import GIB, MACHINES, described, shape
 from xcomp_jax.models.xcomp import abstract_params
 
 Row = dict[str, Any]

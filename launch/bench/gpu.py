@@ -17,10 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from launch.bench import kernels, model
-from launch.bench.clock import Deadline
-from launch.bench.timing import seconds
 from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
+from xcomp_jax.launch.bench import kernels, model
+from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.timing import seconds
 from xcomp_jax.models.xcomp import XComp, run
 from xcomp_jax.peaks import peak_of
 from xcomp_jax.sharding import make_mesh
@@ -117,7 +117,7 @@ def _decoding(tiny: bool) -> Iterator[Row]:
             following = jnp.argmax(run(xcomp, params, "logits", hidden[:, -1]), axis=-1)
             return (following.astype(jnp.int32), new), token
 
-        new = run(xcomp, params, "empty_new_keys", 1, NEW_TOKENS)
+        new = run(xcomp, params, "empty_text_cache", 1, NEW_TOKENS)
         return lax.scan(step, (first, new), jnp.arange(NEW_TOKENS))[1]
 
     taken = seconds(decode, params, jnp.argmax(logits, axis=-1).astype(jnp.int32), cache)

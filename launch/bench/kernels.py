@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from launch.bench.clock import Deadline
-from launch.bench.shapes import (
+from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.shapes import (
     ATTENTION,
     CLIPS,
     TINY_ATTENTION,
@@ -19,7 +19,7 @@ from launch.bench.shapes import (
     AttentionShape,
     ClipShape,
 )
-from launch.bench.timing import seconds
+from xcomp_jax.launch.bench.timing import seconds
 from xcomp_jax.ops import attention as attention_op
 from xcomp_jax.ops import clip_scores as clip_scores_op
 from xcomp_jax.ops.clip_scores import TextRows

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from xcomp_jax import flops
-from xcomp_jax.compression.schedule import plan_stages
+from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import (
     CompressionConfig,
     LLMConfig,
@@ -98,7 +98,7 @@ def jitted_prefill(config: ModelConfig) -> Any:
 def prefill_flops(config: ModelConfig, frames: int) -> int:
     """Of `prefill`: the products of every layer with its own tokens, and one row of the head."""
     tokens = config.projector.tokens_per_frame
-    stages = plan_stages(
+    stages = plan_layer_groups(
         config.compression,
         num_layers=config.llm.num_hidden_layers,
         tokens_per_frame=tokens,

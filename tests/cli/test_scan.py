@@ -14,7 +14,7 @@ from PIL import Image
 from tests.data.handmade_mixture import conversation, write_mixture
 from xcomp_jax.cli.main import main
 from xcomp_jax.config import MixtureConfig
-from xcomp_jax.data import scan as scan_module
+from xcomp_jax.data.mixture import scan as scan_module
 
 EXPERIMENT = """
 from ml_collections import ConfigDict

@@ -19,9 +19,9 @@ from xcomp_jax.compression.ranking import (
     survivors,
 )
 from xcomp_jax.compression.schedule import (
+    LayerGroup,
     RankedDrop,
-    Stage,
-    plan_stages,
+    plan_layer_groups,
     tokens_per_frame_by_layer,
 )
 from xcomp_jax.config import CompressionConfig, ConfigError, StageConfig, from_dict, to_dict
@@ -46,10 +46,15 @@ def ranked(**changes: Any) -> CompressionConfig:
 )
 def test_stages(ranking: str, by_attention: tuple[bool, ...]) -> None:
     config = ranked(drop_after_layers=(8, 16, 24), ratios=(0.5, 0.25, 0.125), ranking=ranking)
-    stages = plan_stages(config, num_layers=28, tokens_per_frame=16)
+    layer_groups = plan_layer_groups(config, num_layers=28, tokens_per_frame=16)
     drops = [RankedDrop(r, by) for r, by in zip(config.ratios, by_attention, strict=True)]
-    assert stages == (Stage(8), Stage(8, drops[0]), Stage(8, drops[1]), Stage(4, drops[2]))
-    counts = tokens_per_frame_by_layer(stages, 16)
+    assert layer_groups == (
+        LayerGroup(8),
+        LayerGroup(8, drops[0]),
+        LayerGroup(8, drops[1]),
+        LayerGroup(4, drops[2]),
+    )
+    counts = tokens_per_frame_by_layer(layer_groups, 16)
     assert counts == (16,) * 8 + (8,) * 8 + (4,) * 8 + (2,) * 4
 
 

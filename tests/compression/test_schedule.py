@@ -15,7 +15,7 @@ from xcomp_jax.compression.schedule import (
     Drop,
     coarsen,
     cosine_token_counts,
-    plan_stages,
+    plan_layer_groups,
     tokens_per_frame_by_layer,
     uniform_survivors,
 )
@@ -37,8 +37,8 @@ def test_the_published_schedule() -> None:
     ],
 )
 def test_other_depths_of_the_original(layers: int, places: list[int]) -> None:
-    stages = plan_stages(CompressionConfig(), num_layers=layers, tokens_per_frame=16)
-    assert np.cumsum([stage.num_layers for stage in stages])[:-1].tolist() == places
+    layer_groups = plan_layer_groups(CompressionConfig(), num_layers=layers, tokens_per_frame=16)
+    assert np.cumsum([stage.num_layers for stage in layer_groups])[:-1].tolist() == places
 
 
 @given(layers=st.integers(1, 48), tokens=st.integers(1, 40))
@@ -93,13 +93,13 @@ def test_uniform_survivors_are_nested_and_end_with_the_last(tokens: int) -> None
     keep=st.sampled_from(["suffix", "uniform"]),
 )
 def test_stages_add_up(layers: int, tokens: int, keep: str) -> None:
-    stages = plan_stages(
+    layer_groups = plan_layer_groups(
         CompressionConfig(keep=keep),  # type: ignore[arg-type]
         num_layers=layers,
         tokens_per_frame=tokens,
     )
-    assert sum(stage.num_layers for stage in stages) == layers
-    assert tokens_per_frame_by_layer(stages, tokens) == cosine_token_counts(layers, tokens)
+    assert sum(stage.num_layers for stage in layer_groups) == layers
+    assert tokens_per_frame_by_layer(layer_groups, tokens) == cosine_token_counts(layers, tokens)
 
 
 def test_a_suffix_keeps_the_last_tokens_of_every_frame() -> None:
@@ -114,10 +114,10 @@ def test_a_suffix_keeps_the_last_tokens_of_every_frame() -> None:
 def test_what_does_not_divide_is_refused() -> None:
     three = CompressionConfig(schedule="stepwise", drop_after_layers=(1,), strides=(3,))
     with pytest.raises(ConfigError, match="stride 3 must divide the 16 tokens"):
-        plan_stages(three, num_layers=4, tokens_per_frame=16)
+        plan_layer_groups(three, num_layers=4, tokens_per_frame=16)
     average = CompressionConfig(
         schedule="stepwise", keep="average", drop_after_layers=(1,), strides=(3,)
     )
-    stages = plan_stages(average, num_layers=4, tokens_per_frame=16)
+    layer_groups = plan_layer_groups(average, num_layers=4, tokens_per_frame=16)
     with pytest.raises(ConfigError, match="32 visual tokens cannot be taken in runs of 3"):
-        stages[1].visual_length(32)
+        layer_groups[1].visual_length(32)

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from convert.__main__ import main
-from convert.activations import compare_activations, first_departure
-from convert.errors import ConversionError
-from convert.from_torch import load_torch_checkpoint
 from tests.convert import torch_model
+from xcomp_jax.convert.__main__ import main
+from xcomp_jax.convert.activations import compare_activations, first_departure
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.from_torch import load_torch_checkpoint
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert import bench_roundtrip
-from convert.variants import VARIANTS, Variant
 from xcomp_jax.config import LLMConfig, ModelConfig, ProjectorConfig, VisionConfig
+from xcomp_jax.convert import bench_roundtrip
+from xcomp_jax.convert.variants import VARIANTS, Variant
 
 SMALL = Variant(
     "small",

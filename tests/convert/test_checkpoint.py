@@ -16,7 +16,6 @@ import numpy as np
 import orbax.checkpoint as ocp
 import pytest
 
-from convert.from_torch import load_torch_checkpoint
 from tests.convert import torch_model
 from xcomp_jax.checkpoint import (
     CheckpointError,
@@ -28,6 +27,7 @@ from xcomp_jax.checkpoint import (
     save_params,
 )
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.convert.from_torch import load_torch_checkpoint
 
 Saved = tuple[Path, ModelConfig, dict[str, Any]]
 
@@ -128,7 +128,7 @@ def test_loading_onto_several_devices(saved: Saved) -> None:
         jax.config.update("jax_platforms", "cpu")
         jax.config.update("jax_num_cpu_devices", 4)
         from pathlib import Path
-        from convert.from_torch import load_torch_checkpoint
+        from xcomp_jax.convert.from_torch import load_torch_checkpoint
         from xcomp_jax.checkpoint import load_params, save_params
         from xcomp_jax.config import MeshConfig
         from xcomp_jax.models.xcomp import abstract_params

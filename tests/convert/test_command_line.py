@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from convert.__main__ import main
-from convert.from_torch import convert_from_torch
+from xcomp_jax.convert.__main__ import main
+from xcomp_jax.convert.from_torch import convert_from_torch
 
 
 @pytest.mark.parametrize("command", ["from_torch", "to_torch", "verify"])
@@ -49,7 +49,7 @@ def test_a_disk_that_refuses_leaves_nothing(source: Path) -> None:
     before = sorted(entry.name for entry in source.parent.iterdir())
     program = f"""
 import resource, sys
-from convert.__main__ import main
+from xcomp_jax.convert.__main__ import main
 resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 place = {str(source.parent)!r}
 codes = [main(["from_torch", place + "/source", place + "/x"]),

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert.__main__ import main
-from convert.errors import ConversionError
-from convert.from_torch import convert_from_torch, load_torch_checkpoint
 from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL
 from xcomp_jax.checkpoint import CheckpointError, load_params
 from xcomp_jax.config import CompressionConfig
+from xcomp_jax.convert.__main__ import main
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 
 Values = dict[str, np.ndarray]
 
@@ -471,11 +471,15 @@ def test_source_that_is_a_file(source: Path) -> None:
 
 def test_not_enough_disk(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr("convert.files.shutil.disk_usage", lambda path: usage(10**9, 0, 10**6))
+    monkeypatch.setattr(
+        "xcomp_jax.convert.files.shutil.disk_usage", lambda path: usage(10**9, 0, 10**6)
+    )
     (problem,) = refusal(source)
     assert "not enough disk" in problem
     assert "1000000 are free" in problem
-    monkeypatch.setattr("convert.files.shutil.disk_usage", lambda path: usage(10**9, 0, 10**8))
+    monkeypatch.setattr(
+        "xcomp_jax.convert.files.shutil.disk_usage", lambda path: usage(10**9, 0, 10**8)
+    )
     convert_from_torch(str(source), source.parent / "out")
 
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from convert.__main__ import main
 from tests.convert import torch_model
 from xcomp_jax.checkpoint import load_params
+from xcomp_jax.convert.__main__ import main
 
 PLACE = st.tuples(st.floats(0, 1), st.integers(0, 30), st.binary(max_size=30))
 

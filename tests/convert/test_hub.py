@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from convert import hub
-from convert.errors import ConversionError
 from tests.convert import torch_model
+from xcomp_jax.convert import hub
+from xcomp_jax.convert.errors import ConversionError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

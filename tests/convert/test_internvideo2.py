@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from convert.errors import ConversionError
-from convert.from_torch import convert_from_torch
-from convert.to_torch import convert_to_torch
-from convert.variants import VARIANTS
-from convert.verify import verify
 from tests.convert import torch_model
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.config import MeshConfig
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.from_torch import convert_from_torch
+from xcomp_jax.convert.to_torch import convert_to_torch
+from xcomp_jax.convert.variants import VARIANTS
+from xcomp_jax.convert.verify import verify
 from xcomp_jax.models.xcomp import XComp
 from xcomp_jax.sharding import AXES, make_mesh, parameter_shardings, parameter_spec
 

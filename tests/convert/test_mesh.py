@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from convert.__main__ import main
-from convert.mesh import parse_mesh
-from convert.verify import verify
 from tests.convert import torch_model
 from xcomp_jax.config import ConfigError, MeshConfig
+from xcomp_jax.convert.__main__ import main
+from xcomp_jax.convert.mesh import parse_mesh
+from xcomp_jax.convert.verify import verify
 
 
 def test_axes() -> None:
@@ -48,9 +48,9 @@ PROGRAM = """
     jax.distributed.initialize("localhost:" + sys.argv[1], 2, int(sys.argv[2]))
     import numpy as np
     from pathlib import Path
-    from convert.errors import ConversionError
-    from convert.from_torch import convert_from_torch, load_torch_checkpoint
-    from convert.mesh import mesh_shardings, parse_mesh
+    from xcomp_jax.convert.errors import ConversionError
+    from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
+    from xcomp_jax.convert.mesh import mesh_shardings, parse_mesh
     from xcomp_jax.checkpoint import load_params
     place = Path(sys.argv[3])
     mesh = parse_mesh("fsdp=2,tensor=2")

@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
-from convert.__main__ import main
-from convert.errors import ConversionError
-from convert.from_torch import convert_from_torch
-from convert.to_torch import convert_to_torch
 from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL
 from xcomp_jax.checkpoint import CheckpointError, CheckpointReader, load_params, save_params
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.convert.__main__ import main
+from xcomp_jax.convert.errors import ConversionError
+from xcomp_jax.convert.from_torch import convert_from_torch
+from xcomp_jax.convert.to_torch import convert_to_torch
 
 INDEX = "model.safetensors.index.json"
 

@@ -8,12 +8,12 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from convert import plan
-from convert.layouts import COPY, LINEAR, PATCH, Layout
-from convert.rules import QWEN2, UMT, rules_for
-from convert.variants import VARIANTS, match_variant, table
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import CompressionConfig, ModelConfig, VisionConfig
+from xcomp_jax.convert import plan
+from xcomp_jax.convert.layouts import COPY, LINEAR, PATCH, Layout
+from xcomp_jax.convert.rules import QWEN2, UMT, rules_for
+from xcomp_jax.convert.variants import VARIANTS, match_variant, table
 
 BY_NAME = {variant.name: variant for variant in VARIANTS}
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from convert.safetensors_read import MAX_HEADER_BYTES, SafetensorsError, read_safetensors
+from xcomp_jax.convert.safetensors_read import MAX_HEADER_BYTES, SafetensorsError, read_safetensors
 
 Header = dict[str, Any]
 
@@ -277,7 +277,7 @@ def test_fuzz_damaged_files(tmp_path: Path, changes: list[Callable[[bytes], byte
 
 def test_the_fuzz_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Control: a reader that trusts offsets is caught by `reads_or_refuses`."""
-    monkeypatch.setattr("convert.safetensors_read._check_entry", _trusting)
+    monkeypatch.setattr("xcomp_jax.convert.safetensors_read._check_entry", _trusting)
     path = join(tmp_path / "x.safetensors", {"w": entry(data_offsets=[0, 99])}, b"\0" * 3)
     with pytest.raises((TypeError, ValueError, AssertionError)) as caught:
         reads_or_refuses(path)
@@ -285,6 +285,6 @@ def test_the_fuzz_check_can_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def _trusting(name: str, fields: dict[str, Any], data_bytes: int) -> Any:
-    from convert.safetensors_read import _Entry
+    from xcomp_jax.convert.safetensors_read import _Entry
 
     return _Entry(name, fields["dtype"], tuple(fields["shape"]), 0, data_bytes)

@@ -12,12 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from convert.__main__ import main
-from convert.compare import compare
-from convert.from_torch import convert_from_torch
-from convert.to_torch import convert_to_torch
-from convert.verify import verify
 from tests.convert import torch_model
+from xcomp_jax.convert.__main__ import main
+from xcomp_jax.convert.compare import compare
+from xcomp_jax.convert.from_torch import convert_from_torch
+from xcomp_jax.convert.to_torch import convert_to_torch
+from xcomp_jax.convert.verify import verify
 
 EMBED = "model.embed_tokens.weight"
 K_BIAS = "model.layers.2.self_attn.k_proj.bias"
@@ -172,7 +172,7 @@ def test_compare_agrees_with_numpy(
 
 
 def test_statistics_over_many_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convert.compare._CHUNK_ELEMENTS", 64)
+    monkeypatch.setattr("xcomp_jax.convert.compare._CHUNK_ELEMENTS", 64)
     rng = np.random.default_rng(0)
     a = rng.standard_normal((40, 30)).astype(np.float32)
     b = a.T.copy().T  # other strides, same values

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from convert import plan
-from convert.dtypes import FLOATS
-from convert.hf_config import to_model_config
-from convert.rules import rules_for
 from xcomp_jax.checkpoint import param_shapes
+from xcomp_jax.convert import plan
+from xcomp_jax.convert.dtypes import FLOATS
+from xcomp_jax.convert.hf_config import to_model_config
+from xcomp_jax.convert.rules import rules_for
 
 CONFIG: dict[str, Any] = {
     "architectures": ["VideoChatFlashQwenForCausalLM"],

@@ -13,7 +13,7 @@ import yaml
 from PIL import Image
 
 from xcomp_jax.config import MixtureConfig, SamplingConfig
-from xcomp_jax.data.mp4 import encode_mp4
+from xcomp_jax.data.synthetic.mp4 import encode_mp4
 
 SAMPLING = SamplingConfig(fps=8, min_frames=4, max_frames=16)
 CLIP = 4

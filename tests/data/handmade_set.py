@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from xcomp_jax.data.dataset import SUMMARY_FILE, PreparedDataset, open_prepared
-from xcomp_jax.data.records import QUESTION_FEATURES, record_writer, video_features
+from xcomp_jax.data.prepared.dataset import SUMMARY_FILE, PreparedDataset, open_prepared
+from xcomp_jax.data.prepared.records import QUESTION_FEATURES, record_writer, video_features
 
 NUM_ROWS = 13  # prime: no batch size divides it
 FRAME_COUNTS = (4, 8, 6, 4)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xcomp_jax.data.render import RGB
-from xcomp_jax.data.video_spec import MOMENTS
+from xcomp_jax.data.synthetic.render import RGB
+from xcomp_jax.data.synthetic.video_spec import MOMENTS
 
 VIVID = 90  # difference between a pixel's largest and smallest channel; texture stays below 40
 NAMES = tuple(RGB)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.data.handmade_set import FRAME_COUNTS, NUM_ROWS, write_set
-from xcomp_jax.data import dataset as dataset_module
-from xcomp_jax.data.dataset import PreparedDataset, open_prepared
 from xcomp_jax.data.pipeline import Batch, eval_batches, train_batches
+from xcomp_jax.data.prepared import dataset as dataset_module
+from xcomp_jax.data.prepared.dataset import PreparedDataset, open_prepared
 
 
 @pytest.fixture(scope="module")

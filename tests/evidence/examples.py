@@ -35,7 +35,7 @@ def evidence(**changes: Any) -> Evidence:
         "model": "tiny",
         "frame_times": tuple(float(i) for i in range(64)),
         "frame_scores": tuple(1 / (1 + abs(i - 30)) for i in range(64)),
-        "chosen": tuple(range(22, 38)),
+        "selected_frames": tuple(range(22, 38)),
         "selection": {"select": 16, "repeats": 2, "granularity": "frame", "decay": 0.5},
         "costs": (
             Cost("encode", 1.24, 8, "clips"),
@@ -53,7 +53,7 @@ def many_frames() -> Evidence:
         duration=7200.0,
         frame_times=tuple(i * 7200 / 8192 for i in range(8192)),
         frame_scores=tuple(9.0 if i == 5001 else math.sin(i) for i in range(8192)),
-        chosen=tuple(range(1, 8192, 2)),
+        selected_frames=tuple(range(1, 8192, 2)),
         thumbnails=tuple(Thumbnail(i, jpeg()) for i in range(1, 8192, 172)),
     )
 
@@ -64,7 +64,7 @@ def one_frame(**changes: Any) -> Evidence:
         "duration": 0.0,
         "frame_times": (0.0,),
         "frame_scores": None,
-        "chosen": (0,),
+        "selected_frames": (0,),
         "thumbnails": (Thumbnail(0, jpeg(90, 160)),),
     }
     return evidence(**(values | changes))

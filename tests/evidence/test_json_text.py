@@ -19,7 +19,7 @@ def test_round_trip(example: Evidence) -> None:
 
 
 def test_chosen_frames_are_listed_with_times_and_scores() -> None:
-    rows = json.loads(to_json(evidence()))["chosen"]
+    rows = json.loads(to_json(evidence()))["selected_frames"]
     assert rows[8] == {"frame": 30, "time": 30.0, "score": 1.0}
     assert [row["frame"] for row in rows] == list(range(22, 38))
 
@@ -47,7 +47,7 @@ def test_numbers_of_numpy_are_written_as_numbers() -> None:
         plain,
         frame_times=tuple(np.asarray(plain.frame_times)),
         frame_scores=tuple(np.asarray(plain.frame_scores)),
-        chosen=tuple(np.asarray(plain.chosen)),
+        selected_frames=tuple(np.asarray(plain.selected_frames)),
     )
     assert to_json(from_arrays) == to_json(plain)
 

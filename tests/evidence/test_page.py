@@ -145,7 +145,7 @@ def test_what_a_reader_is_told() -> None:
 
 
 def test_without_scores_nothing_is_said_about_them() -> None:
-    text = to_html(evidence(frame_scores=None, chosen=tuple(range(64))))
+    text = to_html(evidence(frame_scores=None, selected_frames=tuple(range(64))))
     assert "%" not in Page(text).texts("main")[0]
     assert "No frame was scored, since all were used." in text
 
@@ -153,7 +153,7 @@ def test_without_scores_nothing_is_said_about_them() -> None:
 def test_missing_scores_are_named() -> None:
     scores = (math.nan, *(evidence().frame_scores or ())[1:])
     thumbnails = (Thumbnail(0, jpeg()),)
-    text = to_html(evidence(frame_scores=scores, chosen=(0, 1), thumbnails=thumbnails))
+    text = to_html(evidence(frame_scores=scores, selected_frames=(0, 1), thumbnails=thumbnails))
     assert "1 frame without a score." in text
     assert "<span>no score</span>" in text
 

@@ -12,7 +12,7 @@ from xcomp_jax.evidence import Cost, Thumbnail
 
 
 def test_the_examples_fit_together() -> None:
-    assert len(evidence().chosen) == 16
+    assert len(evidence().selected_frames) == 16
 
 
 @pytest.mark.parametrize(
@@ -26,11 +26,11 @@ def test_the_examples_fit_together() -> None:
         ({"frame_times": (1.0, 0.5), "frame_scores": None}, "frame_times"),
         ({"frame_times": (0.0, math.inf), "frame_scores": None}, "frame_times"),
         ({"frame_scores": (0.5,)}, "frame_scores.*64 frames"),
-        ({"chosen": ()}, "chosen"),
-        ({"chosen": (3, 2)}, "chosen"),
-        ({"chosen": (2, 2)}, "chosen"),
-        ({"chosen": (-1, 2)}, "chosen"),
-        ({"chosen": (2, 64)}, "chosen"),
+        ({"selected_frames": ()}, "selected_frames"),
+        ({"selected_frames": (3, 2)}, "selected_frames"),
+        ({"selected_frames": (2, 2)}, "selected_frames"),
+        ({"selected_frames": (-1, 2)}, "selected_frames"),
+        ({"selected_frames": (2, 64)}, "selected_frames"),
         ({"thumbnails": (Thumbnail(3, jpeg()),)}, "thumbnails"),
         ({"thumbnails": (Thumbnail(24, jpeg()), Thumbnail(22, jpeg()))}, "thumbnails"),
     ],

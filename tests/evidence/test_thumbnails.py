@@ -22,9 +22,9 @@ def picture(thumbnail: Thumbnail) -> Image.Image:
 def test_the_frames_of_the_video_that_were_chosen(tmp_path: Path) -> None:
     clip = write_clip(tmp_path / "clip.mp4", 60)
     frames = [i // 2 * 5 for i in range(24)]  # every fifth, each twice
-    chosen = [0, 1, 7, 12, 23]
-    thumbnails = make_thumbnails(clip, frames, [i / 5 for i in frames], chosen)
-    assert [thumbnail.index for thumbnail in thumbnails] == chosen
+    selected_frames = [0, 1, 7, 12, 23]
+    thumbnails = make_thumbnails(clip, frames, [i / 5 for i in frames], selected_frames)
+    assert [thumbnail.index for thumbnail in thumbnails] == selected_frames
     assert [number_of(np.asarray(picture(t))) for t in thumbnails] == [0, 0, 15, 30, 55]
 
 
@@ -68,21 +68,21 @@ def test_few_frames_all_stay() -> None:
 
 
 def test_frames_chosen_in_bursts_are_shown_as_finely_as_there_is_room() -> None:
-    chosen = [*range(0, 200), 5000, *range(8000, 8100)]
-    kept = spread(chosen, [i / 2 for i in range(8192)], None, limit=48)
+    selected_frames = [*range(0, 200), 5000, *range(8000, 8100)]
+    kept = spread(selected_frames, [i / 2 for i in range(8192)], None, limit=48)
     assert 40 <= len(kept) <= 48
     assert {0, 5000} <= set(kept)
     assert sum(i < 200 for i in kept) >= 20
     assert kept == sorted(set(kept))
-    assert set(kept) <= set(chosen)
+    assert set(kept) <= set(selected_frames)
 
 
 @pytest.mark.parametrize("limit", [1, 2, 7, 48])
 def test_never_more_than_the_limit(limit: int) -> None:
     draw = np.random.default_rng(limit)
-    chosen = np.flatnonzero(draw.random(8192) < 0.3).tolist()
+    selected_frames = np.flatnonzero(draw.random(8192) < 0.3).tolist()
     times = np.cumsum(draw.random(8192)).tolist()
-    kept = spread(chosen, times, draw.random(8192).tolist(), limit=limit)
+    kept = spread(selected_frames, times, draw.random(8192).tolist(), limit=limit)
     assert 0.8 * limit <= len(kept) <= limit
 
 

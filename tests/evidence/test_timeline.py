@@ -35,7 +35,7 @@ def test_a_single_frame_of_thousands_is_seen(index: int) -> None:
         duration=7200.0,
         frame_times=many_frames().frame_times,
         frame_scores=scores,
-        chosen=(index,),
+        selected_frames=(index,),
         thumbnails=(),
     )
     text = timeline(example, "")
@@ -49,7 +49,7 @@ def test_a_single_frame_of_thousands_is_seen(index: int) -> None:
 def test_few_frames_have_a_cell_each() -> None:
     cells = timeline_cells(evidence())
     assert [cell.score for cell in cells] == list(evidence().frame_scores or ())
-    assert [i for i, cell in enumerate(cells) if cell.chosen] == list(range(22, 38))
+    assert [i for i, cell in enumerate(cells) if cell.selected_frames] == list(range(22, 38))
     assert (cells[3].left, cells[3].right) == (2.5, 3.5)
 
 
@@ -58,7 +58,7 @@ def test_frames_that_a_short_video_repeats_share_a_cell() -> None:
         duration=2.0,
         frame_times=(0.0, 0.0, 1.0, 1.0),
         frame_scores=(5.0, 1.0, 2.0, 3.0),
-        chosen=(1,),
+        selected_frames=(1,),
         thumbnails=(),
     )
     cells = timeline_cells(example)
@@ -70,7 +70,13 @@ def test_a_part_of_a_video_takes_only_its_place() -> None:
     """Frames from 60 s to 90 s of two minutes: nothing is claimed about the rest."""
     times = tuple(60.0 + i for i in range(31))
     cells = timeline_cells(
-        evidence(duration=120.0, frame_times=times, frame_scores=None, chosen=(0,), thumbnails=())
+        evidence(
+            duration=120.0,
+            frame_times=times,
+            frame_scores=None,
+            selected_frames=(0,),
+            thumbnails=(),
+        )
     )
     assert (cells[0].left, cells[-1].right) == (59.5, 90.5)
 

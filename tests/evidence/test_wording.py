@@ -67,7 +67,7 @@ def test_summary() -> None:
     assert wording.summary(evidence()) == (
         "Looked at 64 frames of a video of 1 min 4 s, answered from 16."
     )
-    assert wording.summary(evidence(chosen=tuple(range(64)))) == (
+    assert wording.summary(evidence(selected_frames=tuple(range(64)))) == (
         "Looked at 64 frames of a video of 1 min 4 s and answered from all of them."
     )
     assert wording.summary(one_frame()) == "Looked at 1 frame and answered from it."

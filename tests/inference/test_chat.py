@@ -26,7 +26,7 @@ def test_turns_equal_a_fresh_reading(selection: SelectionConfig | None) -> None:
         history = chat.history[:turn]
         prefix, suffix = session.text_around(memory, answer.question, history)
         # Everything from the beginning, in one pass over video and text.
-        frames = answers[0].chosen or tuple(range(memory.num_frames))
+        frames = answers[0].selected_frames or tuple(range(memory.num_frames))
         clips = [frames[i : i + 4] for i in range(0, len(frames), 4)]
         tokens = memory.clips.tokens(clips, Stopwatch())
         tokens = tokens.reshape(-1, tokens.shape[-1])
@@ -35,7 +35,7 @@ def test_turns_equal_a_fresh_reading(selection: SelectionConfig | None) -> None:
         made = session.reader.generate(reading, [0], session.generation, watch_, seed=0)
         ids = np.asarray(made.ids[0])[: int(made.count[0])].tolist()
         assert ids == list(answer.token_ids), turn
-        assert answer.chosen == answers[0].chosen
+        assert answer.selected_frames == answers[0].selected_frames
     for turn in answers[1:]:
         assert turn.work.keys() == {"text rows"}
         assert turn.work["text rows"] < 0.7 * len(suffix)

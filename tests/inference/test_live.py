@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.inference.test_selecting import QUESTIONS, SELECTION, noise
-from xcomp_jax.inference.clips import ArrayFrames
+from xcomp_jax.engine.clips import ArrayFrames
 from xcomp_jax.inference.follow import follow
 from xcomp_jax.inference.live import LiveVideo
 from xcomp_jax.inference.open_session import embedded_session
@@ -30,7 +30,7 @@ def offline(session: Session, pixels: np.ndarray, fps: float):
     count = len(pixels)
     times = tuple(i / fps for i in range(count))
     plan = FramePlan(tuple(range(count)), count / fps, count, times)
-    return session.watch_frames(ArrayFrames(pixels), plan, name="offline")
+    return session.encode_frames(ArrayFrames(pixels), plan, name="offline")
 
 
 def test_every_prefix_equals_offline(session: Session) -> None:
@@ -47,8 +47,8 @@ def test_every_prefix_equals_offline(session: Session) -> None:
             assert now.plan == then.plan
             answers = [session.ask(memory, QUESTIONS[0]) for memory in (now, then)]
             assert answers[0].token_ids == answers[1].token_ids, count
-            assert answers[0].chosen == answers[1].chosen
-            assert (answers[0].chosen is not None) == (whole > 24)
+            assert answers[0].selected_frames == answers[1].selected_frames
+            assert (answers[0].selected_frames is not None) == (whole > 24)
             if answers[0].scores is not None:
                 np.testing.assert_allclose(answers[0].scores, answers[1].scores, rtol=1e-6)
             asked += 1

@@ -7,15 +7,15 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import pytest
 
-from launch.qc_naive import naive_scores
-from xcomp_jax.compression.selection import best_frames, scores_of_frames
 from xcomp_jax.config import ConfigError, SelectionConfig
+from xcomp_jax.engine.clips import ArrayFrames
 from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.inference.clips import ArrayFrames
-from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.open_session import embedded_session
-from xcomp_jax.inference.scoring import Query
 from xcomp_jax.inference.session import Session
+from xcomp_jax.selection.plan import best_frames, scores_of_frames
+from xcomp_jax.selection.reference import naive_scores
+from xcomp_jax.selection.scoring import Query
 from xcomp_jax.text.prompts import ChatIds
 from xcomp_jax.video.sampling import FramePlan
 
@@ -50,10 +50,10 @@ def noise(count: int, size: int) -> np.ndarray:
     return small.repeat(size // 4, 1).repeat(size // 4, 2)
 
 
-def watch(session: Session, count: int = COUNT) -> tuple[VideoMemory, CountedFrames]:
+def watch(session: Session, count: int = COUNT) -> tuple[EncodedVideo, CountedFrames]:
     source = CountedFrames(noise(count, session.config.vision.image_size))
     plan = FramePlan(tuple(range(count)), count / 2, count, tuple(i / 2 for i in range(count)))
-    return session.watch_frames(source, plan, name="noise"), source
+    return session.encode_frames(source, plan, name="noise"), source
 
 
 @pytest.fixture(scope="module", name="session")
@@ -80,8 +80,8 @@ def test_scores_are_those_of_the_definition(session: Session) -> None:
         assert scores is not None
         np.testing.assert_allclose(scores.total, want, rtol=2e-5)
         assert np.abs(scores.total / other - 1).max() > 1e-3, "control: the other question"
-        chosen = session.choose(memory, scores)
-        assert chosen == best_frames(want, 24)
+        selected_frames = session.choose(memory, scores)
+        assert selected_frames == best_frames(want, 24)
 
 
 def test_a_second_question_reads_only_text(session: Session) -> None:
@@ -93,11 +93,11 @@ def test_a_second_question_reads_only_text(session: Session) -> None:
     assert first.work["windows watched"] == len(memory.windows.starts) == 8
     assert second.work.get("windows watched", 0) == 0
     assert second.work["windows scored"] == 8
-    assert second.chosen is not None
-    assert len(second.chosen) == 24
+    assert second.selected_frames is not None
+    assert len(second.selected_frames) == 24
     # Only clips of chosen frames that were never cut like this are decoded and encoded.
     clip = session.config.vision.clip_frames
-    cut = [second.chosen[i : i + clip] for i in range(0, 24, clip)]
+    cut = [second.selected_frames[i : i + clip] for i in range(0, 24, clip)]
     starts = {start for window in range(8) for start in memory.windows.clip_starts(window, clip)}
     new = [c for c in cut if c != memory.clips.clip_at(c[0]) or c[0] not in starts]
     assert second.work.get("clips encoded", 0) == len(new)
@@ -106,7 +106,7 @@ def test_a_second_question_reads_only_text(session: Session) -> None:
     again = session.ask(memory, QUESTIONS[0])
     assert again.token_ids == first.token_ids
     np.testing.assert_array_equal(again.scores, first.scores)
-    assert again.chosen == first.chosen
+    assert again.selected_frames == first.selected_frames
 
 
 def test_together_as_one_by_one(session: Session) -> None:
@@ -114,7 +114,7 @@ def test_together_as_one_by_one(session: Session) -> None:
     together = session.ask_all(memory, QUESTIONS)
     for question, answer in zip(QUESTIONS, together, strict=True):
         alone = session.ask(watch(session)[0], question)
-        assert alone.chosen == answer.chosen
+        assert alone.selected_frames == answer.selected_frames
         assert alone.token_ids == answer.token_ids
     assert (together[0].scores != together[1].scores).any(), "the questions must differ"
 
@@ -127,10 +127,10 @@ def test_clip_granularity_encodes_nothing_twice() -> None:
     answer = session.ask(memory, QUESTIONS[0])
     assert answer.work.get("clips encoded", 0) == 0
     assert source.taken == COUNT
-    assert answer.chosen is not None
+    assert answer.selected_frames is not None
     clip = session.config.vision.clip_frames
     assert all(
-        answer.chosen[i : i + clip] == memory.clips.clip_at(answer.chosen[i])
+        answer.selected_frames[i : i + clip] == memory.clips.clip_at(answer.selected_frames[i])
         for i in range(0, 24, clip)
     )
 
@@ -144,7 +144,7 @@ def test_states_beyond_the_bound_are_computed_again(
     first, second = (session.ask(memory, QUESTIONS[0]) for _ in range(2))
     assert memory.states == {}
     assert second.work["windows watched"] == 8
-    assert first.chosen == second.chosen == kept.chosen
+    assert first.selected_frames == second.selected_frames == kept.selected_frames
 
 
 def test_what_cannot_be_selected_is_refused_before_any_work() -> None:
@@ -162,4 +162,4 @@ def test_short_videos_are_kept_whole() -> None:
     session = embedded_session()
     memory, _ = watch(session)
     assert memory.windows is None
-    assert session.ask(memory, QUESTIONS[0]).chosen is None
+    assert session.ask(memory, QUESTIONS[0]).selected_frames is None

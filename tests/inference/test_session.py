@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from xcomp_jax.config import CompressionConfig, ConfigError
-from xcomp_jax.inference.buckets import bucket
-from xcomp_jax.inference.compilation import COMPILATIONS
+from xcomp_jax.engine.buckets import bucket
+from xcomp_jax.engine.compilation import COMPILATIONS
 from xcomp_jax.inference.open_session import embedded_session
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.errors import VideoError
@@ -43,7 +43,7 @@ def videos_fixture(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]) -> None:
     def ask(video: Path, question: str, frames: int) -> int:
         before = COMPILATIONS.count
-        session.ask(session.watch(video, num_frames=frames), question)
+        session.ask(session.encode_video(video, num_frames=frames), question)
         return COMPILATIONS.count - before
 
     assert ask(videos[0], "What color is it?", 16) > 0
@@ -62,7 +62,7 @@ def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]
 
 def test_a_batch_answers_like_single_questions(session: Session, videos: list[Path]) -> None:
     looked = [
-        session.watch(video, num_frames=frames)
+        session.encode_video(video, num_frames=frames)
         for video, frames in zip(videos, (8, 32), strict=True)
     ]
     questions = ["What color is the moving shape?", "When does the flash appear, early or late?"]
@@ -77,12 +77,12 @@ def test_a_batch_answers_like_single_questions(session: Session, videos: list[Pa
 
 def test_refusals(session: Session, videos: list[Path], tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"num_frames=10 must be a positive multiple .* of 4"):
-        session.watch(videos[0], num_frames=10)
+        session.encode_video(videos[0], num_frames=10)
     with pytest.raises(VideoError, match=r"missing\.mp4"):
-        session.watch(tmp_path / "missing.mp4")
+        session.encode_video(tmp_path / "missing.mp4")
     with pytest.raises(ValueError, match="a question is empty"):
-        session.ask(session.watch(videos[0], num_frames=16), "  ")
-    looked = session.watch(videos[0], num_frames=8)
+        session.ask(session.encode_video(videos[0], num_frames=16), "  ")
+    looked = session.encode_video(videos[0], num_frames=8)
     with pytest.raises(ValueError, match="1 videos need as many questions, got 2"):
         session.ask_batch([looked], ["a", "b"])
 

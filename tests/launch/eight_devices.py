@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from launch.aot.collectives import by, collectives
-from launch.aot.estimate import Estimate, estimate, least_needed
-from launch.aot.pods import Pod
-from launch.aot.stages import extended, shortened
-from launch.aot.training import Sizes, step_program
 from tests.tiny import TINY
 from xcomp_jax.config import CompressionConfig, MeshConfig, StageConfig
+from xcomp_jax.launch.preflight.collectives import by, collectives
+from xcomp_jax.launch.preflight.estimate import Estimate, estimate, least_needed
+from xcomp_jax.launch.preflight.pods import Pod
+from xcomp_jax.launch.preflight.stages import extended, shortened
+from xcomp_jax.launch.preflight.training import Sizes, step_program
 from xcomp_jax.peaks import Peak
 from xcomp_jax.sharding import make_mesh
 

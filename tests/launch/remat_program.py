@@ -10,7 +10,7 @@ import os
 import sys
 from pathlib import Path
 
-from launch.aot.environment import ENVIRONMENT
+from xcomp_jax.launch.preflight.environment import ENVIRONMENT
 
 CONFIG = Path(__file__).parents[2] / "configs" / "xcomp_2b.py"
 FIELDS = (
@@ -23,11 +23,11 @@ FIELDS = (
 
 def temporary_bytes(topology: str) -> dict[str, int]:
     """What the step needs besides its arguments, by whether layers are recomputed."""
-    from launch.aot.estimate import estimate
-    from launch.aot.pods import describe
-    from launch.aot.training import Sizes, step_program
     from xcomp_jax.config import MeshConfig
     from xcomp_jax.experiment import load_experiment
+    from xcomp_jax.launch.preflight.estimate import estimate
+    from xcomp_jax.launch.preflight.pods import describe
+    from xcomp_jax.launch.preflight.training import Sizes, step_program
     from xcomp_jax.sharding import make_mesh
 
     pod = describe(topology)

@@ -10,13 +10,6 @@ from typing import Any
 import jax
 import pytest
 
-from launch import aot_compile
-from launch.aot import pods, stages
-from launch.aot.advice import advice
-from launch.aot.collectives import Collective, collectives
-from launch.aot.estimate import Estimate, Memory, asked_bytes
-from launch.aot.stages import shortened
-from launch.scaling import ROWS, table
 from tests.quick import printed_on_eight_devices
 from xcomp_jax.config import (
     CompressionConfig,
@@ -26,6 +19,13 @@ from xcomp_jax.config import (
     on_devices,
 )
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.launch.preflight import __main__ as aot_compile
+from xcomp_jax.launch.preflight import pods, stages
+from xcomp_jax.launch.preflight.advice import advice
+from xcomp_jax.launch.preflight.collectives import Collective, collectives
+from xcomp_jax.launch.preflight.estimate import Estimate, Memory, asked_bytes
+from xcomp_jax.launch.preflight.scaling import ROWS, table
+from xcomp_jax.launch.preflight.stages import shortened
 from xcomp_jax.sharding import AXES
 from xcomp_jax.training.step import check_micro_batches
 from xcomp_jax.variants import XCOMP_2B
@@ -120,7 +120,7 @@ def test_verdict_and_advice() -> None:
 def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="must read MACHINE:SIZES"):
         pods.describe("v5p")
-    monkeypatch.setattr("launch.aot.machines.missing", lambda _: "pip install it")
+    monkeypatch.setattr("xcomp_jax.launch.preflight.machines.missing", lambda _: "pip install it")
     with pytest.raises(ConfigError, match=r"compiling for v5p needs: pip install it"):
         pods.describe("v5p:4x4x4")
     assert aot_compile._mesh_config("data=2, fsdp=-1") == MeshConfig(data=2, fsdp=-1)

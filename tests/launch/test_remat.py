@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from launch.aot.machines import MACHINES, missing
 from tests.quick import environment_of_users
+from xcomp_jax.launch.preflight.machines import MACHINES, missing
 
 
 @pytest.mark.slow

@@ -12,20 +12,20 @@ from typing import Any
 import pytest
 
 from configs import schedules_in_small as recipe
-from launch.schedules_in_small import run
-from launch.schedules_in_small.__main__ import main
-from launch.schedules_in_small.claims import CLAIMS, Claim, Interval, interval, paired
-from launch.schedules_in_small.conditions import (
+from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
+from xcomp_jax.data.prepared.dataset import PreparedDataset
+from xcomp_jax.launch.studies.schedules import run
+from xcomp_jax.launch.studies.schedules.__main__ import main
+from xcomp_jax.launch.studies.schedules.claims import CLAIMS, Claim, Interval, interval, paired
+from xcomp_jax.launch.studies.schedules.conditions import (
     CONDITIONS,
     RANKED,
     STEPWISE,
     common_mean,
     tokens_by_layer,
 )
-from launch.schedules_in_small.report import Comparison, markdown, summary, write_report
-from launch.schedules_in_small.run import Result, read_result, results_of_seed
-from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
-from xcomp_jax.data.dataset import PreparedDataset
+from xcomp_jax.launch.studies.schedules.report import Comparison, markdown, summary, write_report
+from xcomp_jax.launch.studies.schedules.run import Result, read_result, results_of_seed
 from xcomp_jax.training.evaluate import Evaluation
 from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.stopping import StopRequest

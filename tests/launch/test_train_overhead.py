@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from launch.train_overhead import outside_compiled_code
+from xcomp_jax.launch.bench.train_overhead import outside_compiled_code
 
 
 @jax.jit

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 import pytest
 
 from tests.tiny import TINY, exact, tiny_params
-from xcomp_jax.compression.schedule import plan_stages
-from xcomp_jax.compression.selection import plan_scoring
+from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ConfigError, KernelConfig, SelectionConfig, from_dict
 from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.selection.plan import plan_scoring
 
 IDS = jnp.zeros((1, 3), jnp.int32)
 
@@ -23,24 +23,24 @@ def encode(model: XComp, params: Params) -> Any:
 
 
 def watch(model: XComp, params: Params) -> Any:
-    return run(model, params, "watch", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
+    return run(model, params, "prefill_video", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
 
 
 def score(model: XComp, params: Params) -> Any:
-    stages = plan_stages(TINY.compression, num_layers=6, tokens_per_frame=4)
+    layer_groups = plan_layer_groups(TINY.compression, num_layers=6, tokens_per_frame=4)
     selection = SelectionConfig(segment_clips=2, segment_stride=1)
-    plan = plan_scoring(stages, selection, visual_tokens=128, tokens_per_frame=4)
+    plan = plan_scoring(layer_groups, selection, visual_tokens=128, tokens_per_frame=4)
     visual = jnp.zeros((1, 128, 32))
-    keys = run(XComp(TINY), params, "watch_window", IDS, visual, plan.watched)
+    keys = run(XComp(TINY), params, "prefill_window", IDS, visual, plan.watched)
     length, bias = jnp.array([3]), jnp.int32(0)
     return run(
-        model, params, "score_text", IDS, length, length, keys, plan, before=3, query_bias=bias
+        model, params, "score_window", IDS, length, length, keys, plan, before=3, query_bias=bias
     )
 
 
 def extend(model: XComp, params: Params) -> Any:
-    cache = run(XComp(TINY), params, "watch", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
-    new = run(model, params, "empty_new_keys", 1, 4)
+    cache = run(XComp(TINY), params, "prefill_video", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
+    new = run(model, params, "empty_text_cache", 1, 4)
     return run(model, params, "extend", IDS[:, :1], jnp.array([0]), cache, new)
 
 

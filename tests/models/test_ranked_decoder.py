@@ -41,7 +41,7 @@ def prefill_and_step(parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.A
 def _prefill_and_step(params: Any, parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.Array]:
     out = run(MODEL, params, "prefill", *parts, lengths, keep_cache=True, collect_layers=True)
     batch = parts[0].shape[0]
-    new = run(MODEL, params, "empty_new_keys", batch, 1)
+    new = run(MODEL, params, "empty_text_cache", batch, 1)
     token, written = jnp.full((batch, 1), 9), jnp.zeros(batch, jnp.int32)
     hidden, _ = run(MODEL, params, "extend", token, written, out.cache, new)
     return out, run(MODEL, params, "logits", hidden[:, 0])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig, ModelConfig
-from xcomp_jax.inference.generate import GenerationConfig, generate
+from xcomp_jax.engine.generate import GenerationConfig, generate
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp, run

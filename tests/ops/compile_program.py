@@ -12,14 +12,14 @@ import os
 import sys
 from typing import Any
 
-from launch.aot.environment import ENVIRONMENT
+from xcomp_jax.launch.preflight.environment import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)
 
 import jax
 import jax.numpy as jnp
 
-from launch.aot.machines import MACHINES, described, shape
+from xcomp_jax.launch.preflight.machines import MACHINES, described, shape
 from xcomp_jax.ops.attention import attention, pallas_gpu, pallas_tpu
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.cached_attention import cached_attention

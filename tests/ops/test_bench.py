@@ -12,12 +12,12 @@ from typing import Any
 import jax
 import pytest
 
-from launch.bench import blocks, gpu, kernels, model, results
-from launch.bench.__main__ import main
-from launch.bench.clock import Deadline
-from launch.bench.fit import largest_frames
-from launch.bench.shapes import ATTENTION, CLIPS, TINY_ATTENTION
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.launch.bench import blocks, gpu, kernels, model, results
+from xcomp_jax.launch.bench.__main__ import main
+from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.fit import largest_frames
+from xcomp_jax.launch.bench.shapes import ATTENTION, CLIPS, TINY_ATTENTION
 from xcomp_jax.ops import block_sizes
 from xcomp_jax.ops.attention import pallas_gpu
 from xcomp_jax.ops.attention.problem import Problem

@@ -17,9 +17,9 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from launch.aot.machines import MACHINES, missing
 from tests.ops.compile_program import CASES, AttentionCase, CachedCase
 from tests.quick import environment_of_users
+from xcomp_jax.launch.preflight.machines import MACHINES, missing
 from xcomp_jax.ops.attention import pallas_gpu
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.clip_scores import Segments, TextRows

@@ -13,8 +13,8 @@ import numpy as np
 
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import exact_lengths, flat_visual, layer_of, split_ids
-from xcomp_jax.compression.schedule import Stage, plan_stages
-from xcomp_jax.inference.generate import Generated, GenerationConfig, generate
+from xcomp_jax.compression.schedule import LayerGroup, plan_layer_groups
+from xcomp_jax.engine.generate import Generated, GenerationConfig, generate
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.xcomp import Params, XComp
@@ -112,8 +112,8 @@ def run_prefill(model: XComp, params: Params, inputs: Inputs) -> Run:
     out, logits = _prefill(
         model, params, inputs.prefix, inputs.visual, inputs.suffix, inputs.lengths
     )
-    stages = stages_of(model)
-    pairs = [(s, i) for s, stage in enumerate(stages) for i in range(stage.num_layers)]
+    layer_groups = layer_groups_of(model)
+    pairs = [(s, i) for s, stage in enumerate(layer_groups) for i in range(stage.num_layers)]
     return Run(
         model=model,
         params=params,
@@ -124,10 +124,10 @@ def run_prefill(model: XComp, params: Params, inputs: Inputs) -> Run:
     )
 
 
-def stages_of(model: XComp) -> tuple[Stage, ...]:
+def layer_groups_of(model: XComp) -> tuple[LayerGroup, ...]:
     """The stages the model's decoder was built with."""
     config = model.config
-    return plan_stages(
+    return plan_layer_groups(
         config.compression,
         num_layers=config.llm.num_hidden_layers,
         tokens_per_frame=config.projector.tokens_per_frame,
@@ -137,7 +137,7 @@ def stages_of(model: XComp) -> tuple[Stage, ...]:
 def positions_by_layer(model: XComp, inputs: Inputs) -> list[np.ndarray]:
     """Rotary positions of the sequence at every layer."""
     positions, lengths = [], inputs.lengths
-    for stage in stages_of(model):
+    for stage in layer_groups_of(model):
         if stage.drop is not None:
             lengths = lengths.replace(visual=stage.visual_length(lengths.visual))
         layout = Layout(

@@ -13,9 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from safetensors.numpy import load_file
 
-from convert.from_torch import load_torch_checkpoint
 from tests.parity.cases import Case
 from xcomp_jax.config import CompressionConfig, ModelConfig
+from xcomp_jax.convert.from_torch import load_torch_checkpoint
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 

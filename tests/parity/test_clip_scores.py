@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from tests.parity.cases import Case, assert_parity
-from tests.parity.lm_run import NOISE_FACTOR, stages_of
+from tests.parity.lm_run import NOISE_FACTOR, layer_groups_of
 from tests.parity.recorded_model import flat_visual, recorded_model, split_ids
-from xcomp_jax.compression.selection import plan_scoring
 from xcomp_jax.config import ConfigError, SelectionConfig
-from xcomp_jax.inference.scoring import Query, score_query, watch_windows
 from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.selection.plan import plan_scoring
+from xcomp_jax.selection.scoring import Query, prefill_windows, score_query
 
 
 def selection_of(score_type: str, **others: Any) -> SelectionConfig:
@@ -37,12 +37,12 @@ def scores(
     # In the recording one placeholder stands for the whole video.
     header = int(case.io[f"{name}first_conv_length"].reshape(-1)[0]) - len(prefix) - 1
     plan = plan_scoring(
-        stages_of(model),
+        layer_groups_of(model),
         config,
         visual_tokens=visual.shape[1],
         tokens_per_frame=model.config.projector.tokens_per_frame,
     )
-    keys = watch_windows(model, params, prefix, visual, plan.watched)
+    keys = prefill_windows(model, params, prefix, visual, plan.watched)
     query = Query(tuple(suffix.tolist()), header)
     before, bias = len(prefix), config.query_bias
     return score_query(model, params, keys, query, plan, before=before, query_bias=bias)[0]

@@ -17,7 +17,7 @@ from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
 from tests.quick import compiled_for_computing
-from xcomp_jax.inference.programs import encode_clips
+from xcomp_jax.engine.programs import encode_clips
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.preprocess import resize_bicubic

@@ -16,21 +16,21 @@ from tests.parity.lm_run import NOISE_FACTOR
 from tests.parity.recorded_model import recorded_model, split_ids
 from tests.parity.test_clip_scores import selection_of
 from tests.quick import compiled_for_computing
-from xcomp_jax.compression.selection import (
+from xcomp_jax.config import SelectionConfig
+from xcomp_jax.engine.clips import MemoryClipCache, VideoClips
+from xcomp_jax.engine.generate import GenerationConfig
+from xcomp_jax.engine.programs import CLIPS_PER_CALL, encode_some
+from xcomp_jax.engine.reader import Reader
+from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.selector import Selector
+from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.selection.plan import (
     best_frames,
     layers_to_score,
     plan_windows,
     scores_of_frames,
 )
-from xcomp_jax.config import SelectionConfig
-from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.inference.clips import MemoryShelf, VideoClips
-from xcomp_jax.inference.generate import GenerationConfig
-from xcomp_jax.inference.memory import VideoMemory
-from xcomp_jax.inference.programs import CLIPS_PER_CALL, encode_some
-from xcomp_jax.inference.reader import Reader
-from xcomp_jax.inference.selector import Selector
-from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
@@ -103,7 +103,7 @@ class RecordedFrames:
             yield resize_bicubic(self.pixels[place], self.size)
 
 
-def tied_clips(model: XComp, params: Params, memory: VideoMemory) -> dict[int, np.ndarray]:
+def tied_clips(model: XComp, params: Params, memory: EncodedVideo) -> dict[int, np.ndarray]:
     """Clips in which token merging has two choices within float noise, with the other choice.
 
     Merging is discrete: where two similarities are nearer than the encoder's recorded noise, two
@@ -135,7 +135,7 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     config, count = selection(meta), meta["n_frames"]
     reader = Reader(model.config, params)
     clip_frames = model.config.vision.clip_frames
-    shelf = MemoryShelf()
+    shelf = MemoryClipCache()
     clips = VideoClips(
         lambda pixels: encode_some(model, params, pixels),
         RecordedFrames(arrays["frames"], model.config.vision.image_size),
@@ -146,10 +146,10 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     )
     watch = Stopwatch()
     plan = FramePlan(tuple(range(count)), count / meta["fps"], count, ())
-    selector = Selector(model, params, reader.stages, config)
+    selector = Selector(model, params, reader.layer_groups, config)
     found = selector.windows_of(plan)
     assert found is not None
-    memory = VideoMemory("recorded", None, plan, clips, config, *found)
+    memory = EncodedVideo("recorded", None, plan, clips, config, *found)
 
     want = arrays["window0_first2_clips_visual_tokens"]
     first = [clips.clip_at(i * clip_frames) for i in range(len(want))]
@@ -189,12 +189,12 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
 
     recut = [chosen[i : i + clip_frames] for i in range(0, len(chosen), clip_frames)]
     tokens = clips.tokens(recut, watch)
-    cache = reader.watch([tokens.reshape(-1, tokens.shape[-1])], [prefix], watch)
+    cache = reader.prefill_video([tokens.reshape(-1, tokens.shape[-1])], [prefix], watch)
     ids = meta["final_generated_ids"]
     generation = GenerationConfig(
         max_new_tokens=len(ids), repetition_penalty=PUBLISHED_REPETITION_PENALTY
     )
-    reading = reader.read(cache, [suffix], watch, more=len(ids))
+    reading = reader.extend(cache, [suffix], watch, more=len(ids))
     made = reader.generate(reading, [len(suffix)], generation, watch, seed=0)
     assert np.asarray(made.ids[0])[: int(made.count[0])].tolist() == ids, meta["variant"]
     assert ids not in meta["generated_ids_per_window"], "windows answer differently"

@@ -16,10 +16,10 @@ from tests.parity.lm_run import (
     Run,
     check_generation,
     check_hidden_layers,
+    layer_groups_of,
     logit_noise,
     positions_by_layer,
     run_prefill,
-    stages_of,
 )
 from tests.parity.recorded_model import layer_of, recorded_model
 from xcomp_jax.compression.drop import apply_drop
@@ -39,7 +39,7 @@ def check_drops(case: Case, run: Run, inputs: Inputs, prefix: str, noise) -> Non
     first = inputs.prefix.shape[1]
     for name, want in case.io.matching(rf"{prefix}hidden_after_drop_\d+").items():
         layer = layer_of(name)
-        stage = stages_of(run.model)[run.stage_of_layer[layer] + 1]
+        stage = layer_groups_of(run.model)[run.stage_of_layer[layer] + 1]
         hidden = run.hidden_after_layer(layer)
         last = len(hidden) - inputs.suffix.shape[1]
         visual = np.asarray(apply_drop(hidden[None, first:last], stage.drop)[0])

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from convert.variants import VARIANTS, Variant
+from xcomp_jax.convert.variants import VARIANTS, Variant
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -12,28 +12,28 @@ import pytest
 from tests.parity.recorded_model import compression_of
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.schedule import (
-    Stage,
+    LayerGroup,
     cosine_token_counts,
-    plan_stages,
+    plan_layer_groups,
     tokens_per_frame_by_layer,
     uniform_survivors,
 )
 from xcomp_jax.config import CompressionConfig
 
 
-def survivors_by_stage(stages: tuple[Stage, ...], tokens: int) -> list[list[float]]:
+def survivors_by_stage(layer_groups: tuple[LayerGroup, ...], tokens: int) -> list[list[float]]:
     """What is left of 1..tokens (averages included) after every drop."""
     x = jnp.arange(1.0, tokens + 1)[None, :, None]
     left = []
-    for stage in stages[1:]:
+    for stage in layer_groups[1:]:
         assert stage.drop is not None
         x = apply_drop(x, stage.drop)
         left.append(np.asarray(x).ravel().tolist())
     return left
 
 
-def drop_places(stages: tuple[Stage, ...]) -> list[int]:
-    return np.cumsum([stage.num_layers for stage in stages])[:-1].tolist()
+def drop_places(layer_groups: tuple[LayerGroup, ...]) -> list[int]:
+    return np.cumsum([stage.num_layers for stage in layer_groups])[:-1].tolist()
 
 
 @pytest.mark.golden("schedule")
@@ -56,14 +56,14 @@ def test_cosine(case) -> None:
             ("suffix", "suffix_surviving_original_1based_positions_per_stage"),
             ("uniform", "nosuffix_surviving_original_1based_positions_per_stage"),
         ):
-            stages = plan_stages(
+            layer_groups = plan_layer_groups(
                 CompressionConfig(keep=keep), num_layers=layers, tokens_per_frame=tokens
             )
-            assert drop_places(stages) == want["drop_after_n_decoder_layers"], name
-            assert survivors_by_stage(stages, tokens) == want[key], (name, keep)
+            assert drop_places(layer_groups) == want["drop_after_n_decoder_layers"], name
+            assert survivors_by_stage(layer_groups, tokens) == want[key], (name, keep)
             ratios = [1.0, *(len(left) / tokens for left in want[key])]
             assert ratios == want["llm_image_token_ratio_list"]
-            assert tokens_per_frame_by_layer(stages, tokens) == counts
+            assert tokens_per_frame_by_layer(layer_groups, tokens) == counts
         suffix, uniform = (
             want[f"{rule}_surviving_original_1based_positions_per_stage"]
             for rule in ("suffix", "nosuffix")
@@ -88,10 +88,12 @@ def test_stepwise(case) -> None:
                 "EXTRA_PARAM_INNER_STRIDE_LIST": str(strides),
             }
         places = ast.literal_eval(env["EXTRA_PARAM_INNER_CONDENSER_ID"])
-        stages = plan_stages(compression_of(env), num_layers=max(places) + 1, tokens_per_frame=16)
+        layer_groups = plan_layer_groups(
+            compression_of(env), num_layers=max(places) + 1, tokens_per_frame=16
+        )
         total = 64
-        got = [[value - 1 for value in left] for left in survivors_by_stage(stages, total)]
-        assert drop_places(stages) == places, name
+        got = [[value - 1 for value in left] for left in survivors_by_stage(layer_groups, total)]
+        assert drop_places(layer_groups) == places, name
         if want.get("consistent", True):
             assert got == outputs, name
             shifted = [[value - 1 for value in left] for left in outputs]

@@ -12,10 +12,10 @@ import numpy as np
 import optax
 import pytest
 
-from convert.rules import rules_for
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import PLACEHOLDER, recorded_model
 from xcomp_jax.config import StageConfig
+from xcomp_jax.convert.rules import rules_for
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.training import loss

@@ -14,10 +14,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from launch.aot.collectives import collectives
 from tests.tiny import tiny_params
 from tests.training.test_step import MODEL, STAGE, batch_of
 from xcomp_jax.config import MeshConfig
+from xcomp_jax.launch.preflight.collectives import collectives
 from xcomp_jax.sharding import AXES, global_batch, make_mesh, path_name
 from xcomp_jax.training.step import TrainState, init_state, make_train_step, state_shardings
 

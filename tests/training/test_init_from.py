@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from convert.from_torch import convert_from_torch, load_torch_checkpoint
-from convert.to_torch import convert_to_torch
 from tests.convert import torch_model
 from tests.training.tiny_experiment import BASE, get_config
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict
+from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
+from xcomp_jax.convert.to_torch import convert_to_torch
 from xcomp_jax.training.tune import tune
 
 

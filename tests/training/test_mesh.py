@@ -14,7 +14,7 @@ import pytest
 from tests.quick import printed_on_eight_devices
 from tests.tiny import tiny_params
 from tests.training.resolved_shardings import FULL, GOLDEN, resolved
-from xcomp_jax.compression.schedule import plan_stages, smallest_run
+from xcomp_jax.compression.schedule import plan_layer_groups, smallest_run
 from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig
 from xcomp_jax.models.sequence import Share
 from xcomp_jax.sharding import AXES, batch_sharding, batch_share, make_mesh, parameter_spec
@@ -117,7 +117,7 @@ def test_frames_are_dealt_out_whole_and_back() -> None:
     ],
 )
 def test_smallest_run_goes_through_all_stages(compression: CompressionConfig, run: int) -> None:
-    stages = plan_stages(compression, num_layers=28, tokens_per_frame=16)
+    stages = plan_layer_groups(compression, num_layers=28, tokens_per_frame=16)
     assert smallest_run(stages) == run
 
 

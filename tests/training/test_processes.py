@@ -24,9 +24,9 @@ from xcomp_jax.checkpoint import load_params
 from xcomp_jax.config import ConfigError
 from xcomp_jax.experiment import load_experiment
 from xcomp_jax.models.xcomp import Params
+from xcomp_jax.processes import connect
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.training.checkpoint import newest_params
-from xcomp_jax.training.distributed import connect
 
 EXPERIMENT = "tiny_one_stage.py"
 EXIT_LOST, EXIT_CONTINUE = 74, 75

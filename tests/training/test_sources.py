@@ -9,7 +9,7 @@ import pytest
 
 from tests.training.tiny_experiment import EXPERIMENT
 from xcomp_jax.config import ConfigError, DataConfig
-from xcomp_jax.data.generated import generate
+from xcomp_jax.data.synthetic.generate import generate
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.sources import open_datasets
 

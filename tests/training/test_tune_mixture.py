@@ -17,7 +17,7 @@ from tests.training.processes import losses
 from tests.training.tiny_experiment import MODEL
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main
-from xcomp_jax.data.generated import GeneratedSet, generate
+from xcomp_jax.data.synthetic.generate import GeneratedSet, generate
 from xcomp_jax.models.xcomp import init_params
 
 CONFIG = str(Path(__file__).with_name("tiny_mixture.py"))

@@ -19,7 +19,7 @@ from tests.data.handmade_set import write_set
 from tests.tiny import tiny_params
 from tests.training.tiny_experiment import EXPERIMENT
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, StageConfig, to_dict
-from xcomp_jax.data.dataset import PreparedDataset
+from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.training import loop

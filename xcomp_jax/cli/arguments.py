@@ -155,8 +155,8 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 
 def open_asked(options: argparse.Namespace) -> Session:
     """The session of `--checkpoint`, or the embedded one, which says that it is no use."""
-    from xcomp_jax.inference.compilation import use_compilation_cache
-    from xcomp_jax.inference.generate import GenerationConfig
+    from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.generate import GenerationConfig
     from xcomp_jax.inference.open_session import embedded_session, open_session
     from xcomp_jax.token_store import TokenStore
 
@@ -217,6 +217,6 @@ def account(answer: Answer) -> str:
     parts = "  ".join(f"{name} {seconds:.2f} s" for name, seconds in answer.seconds.items())
     work = "  ".join(f"{count} {name}" for name, count in answer.work.items() if count)
     frames = f"{answer.num_frames} frames of {answer.duration:.2f} s"
-    if answer.chosen is not None:
-        frames += f", answered from {len(answer.chosen)}"
+    if answer.selected_frames is not None:
+        frames += f", answered from {len(answer.selected_frames)}"
     return f"{frames}   {parts}   {work}   {answer.compilations} programs compiled"

@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
         session.check_question(question)
     stopwatch = Stopwatch()
     with Bars() as bars:
-        memory = session.watch(
+        memory = session.encode_video(
             info,
             num_frames=options.frames,
             start=options.start,

@@ -20,7 +20,7 @@ from xcomp_jax.cli.arguments import (
 
 if TYPE_CHECKING:
     from xcomp_jax.inference.chat import Conversation
-    from xcomp_jax.inference.memory import VideoMemory
+    from xcomp_jax.inference.encoded_video import EncodedVideo
     from xcomp_jax.inference.session import Session
 
 DESCRIPTION = """Watches a video once and then answers question after question; each turn reads only
@@ -77,7 +77,7 @@ def run(options: argparse.Namespace) -> int:
             return _talk(session, options, live.memory)
     stopwatch = Stopwatch()
     with Bars() as bars:
-        memory = session.watch(
+        memory = session.encode_video(
             options.video,
             num_frames=options.frames,
             start=options.start,
@@ -90,7 +90,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _talk(
-    session: Session, options: argparse.Namespace, memory_now: Callable[[], VideoMemory]
+    session: Session, options: argparse.Namespace, memory_now: Callable[[], EncodedVideo]
 ) -> int:
     conversation: Conversation | None = None
     while True:

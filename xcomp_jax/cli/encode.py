@@ -153,7 +153,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
         stopwatch = Stopwatch()
         try:
             with Bars() as bars:
-                session.watch(
+                session.encode_video(
                     video,
                     num_frames=options.frames,
                     start=options.start,
@@ -175,7 +175,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
 
 
 def _join() -> None:
-    from xcomp_jax.training.distributed import connect
+    from xcomp_jax.processes import connect
 
     # Nobody can say whose files take longest.
     connect(patience=PATIENCE)
@@ -189,10 +189,10 @@ def _encode_shared(options: argparse.Namespace) -> int:
 
 def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes: int) -> int:
     from xcomp_jax.config import ConfigError
-    from xcomp_jax.data.encode_features import encode_media, open_encoder
-    from xcomp_jax.data.mixture import load_mixture
-    from xcomp_jax.data.scan import read_table
-    from xcomp_jax.inference.compilation import use_compilation_cache
+    from xcomp_jax.data.mixture.samples import load_mixture
+    from xcomp_jax.data.mixture.scan import read_table
+    from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
 
     asked = asked_mixture(options, options.mixture)
     begins_from = None if asked.experiment is None else asked.experiment.init_from

@@ -24,7 +24,7 @@ def work_together(command: str, join: Callable[[], None], work: Callable[[], int
 
 def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
     from xcomp_jax.config import ConfigError
-    from xcomp_jax.training.distributed import FirstProcessError, tells_of_a_lost_process
+    from xcomp_jax.processes import FirstProcessError, tells_of_a_lost_process
     from xcomp_jax.training.step_report import NonFiniteLossError
     from xcomp_jax.training.supervise import EXIT_LOST, LOST
 

@@ -65,8 +65,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command; prints the summary."""
     from xcomp_jax.config import ConfigError
-    from xcomp_jax.data.mixture import load_mixture
-    from xcomp_jax.data.scan import findings, scan, write_table
+    from xcomp_jax.data.mixture.samples import load_mixture
+    from xcomp_jax.data.mixture.scan import findings, scan, write_table
 
     if options.workers < 1:
         raise ConfigError(f"--workers {options.workers} must be at least 1")

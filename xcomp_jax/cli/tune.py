@@ -107,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         return _work(options)
 
     def join() -> None:
-        from xcomp_jax.training.distributed import connect
+        from xcomp_jax.processes import connect
 
         connect(*given)
 
@@ -117,9 +117,9 @@ def run(options: argparse.Namespace) -> int:
 def _work(options: argparse.Namespace) -> int:
     # Heavy imports wait until here, so that --help answers at once.
     from xcomp_jax.config import ConfigError
+    from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.experiment import load_experiment
-    from xcomp_jax.inference.compilation import use_compilation_cache
-    from xcomp_jax.training.distributed import is_first
+    from xcomp_jax.processes import is_first
     from xcomp_jax.training.observe import Observation, Profile
     from xcomp_jax.training.stopping import Stopped
     from xcomp_jax.training.supervise import EXIT_CONTINUE

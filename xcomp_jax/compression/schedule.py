@@ -50,7 +50,7 @@ class RankedDrop:
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class LayerGroup:
     """Consecutive layers that see the same tokens; `drop` happens before the first of them."""
 
     num_layers: int
@@ -72,20 +72,20 @@ class Stage:
         return length // self.drop.group * self.drop.kept
 
 
-def check_visual_length(stages: tuple[Stage, ...], length: int) -> None:
+def check_visual_length(layer_groups: tuple[LayerGroup, ...], length: int) -> None:
     """Raises ConfigError unless `length` visual tokens can be taken through all stages."""
-    for stage in stages:
+    for stage in layer_groups:
         if not isinstance(stage.drop, RankedDrop):
             length = stage.visual_length(length)
 
 
-def smallest_run(stages: tuple[Stage, ...]) -> int:
+def smallest_run(layer_groups: tuple[LayerGroup, ...]) -> int:
     """Fewest consecutive visual tokens that LP-Comp's drops take through all stages by themselves.
 
     16 for the published schedule: one frame.
     """
     run = left = 1
-    for stage in stages:
+    for stage in layer_groups:
         if isinstance(stage.drop, Drop):
             times = stage.drop.group // math.gcd(left, stage.drop.group)
             run, left = run * times, left * times // stage.drop.group * stage.drop.kept
@@ -166,16 +166,16 @@ def uniform_survivors(tokens_per_frame: int) -> dict[int, tuple[int, ...]]:
     return survivors
 
 
-def plan_stages(
+def plan_layer_groups(
     compression: CompressionConfig, *, num_layers: int, tokens_per_frame: int
-) -> tuple[Stage, ...]:
+) -> tuple[LayerGroup, ...]:
     """Cuts the decoder into stages of layers that see the same tokens.
 
     Raises:
         ConfigError: when a stepwise stride does not divide what it has to divide.
     """
     if compression.schedule == "none":
-        return (Stage(num_layers),)
+        return (LayerGroup(num_layers),)
     drops: tuple[Drop | RankedDrop, ...]
     starts: tuple[int, ...] = (0, *compression.drop_after_layers)
     if compression.schedule == "stepwise":
@@ -190,7 +190,7 @@ def plan_stages(
         drops = _per_frame_drops(compression.keep, tuple(counts[i] for i in starts))
     ends = (*starts[1:], num_layers)
     return tuple(
-        Stage(end - start, drop)
+        LayerGroup(end - start, drop)
         for start, end, drop in zip(starts, ends, (None, *drops), strict=True)
     )
 
@@ -239,7 +239,7 @@ def _ranked_drops(compression: CompressionConfig) -> tuple[RankedDrop, ...]:
 
 
 def tokens_per_frame_by_layer(
-    stages: tuple[Stage, ...], tokens_per_frame: int
+    layer_groups: tuple[LayerGroup, ...], tokens_per_frame: int
 ) -> tuple[float, ...]:
     """Tokens of a frame seen by each layer (a fraction once a run spans several frames).
 
@@ -247,7 +247,7 @@ def tokens_per_frame_by_layer(
     """
     counts: list[float] = []
     current = float(tokens_per_frame)
-    for stage in stages:
+    for stage in layer_groups:
         if isinstance(stage.drop, RankedDrop):
             current = tokens_per_frame * stage.drop.ratio
         elif stage.drop is not None:

@@ -11,7 +11,7 @@ from xcomp_jax.config.experiment import (
     ExperimentConfig,
     MixtureConfig,
 )
-from xcomp_jax.config.layout import mesh_on, on_devices
+from xcomp_jax.config.mesh import mesh_on, on_devices
 from xcomp_jax.config.model import (
     AttentionKernel,
     CachedAttentionKernel,

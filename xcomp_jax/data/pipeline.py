@@ -38,8 +38,7 @@ from typing import NamedTuple
 import grain
 import numpy as np
 
-from xcomp_jax.data.dataset import PreparedDataset
-from xcomp_jax.data.mixture_dataset import MixtureDataset
+from xcomp_jax.data.mixture.dataset import MixtureDataset
 from xcomp_jax.data.padding import (
     ANSWER_MULTIPLE,
     PREFIX_MULTIPLE,
@@ -50,6 +49,7 @@ from xcomp_jax.data.padding import (
     text_fields,
     video_position,
 )
+from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.text.prompts import IGNORE
 
 Batch = dict[str, np.ndarray]

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from xcomp_jax.data.dataset import TokenRow
-from xcomp_jax.data.manifest import ManifestRow
+from xcomp_jax.data.prepared.dataset import TokenRow
+from xcomp_jax.data.prepared.manifest import ManifestRow
 from xcomp_jax.text import prompts
 
 if TYPE_CHECKING:

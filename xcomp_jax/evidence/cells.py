@@ -23,7 +23,7 @@ class Cell:
     left: float
     right: float
     score: float | None
-    chosen: bool
+    selected_frames: bool
     chosen_score: float | None
 
 
@@ -50,9 +50,9 @@ def timeline_cells(evidence: Evidence, limit: int = LIMIT) -> list[Cell]:
     ]
     inner = [(before[-1][0] + after[0][0]) / 2 for before, after in itertools.pairwise(groups)]
     first, last = _outer_edges([time for time, _ in moments], timeline_end(evidence))
-    chosen = set(evidence.chosen)
+    selected_frames = set(evidence.selected_frames)
     return [
-        _cell(evidence, left, right, [i for _, indices in group for i in indices], chosen)
+        _cell(evidence, left, right, [i for _, indices in group for i in indices], selected_frames)
         for (left, right), group in zip(
             itertools.pairwise([first, *inner, last]), groups, strict=True
         )
@@ -69,9 +69,9 @@ def _outer_edges(times: list[float], end: float) -> tuple[float, float]:
 
 
 def _cell(
-    evidence: Evidence, left: float, right: float, indices: list[int], chosen: set[int]
+    evidence: Evidence, left: float, right: float, indices: list[int], selected_frames: set[int]
 ) -> Cell:
-    picked = [i for i in indices if i in chosen]
+    picked = [i for i in indices if i in selected_frames]
     return Cell(left, right, _highest(evidence, indices), bool(picked), _highest(evidence, picked))
 
 

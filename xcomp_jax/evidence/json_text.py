@@ -26,13 +26,13 @@ def to_json(evidence: Evidence, *, thumbnails: bool = True) -> str:
         "question": evidence.question,
         "answer": evidence.answer,
         "model": evidence.model,
-        "chosen": [
+        "selected_frames": [
             {
                 "frame": int(index),
                 "time": float(evidence.frame_times[index]),
                 "score": None if scores is None else _finite(scores[index]),
             }
-            for index in evidence.chosen
+            for index in evidence.selected_frames
         ],
         "selection": {
             name: _finite(setting) if isinstance(setting, float) else setting
@@ -86,7 +86,7 @@ def _evidence(value: dict[str, Any]) -> Evidence:
         model=value["model"],
         frame_times=tuple(value["frame_times"]),
         frame_scores=None if scores is None else tuple(_number(score) for score in scores),
-        chosen=tuple(row["frame"] for row in value["chosen"]),
+        selected_frames=tuple(row["frame"] for row in value["selected_frames"]),
         selection={name: _number(setting) for name, setting in value["selection"].items()},
         costs=tuple(Cost(**row) for row in value["costs"]),
         thumbnails=tuple(

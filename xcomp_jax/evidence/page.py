@@ -102,7 +102,7 @@ def _timeline(evidence: Evidence) -> str:
 
 
 def _all_used(evidence: Evidence) -> bool:
-    return len(evidence.chosen) == len(evidence.frame_times)
+    return len(evidence.selected_frames) == len(evidence.frame_times)
 
 
 def _scores_in_words(evidence: Evidence) -> str:
@@ -132,12 +132,12 @@ def _decimals(evidence: Evidence) -> int:
 
 
 def _thumbnails(evidence: Evidence) -> str:
-    shown, chosen = len(evidence.thumbnails), len(evidence.chosen)
+    shown, selected_frames = len(evidence.thumbnails), len(evidence.selected_frames)
     if not shown:
         return ""
     note = (
-        f'<p class="note">{shown:,} of {frames(chosen)}, spread over the video.</p>\n'
-        if shown < chosen
+        f'<p class="note">{shown:,} of {frames(selected_frames)}, spread over the video.</p>\n'
+        if shown < selected_frames
         else ""
     )
     tiles = "\n".join(_tile(evidence, thumbnail) for thumbnail in evidence.thumbnails)

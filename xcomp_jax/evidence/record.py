@@ -75,7 +75,7 @@ class Evidence:
     model: str
     frame_times: tuple[float, ...] = dataclasses.field(repr=False)
     frame_scores: tuple[float, ...] | None = dataclasses.field(repr=False)
-    chosen: tuple[int, ...] = dataclasses.field(repr=False)
+    selected_frames: tuple[int, ...] = dataclasses.field(repr=False)
     selection: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
@@ -103,12 +103,12 @@ class Evidence:
                 self.frame_scores is not None and len(self.frame_scores) != count
             ),
             f"`chosen` must hold at least one of the {count} frames, ascending": not (
-                self.chosen
-                and _ascends(self.chosen)
-                and 0 <= self.chosen[0] <= self.chosen[-1] < count
+                self.selected_frames
+                and _ascends(self.selected_frames)
+                and 0 <= self.selected_frames[0] <= self.selected_frames[-1] < count
             ),
             "`thumbnails` must show chosen frames, ascending": not (
-                _ascends(pictured) and set(pictured) <= set(self.chosen)
+                _ascends(pictured) and set(pictured) <= set(self.selected_frames)
             ),
         }
         return [problem for problem, is_one in found.items() if is_one]

@@ -25,7 +25,7 @@ def make_thumbnails(
     video: str | Path,
     frames: Sequence[int],
     times: Sequence[float],
-    chosen: Sequence[int],
+    selected_frames: Sequence[int],
     scores: Sequence[float] | None = None,
     *,
     limit: int = LIMIT,
@@ -44,7 +44,7 @@ def make_thumbnails(
     Raises:
         VideoError: the video cannot be read any more.
     """
-    kept = spread(chosen, times, scores, limit=limit)
+    kept = spread(selected_frames, times, scores, limit=limit)
     pictures = read_frames(video, [frames[index] for index in kept])
     return tuple(
         encode_thumbnail(index, picture, width=width)
@@ -62,7 +62,7 @@ def encode_thumbnail(index: int, frame: Frame, *, width: int = WIDTH) -> Thumbna
 
 
 def spread(
-    chosen: Sequence[int],
+    selected_frames: Sequence[int],
     times: Sequence[float],
     scores: Sequence[float] | None = None,
     *,
@@ -75,13 +75,13 @@ def spread(
     """
     if limit < 1:
         raise ValueError(f"{limit=}: at least one thumbnail has to be allowed")
-    if len(chosen) <= limit:
-        return list(chosen)
-    moments = len({times[index] for index in chosen})
-    count, kept = limit, _best_of_stretches(chosen, times, scores, limit)
+    if len(selected_frames) <= limit:
+        return list(selected_frames)
+    moments = len({times[index] for index in selected_frames})
+    count, kept = limit, _best_of_stretches(selected_frames, times, scores, limit)
     while len(kept) < moments:
         count += max(1, count // 4)
-        more = _best_of_stretches(chosen, times, scores, count)
+        more = _best_of_stretches(selected_frames, times, scores, count)
         if len(more) > limit:
             break
         kept = more
@@ -89,12 +89,15 @@ def spread(
 
 
 def _best_of_stretches(
-    chosen: Sequence[int], times: Sequence[float], scores: Sequence[float] | None, count: int
+    selected_frames: Sequence[int],
+    times: Sequence[float],
+    scores: Sequence[float] | None,
+    count: int,
 ) -> list[int]:
-    begin = times[chosen[0]]
-    span = times[chosen[-1]] - begin
+    begin = times[selected_frames[0]]
+    span = times[selected_frames[-1]] - begin
     best: dict[int, int] = {}
-    for index in chosen:
+    for index in selected_frames:
         place = int(count * (times[index] - begin) / span) if span > 0 else 0
         place = min(place, count - 1)  # The last frame lies on the end of the last stretch.
         if place not in best or _value(scores, index) > _value(scores, best[place]):

@@ -85,7 +85,7 @@ def _marks(cells: Sequence[Cell], end: float) -> str:
     return "".join(
         f"M{_x(cell.left, end)} 0H{_x(cell.right, end)}V{STRIP}H{_x(cell.left, end)}Z"
         for cell in cells
-        if cell.chosen
+        if cell.selected_frames
     )
 
 

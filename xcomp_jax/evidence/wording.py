@@ -78,7 +78,7 @@ def setting(value: object) -> str:
 
 def summary(evidence: Evidence) -> str:
     """How much was looked at, and how much of it the answer came from: one sentence."""
-    looked, used = len(evidence.frame_times), len(evidence.chosen)
+    looked, used = len(evidence.frame_times), len(evidence.selected_frames)
     seen = f"Looked at {frames(looked)}"
     if evidence.duration > 0:
         seen += f" of a video of {lasting(evidence.duration)}"

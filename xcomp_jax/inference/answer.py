@@ -24,7 +24,7 @@ class Answer:
     token_ids: tuple[int, ...]
     num_frames: int
     duration: float
-    chosen: tuple[int, ...] | None
+    selected_frames: tuple[int, ...] | None
     scores: np.ndarray | None
     seconds: dict[str, float]
     work: dict[str, int]

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xcomp_jax.config import ConfigError
+from xcomp_jax.engine.compilation import COMPILATIONS
 from xcomp_jax.inference.answer import Answer, Stopwatch
-from xcomp_jax.inference.compilation import COMPILATIONS
-from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.encoded_video import EncodedVideo
 
 if TYPE_CHECKING:
-    from xcomp_jax.compression.selection import FrameScores
     from xcomp_jax.inference.session import Session
-    from xcomp_jax.models.decoder_state import NewKeys, StageCache
+    from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
+    from xcomp_jax.selection.plan import FrameScores
 
 
 class Conversation:
@@ -24,8 +24,8 @@ class Conversation:
     through `Session.ask` where a question should choose its own.
     """
 
-    def __init__(self, session: Session, memory: VideoMemory) -> None:
-        if not session.reader.keeps_video_states:
+    def __init__(self, session: Session, memory: EncodedVideo) -> None:
+        if not session.reader.caches_video:
             raise ConfigError(
                 "compression.schedule='ranked' by attention chooses tokens by the question, so "
                 "nothing can be kept between turns; ask single questions instead"
@@ -33,8 +33,8 @@ class Conversation:
         self.session = session
         self.memory = memory
         self.history: list[tuple[str, str]] = []
-        self._cache: tuple[StageCache, ...] | None = None
-        self._text: NewKeys | None = None
+        self._cache: tuple[LayerGroupCache, ...] | None = None
+        self._text: TextCache | None = None
         self._written: list[int] = []
         self._chosen: tuple[int, ...] | None = None
         self._scores: FrameScores | None = None
@@ -62,7 +62,7 @@ class Conversation:
         # An answer that is read back as text may be cut into other tokens than it was made of. The
         # last token is always read: its logits are wanted.
         same = _common(self._written, suffix[:-1])
-        reading = session.reader.read(
+        reading = session.reader.extend(
             self._cache,
             [suffix[same:]],
             stopwatch,

@@ -6,25 +6,29 @@ import time
 
 from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails
 from xcomp_jax.inference.answer import Answer
-from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.encoded_video import EncodedVideo
 
 UNITS = {"encode": "clips encoded", "watch windows": "windows watched", "read": "text rows"}
 """Step of the account -> the work it did."""
 
 
-def evidence_of(memory: VideoMemory, answer: Answer, *, model: str) -> Evidence:
+def evidence_of(memory: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     """Everything a page about one answer shows; thumbnails are decoded again from the file.
 
     Raises:
         VideoError: the file cannot be read any more.
     """
     plan = memory.plan
-    chosen = tuple(range(memory.num_frames)) if answer.chosen is None else answer.chosen
+    selected_frames = (
+        tuple(range(memory.num_frames))
+        if answer.selected_frames is None
+        else answer.selected_frames
+    )
     scores = None if answer.scores is None else tuple(map(float, answer.scores))
     begin = time.perf_counter()
     thumbnails: tuple[Thumbnail, ...] = ()
     if memory.path is not None:
-        thumbnails = make_thumbnails(memory.path, plan.indices, plan.times, chosen, scores)
+        thumbnails = make_thumbnails(memory.path, plan.indices, plan.times, selected_frames, scores)
     costs = [
         Cost(name, seconds, answer.work.get(UNITS.get(name, "")), UNITS.get(name, ""))
         for name, seconds in answer.seconds.items()
@@ -44,14 +48,14 @@ def evidence_of(memory: VideoMemory, answer: Answer, *, model: str) -> Evidence:
         model=model,
         frame_times=plan.times,
         frame_scores=scores,
-        chosen=chosen,
+        selected_frames=selected_frames,
         selection=_settings(memory),
         costs=tuple(costs),
         thumbnails=thumbnails,
     )
 
 
-def _settings(memory: VideoMemory) -> dict[str, str | int | float]:
+def _settings(memory: EncodedVideo) -> dict[str, str | int | float]:
     config, windows = memory.selection, memory.windows
     if config is None or windows is None or memory.select is None:
         return {}

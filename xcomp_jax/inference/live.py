@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 
+from xcomp_jax.engine.clips import MemoryClipCache
 from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.inference.clips import MemoryShelf
-from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.decode import Frame
 from xcomp_jax.video.sampling import FramePlan
@@ -42,17 +42,17 @@ class FrameSpool:
             yield np.frombuffer(data, np.uint8).reshape(self._shape)
 
 
-class GrowingShelf:
-    """Shelf of a video that has `num_frames` now and will have more.
+class GrowingClipCache:
+    """ClipCache of a video that has `num_frames` now and will have more.
 
     Clips that lie within it stay; those that run over its end to its beginning are this moment's.
     """
 
-    def __init__(self, lasting: MemoryShelf, num_frames: int, clip_frames: int) -> None:
-        self._lasting, self._passing = lasting, MemoryShelf()
+    def __init__(self, lasting: MemoryClipCache, num_frames: int, clip_frames: int) -> None:
+        self._lasting, self._passing = lasting, MemoryClipCache()
         self._last = num_frames - clip_frames
 
-    def _of(self, start: int) -> MemoryShelf:
+    def _of(self, start: int) -> MemoryClipCache:
         return self._lasting if start <= self._last else self._passing
 
     def missing(self, starts: Iterable[int]) -> list[int]:
@@ -70,7 +70,7 @@ class LiveVideo:
     """A video that grows frame by frame.
 
     Every clip is encoded once it is complete; `memory` is the video so far, to be asked like any
-    other, and equals what `Session.watch_frames` makes of the same frames.
+    other, and equals what `Session.encode_frames` makes of the same frames.
 
     Args:
         fps: frames a second that are pushed; times and the prompt's duration follow from it.
@@ -82,7 +82,7 @@ class LiveVideo:
             raise ValueError(f"{fps=} must be positive: how many frames of each second are pushed")
         self.session, self.fps, self.name = session, fps, name
         self._spool = FrameSpool(session.config.vision.image_size)
-        self._shelf = MemoryShelf()
+        self._clip_cache = MemoryClipCache()
         self._encoding = threading.Lock()
 
     @property
@@ -106,10 +106,10 @@ class LiveVideo:
         count, clip = self.num_frames, self.session.config.vision.clip_frames
         if count % clip == 0:
             with self._encoding:
-                clips = self.session.clips_of(self._spool, self._shelf, count)
+                clips = self.session.clips_of(self._spool, self._clip_cache, count)
                 clips.prepare([count - clip], Stopwatch())
 
-    def memory(self) -> VideoMemory:
+    def memory(self) -> EncodedVideo:
         """The whole clips so far.
 
         Raises:
@@ -128,10 +128,10 @@ class LiveVideo:
             times=tuple(i / self.fps for i in range(count)),
         )
         with self._encoding:
-            return self.session.watch_frames(
+            return self.session.encode_frames(
                 self._spool,
                 plan,
                 name=self.name,
-                shelf=GrowingShelf(self._shelf, count, clip),
+                clip_cache=GrowingClipCache(self._clip_cache, count, clip),
                 stopwatch=Stopwatch(),
             )

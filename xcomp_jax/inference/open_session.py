@@ -9,7 +9,7 @@ import jax
 
 from xcomp_jax.checkpoint import CheckpointReader, load_params
 from xcomp_jax.config import DType, SamplingConfig, SelectionConfig, from_dict
-from xcomp_jax.inference.generate import greedy_as_evaluated
+from xcomp_jax.engine.generate import greedy_as_evaluated
 from xcomp_jax.inference.session import Session
 from xcomp_jax.models.xcomp import init_params
 from xcomp_jax.text.tokenizer import load_tokenizer

@@ -20,13 +20,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.inference.memory import VideoMemory
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.session import Session
-from xcomp_jax.models.decoder_state import StageCache, WindowKeys
+from xcomp_jax.models.decoder_state import LayerGroupCache, WindowCache
 from xcomp_jax.token_store import hash_encoder
 
 
-def save_states(session: Session, memory: VideoMemory, path: Path) -> None:
+def save_states(session: Session, memory: EncodedVideo, path: Path) -> None:
     """Writes `memory.prefix` and `memory.states` as one safetensors file, atomically.
 
     Raises:
@@ -50,7 +50,7 @@ def save_states(session: Session, memory: VideoMemory, path: Path) -> None:
     partial.replace(path)
 
 
-def load_states(session: Session, memory: VideoMemory, path: Path) -> None:
+def load_states(session: Session, memory: EncodedVideo, path: Path) -> None:
     """Fills `memory` with states saved for the same frames, model and selection.
 
     Raises:
@@ -70,16 +70,16 @@ def load_states(session: Session, memory: VideoMemory, path: Path) -> None:
         )
     if about.get("sha256") != _digest(arrays):
         raise ValueError(f"{path}: the content does not match its checksum; watch again")
-    prefix = _stages(arrays, "prefix.", StageCache)
+    prefix = _stages(arrays, "prefix.", LayerGroupCache)
     batches = {name.split(".")[1] for name in arrays if name.startswith("states.")}
     memory.states = {
-        int(batch): tuple(_stages(arrays, f"states.{batch}.", WindowKeys)) for batch in batches
+        int(batch): tuple(_stages(arrays, f"states.{batch}.", WindowCache)) for batch in batches
     }
     if prefix:
         memory.prefix = jax.tree.map(jnp.asarray, tuple(prefix))
 
 
-def fingerprint(session: Session, memory: VideoMemory) -> str:
+def fingerprint(session: Session, memory: EncodedVideo) -> str:
     """sha256 over everything that states follow from."""
     clip = session.config.vision.clip_frames
     places = range(0, memory.num_frames, clip)

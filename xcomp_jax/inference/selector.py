@@ -9,8 +9,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from xcomp_jax.compression.schedule import Stage
-from xcomp_jax.compression.selection import (
+from xcomp_jax.compression.schedule import LayerGroup
+from xcomp_jax.config import ConfigError, SelectionConfig
+from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.inference.encoded_video import EncodedVideo, num_bytes
+from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.selection.plan import (
     FrameScores,
     ScoringPlan,
     Windows,
@@ -20,11 +24,7 @@ from xcomp_jax.compression.selection import (
     plan_windows,
     scores_of_frames,
 )
-from xcomp_jax.config import ConfigError, SelectionConfig
-from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.inference.memory import VideoMemory, num_bytes
-from xcomp_jax.inference.scoring import Query, score_query, watch_windows
-from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.selection.scoring import Query, prefill_windows, score_query
 from xcomp_jax.video.sampling import FramePlan
 
 WINDOWS_PER_CALL = 4
@@ -45,10 +45,14 @@ class Selector:
     """
 
     def __init__(
-        self, model: XComp, params: Params, stages: Sequence[Stage], config: SelectionConfig
+        self,
+        model: XComp,
+        params: Params,
+        layer_groups: Sequence[LayerGroup],
+        config: SelectionConfig,
     ) -> None:
         self.config = config
-        self._model, self._params, self._stages = model, params, stages
+        self._model, self._params, self._stages = model, params, layer_groups
 
     def windows_of(self, plan: FramePlan) -> tuple[Windows, int] | None:
         """Windows of a video and how many frames to select, or None where all are kept.
@@ -71,7 +75,7 @@ class Selector:
 
     def scores(
         self,
-        memory: VideoMemory,
+        memory: EncodedVideo,
         prefix: Sequence[int],
         suffixes: Sequence[Sequence[int]],
         headers: tuple[int, int],
@@ -118,14 +122,14 @@ class Selector:
                 progress("windows", (batch + 1) * size, count)
         return [scores_of_frames(results, windows) for results in found]
 
-    def choose(self, memory: VideoMemory, scores: FrameScores) -> tuple[int, ...]:
+    def choose(self, memory: EncodedVideo, scores: FrameScores) -> tuple[int, ...]:
         """The frames a question is answered from."""
         assert memory.select is not None
         return best_frames(scores.total, memory.select)
 
     def _watched(
         self,
-        memory: VideoMemory,
+        memory: EncodedVideo,
         numbers: range,
         prefix: Sequence[int],
         plan: ScoringPlan,
@@ -140,7 +144,7 @@ class Selector:
             visual.append(tokens.reshape(-1, tokens.shape[-1]))
         begin = time.perf_counter()
         ids = np.asarray(prefix, np.int32)
-        keys = watch_windows(self._model, self._params, ids, np.stack(visual), plan.watched)
+        keys = prefill_windows(self._model, self._params, ids, np.stack(visual), plan.watched)
         jax.block_until_ready(keys)
         stopwatch.measure("watch windows", begin)
         stopwatch.count("windows watched", len(numbers))

@@ -17,19 +17,19 @@ from typing import Any
 
 import numpy as np
 
-from xcomp_jax.compression.selection import FrameScores
 from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig, SelectionConfig
+from xcomp_jax.engine.clips import ClipCache, FileFrames, FrameSource, MemoryClipCache, VideoClips
+from xcomp_jax.engine.compilation import COMPILATIONS
+from xcomp_jax.engine.generate import GenerationConfig
+from xcomp_jax.engine.programs import CLIPS_PER_CALL, encode_some
+from xcomp_jax.engine.reader import Reader, Reading
 from xcomp_jax.inference.answer import Answer, Stopwatch
 from xcomp_jax.inference.chat import Conversation
-from xcomp_jax.inference.clips import FileFrames, FrameSource, MemoryShelf, Shelf, VideoClips
-from xcomp_jax.inference.compilation import COMPILATIONS
-from xcomp_jax.inference.generate import GenerationConfig
-from xcomp_jax.inference.memory import VideoMemory
-from xcomp_jax.inference.programs import CLIPS_PER_CALL, encode_some
-from xcomp_jax.inference.reader import Reader, Reading
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.selector import Selector
-from xcomp_jax.models.decoder_state import StageCache
+from xcomp_jax.models.decoder_state import LayerGroupCache
 from xcomp_jax.models.xcomp import Params
+from xcomp_jax.selection.plan import FrameScores
 from xcomp_jax.text.prompts import ChatIds, answer_text, inference_ids, split_at_video
 from xcomp_jax.token_store import StoreKey, TokenStore, hash_encoder
 from xcomp_jax.video.errors import VideoError
@@ -86,13 +86,13 @@ class Session:
         self.selector = (
             None
             if selection is None
-            else Selector(self.reader.model, params, self.reader.stages, selection)
+            else Selector(self.reader.model, params, self.reader.layer_groups, selection)
         )
         self._encoder_hash: str | None = None
 
     # --- watching -------------------------------------------------------------------------------
 
-    def watch(
+    def encode_video(
         self,
         video: str | Path | VideoInfo,
         *,
@@ -102,7 +102,7 @@ class Session:
         progress: Progress | None = None,
         stopwatch: Stopwatch | None = None,
         verify: bool = False,
-    ) -> VideoMemory:
+    ) -> EncodedVideo:
         """Decodes and encodes a video file or folder of images; any number of questions can follow.
 
         Args:
@@ -142,27 +142,27 @@ class Session:
             )
         stopwatch.measure("probe", begin)
         source = FileFrames(info.path, plan.indices, self.config.vision.image_size)
-        return self.watch_frames(
+        return self.encode_frames(
             source,
             plan,
             name=info.path.name,
-            shelf=self._shelf(info.path, plan, verify),
+            clip_cache=self._clip_cache(info.path, plan, verify),
             path=info.path,
             progress=progress,
             stopwatch=stopwatch,
         )
 
-    def watch_frames(
+    def encode_frames(
         self,
         source: FrameSource,
         plan: FramePlan,
         *,
         name: str,
-        shelf: Shelf | None = None,
+        clip_cache: ClipCache | None = None,
         path: Path | None = None,
         progress: Progress | None = None,
         stopwatch: Stopwatch | None = None,
-    ) -> VideoMemory:
+    ) -> EncodedVideo:
         """Encodes every clip that questions about these frames may need.
 
         Args:
@@ -174,7 +174,9 @@ class Session:
         total, clip = len(plan.indices), self.config.vision.clip_frames
         selecting = None if self.selector is None else self.selector.windows_of(plan)
         windows, select = selecting or (None, None)
-        clips = self.clips_of(source, MemoryShelf() if shelf is None else shelf, total)
+        clips = self.clips_of(
+            source, MemoryClipCache() if clip_cache is None else clip_cache, total
+        )
         starts = list(range(0, total, clip))
         for window in range(0 if windows is None else len(windows.starts)):
             assert windows is not None
@@ -185,20 +187,20 @@ class Session:
             progress=None if progress is None else lambda *n: progress("clips", *n),
         )
         selection = None if self.selector is None else self.selector.config
-        return VideoMemory(name, path, plan, clips, selection, windows, select)
+        return EncodedVideo(name, path, plan, clips, selection, windows, select)
 
-    def clips_of(self, source: FrameSource, shelf: Shelf, num_frames: int) -> VideoClips:
+    def clips_of(self, source: FrameSource, clip_cache: ClipCache, num_frames: int) -> VideoClips:
         """Visual tokens of any clip of `num_frames` frames, encoded by this model when needed."""
         return VideoClips(
             lambda pixels: encode_some(self.reader.model, self.params, pixels),
             source,
-            shelf,
+            clip_cache,
             num_frames=num_frames,
             clip_frames=self.config.vision.clip_frames,
             clips_per_call=CLIPS_PER_CALL,
         )
 
-    def _shelf(self, path: Path, plan: FramePlan, verify: bool) -> Shelf | None:
+    def _clip_cache(self, path: Path, plan: FramePlan, verify: bool) -> ClipCache | None:
         if self.store is None:
             return None
         vision, projector = self.config.vision, self.config.projector
@@ -229,13 +231,13 @@ class Session:
 
     # --- asking ---------------------------------------------------------------------------------
 
-    def ask(self, memory: VideoMemory, question: str, **options: Any) -> Answer:
+    def ask(self, memory: EncodedVideo, question: str, **options: Any) -> Answer:
         """Answers one question about a watched video; options and errors as in `ask_all`."""
         return self.ask_all(memory, [question], **options)[0]
 
     def ask_all(
         self,
-        memory: VideoMemory,
+        memory: EncodedVideo,
         questions: Sequence[str],
         *,
         seed: int = 0,
@@ -254,22 +256,28 @@ class Session:
         scores = self.score(memory, texts, stopwatch, progress)
         answers = []
         for question, (prefix, suffix), scored in zip(questions, texts, scores, strict=True):
-            chosen = self.choose(memory, scored)
-            reading = self._read(memory, chosen, prefix, suffix, stopwatch)
+            selected_frames = self.choose(memory, scored)
+            reading = self._read(memory, selected_frames, prefix, suffix, stopwatch)
             made = self.reader.generate(
                 reading, [len(suffix)], self.generation, stopwatch, seed=seed
             )
             ids = np.asarray(made.ids[0])[: int(made.count[0])]
             answers.append(
                 self.answer_of(
-                    memory, question, ids, stopwatch, chosen, scored, COMPILATIONS.count - compiled
+                    memory,
+                    question,
+                    ids,
+                    stopwatch,
+                    selected_frames,
+                    scored,
+                    COMPILATIONS.count - compiled,
                 )
             )
             stopwatch, compiled = Stopwatch(), COMPILATIONS.count
         return answers
 
     def ask_batch(
-        self, memories: Sequence[VideoMemory], questions: Sequence[str], *, seed: int = 0
+        self, memories: Sequence[EncodedVideo], questions: Sequence[str], *, seed: int = 0
     ) -> list[Answer]:
         """Answers one question about each of several videos, from all their frames, as one batch.
 
@@ -298,7 +306,7 @@ class Session:
             )
         ]
 
-    def chat(self, memory: VideoMemory) -> Conversation:
+    def chat(self, memory: EncodedVideo) -> Conversation:
         """A conversation about a watched video, in which every turn reads only what it adds.
 
         Raises:
@@ -309,7 +317,7 @@ class Session:
     # --- the steps ------------------------------------------------------------------------------
 
     def text_around(
-        self, memory: VideoMemory, question: str, history: Sequence[tuple[str, str]] = ()
+        self, memory: EncodedVideo, question: str, history: Sequence[tuple[str, str]] = ()
     ) -> tuple[list[int], list[int]]:
         """Ids before and after the video; `history` holds earlier (question, answer) pairs.
 
@@ -328,7 +336,7 @@ class Session:
 
     def score(
         self,
-        memory: VideoMemory,
+        memory: EncodedVideo,
         texts: Sequence[tuple[list[int], list[int]]],
         stopwatch: Stopwatch,
         progress: Progress | None = None,
@@ -347,7 +355,7 @@ class Session:
         )
         return list(scores)
 
-    def choose(self, memory: VideoMemory, scores: FrameScores | None) -> tuple[int, ...] | None:
+    def choose(self, memory: EncodedVideo, scores: FrameScores | None) -> tuple[int, ...] | None:
         """The frames a question is answered from; None for all."""
         if scores is None or self.selector is None:
             return None
@@ -355,33 +363,33 @@ class Session:
 
     def cache_of(
         self,
-        memory: VideoMemory,
-        chosen: tuple[int, ...] | None,
+        memory: EncodedVideo,
+        selected_frames: tuple[int, ...] | None,
         prefix: list[int],
         stopwatch: Stopwatch,
-    ) -> tuple[StageCache, ...]:
+    ) -> tuple[LayerGroupCache, ...]:
         """Compressed keys and values of the chosen frames; those of all frames are kept."""
-        if chosen is None and memory.prefix is not None:
+        if selected_frames is None and memory.prefix is not None:
             return memory.prefix
-        tokens = self._tokens(memory, chosen, stopwatch)
-        cache = self.reader.watch([tokens], [prefix], stopwatch)
-        if chosen is None:
+        tokens = self._tokens(memory, selected_frames, stopwatch)
+        cache = self.reader.prefill_video([tokens], [prefix], stopwatch)
+        if selected_frames is None:
             memory.prefix = cache
         return cache
 
     def _read(
         self,
-        memory: VideoMemory,
-        chosen: tuple[int, ...] | None,
+        memory: EncodedVideo,
+        selected_frames: tuple[int, ...] | None,
         prefix: list[int],
         suffix: list[int],
         stopwatch: Stopwatch,
     ) -> Reading:
-        if not self.reader.keeps_video_states:
-            tokens = self._tokens(memory, chosen, stopwatch)
+        if not self.reader.caches_video:
+            tokens = self._tokens(memory, selected_frames, stopwatch)
             return self.reader.prefill([tokens], [prefix], [suffix], stopwatch)
-        cache = self.cache_of(memory, chosen, prefix, stopwatch)
-        return self.reader.read(cache, [suffix], stopwatch, more=self.generation.max_new_tokens)
+        cache = self.cache_of(memory, selected_frames, prefix, stopwatch)
+        return self.reader.extend(cache, [suffix], stopwatch, more=self.generation.max_new_tokens)
 
     def _read_batch(
         self,
@@ -390,16 +398,16 @@ class Session:
         suffixes: Sequence[list[int]],
         stopwatch: Stopwatch,
     ) -> Reading:
-        if not self.reader.keeps_video_states:
+        if not self.reader.caches_video:
             return self.reader.prefill(tokens, prefixes, suffixes, stopwatch)
-        cache = self.reader.watch(tokens, prefixes, stopwatch)
-        return self.reader.read(cache, suffixes, stopwatch, more=self.generation.max_new_tokens)
+        cache = self.reader.prefill_video(tokens, prefixes, stopwatch)
+        return self.reader.extend(cache, suffixes, stopwatch, more=self.generation.max_new_tokens)
 
     def _tokens(
-        self, memory: VideoMemory, chosen: tuple[int, ...] | None, stopwatch: Stopwatch
+        self, memory: EncodedVideo, selected_frames: tuple[int, ...] | None, stopwatch: Stopwatch
     ) -> np.ndarray:
         """[V, D]: selected frames are cut into clips anew, as the original does."""
-        frames = tuple(range(memory.num_frames)) if chosen is None else chosen
+        frames = tuple(range(memory.num_frames)) if selected_frames is None else selected_frames
         size = self.config.vision.clip_frames
         clips = [frames[i : i + size] for i in range(0, len(frames), size)]
         tokens = memory.clips.tokens(clips, stopwatch)
@@ -407,11 +415,11 @@ class Session:
 
     def answer_of(
         self,
-        memory: VideoMemory,
+        memory: EncodedVideo,
         question: str,
         ids: np.ndarray,
         stopwatch: Stopwatch,
-        chosen: tuple[int, ...] | None,
+        selected_frames: tuple[int, ...] | None,
         scores: FrameScores | None,
         compilations: int,
     ) -> Answer:
@@ -422,7 +430,7 @@ class Session:
             token_ids=tuple(int(token) for token in ids),
             num_frames=memory.num_frames,
             duration=memory.plan.duration,
-            chosen=chosen,
+            selected_frames=selected_frames,
             scores=None if scores is None else scores.total,
             seconds=dict(stopwatch.seconds),
             work=dict(stopwatch.work),

@@ -7,7 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 from jax import Array
 
-from xcomp_jax.compression.schedule import RankedDrop, Stage, smallest_run
+from xcomp_jax.compression.schedule import LayerGroup, RankedDrop, smallest_run
 from xcomp_jax.config import ConfigError
 from xcomp_jax.models.sequence import Share
 from xcomp_jax.sharding import mesh_sizes
@@ -33,7 +33,7 @@ class ContextSplit:
         return self.share.to_devices(_filled(x, self.unit))
 
 
-def context_split(stages: tuple[Stage, ...], slots: int) -> ContextSplit:
+def context_split(layer_groups: tuple[LayerGroup, ...], slots: int) -> ContextSplit:
     """Whole runs of visual tokens for every device of `context` on the mesh in force.
 
     Args:
@@ -45,12 +45,12 @@ def context_split(stages: tuple[Stage, ...], slots: int) -> ContextSplit:
     devices = mesh_sizes().get("context", 1)
     if devices == 1:
         return ContextSplit(Share(), 1)
-    if any(isinstance(stage.drop, RankedDrop) for stage in stages):
+    if any(isinstance(stage.drop, RankedDrop) for stage in layer_groups):
         raise ConfigError(
             f"compression.schedule='ranked' on a mesh with context={devices}: it picks tokens from "
             "the whole video, which is not on one device; set mesh.context=1"
         )
-    unit = devices * smallest_run(stages)
+    unit = devices * smallest_run(layer_groups)
     units = -(-slots // unit)
     rounds = next((n for n in ROUNDS if units % n == 0), 1)
     return ContextSplit(Share(devices, rounds), unit)

@@ -10,7 +10,7 @@ from xcomp_jax.models.sequence import Lengths
 
 
 @flax.struct.dataclass
-class StageCache:
+class LayerGroupCache:
     """Keys (rotated) and values of one stage's layers, read-only after prefill.
 
     key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B], how many there are,
@@ -24,7 +24,7 @@ class StageCache:
 
 
 @flax.struct.dataclass
-class NewKeys:
+class TextCache:
     """Keys and values of the tokens written since prefill: [L, B, M, K, H] for all L layers."""
 
     key: Array
@@ -32,8 +32,8 @@ class NewKeys:
 
 
 @flax.struct.dataclass
-class WindowKeys:
-    """What one stage of a scoring window leaves for questions (`Qwen2Decoder.score_text`).
+class WindowCache:
+    """What one stage of a scoring window leaves for questions (`Qwen2Decoder.score_window`).
 
     key (before rotation), value: [L, B, S, K, H] of text before and video; tail_query:
     [L, B, R, N, H], before rotation, of the last visual tokens that belong to no clip: the
@@ -59,6 +59,6 @@ class PrefillOutput:
     visual: Array
     suffix: Array
     lengths: Lengths
-    cache: tuple[StageCache, ...] | None
+    cache: tuple[LayerGroupCache, ...] | None
     layers: tuple[Array, ...] | None
     survivors: tuple[Survivors | None, ...] | None

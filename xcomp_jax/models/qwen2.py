@@ -18,18 +18,18 @@ from jax import Array, lax
 
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.ranking import Survivors, attention_of_last_token, survivors
-from xcomp_jax.compression.schedule import RankedDrop, Stage
+from xcomp_jax.compression.schedule import LayerGroup, RankedDrop
 from xcomp_jax.config import KernelConfig, LLMConfig
 from xcomp_jax.models.context_split import context_split
 from xcomp_jax.models.decoder_layer import Attend, DecoderLayer
-from xcomp_jax.models.decoder_state import NewKeys, PrefillOutput, StageCache
+from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache
 from xcomp_jax.models.rms_norm import RMSNorm
-from xcomp_jax.models.rope import rope_tables, rotate
 from xcomp_jax.models.sequence import Layout, Lengths
-from xcomp_jax.models.stacked import split_stages, stacked_params
+from xcomp_jax.models.stacked import split_layer_groups, stacked_params
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.context_parallel import context_attention
+from xcomp_jax.ops.rope import rope_tables, rotate
 from xcomp_jax.sharding import constrained, gathered_layer
 
 Rotation = Callable[[Array], Array]
@@ -38,11 +38,11 @@ Rotation = Callable[[Array], Array]
 class Qwen2Decoder(nn.Module):
     """Embedding, staged decoder layers, final norm and head.
 
-    `stages` comes from `compression.schedule.plan_stages`.
+    `stages` comes from `compression.schedule.plan_layer_groups`.
     """
 
     config: LLMConfig
-    stages: tuple[Stage, ...]
+    layer_groups: tuple[LayerGroup, ...]
     dtype: jnp.dtype
     kernels: KernelConfig = KernelConfig()
 
@@ -112,15 +112,15 @@ class Qwen2Decoder(nn.Module):
         Raises:
             ConfigError: `context` and a ranked schedule.
         """
-        dealt = context_split(self.stages, visual.shape[1])
+        dealt = context_split(self.layer_groups, visual.shape[1])
         assert not collect_layers or dealt.share.devices == 1, "tokens are out of order"
         texts = prefix.shape[1], suffix.shape[1]
         prefix, visual, suffix = dealt.text(prefix), dealt.video(visual), dealt.text(suffix)
-        caches: list[StageCache] = []
+        caches: list[LayerGroupCache] = []
         collected: list[Array] = []
         chosen: list[Survivors | None] = []
         original_slots, original = visual.shape[1], lengths.visual
-        for stage, variables in zip(self.stages, self._layer_variables(), strict=True):
+        for stage, variables in zip(self.layer_groups, self._layer_variables(), strict=True):
             left = None
             if isinstance(stage.drop, RankedDrop):
                 left = survivors(
@@ -174,7 +174,7 @@ class Qwen2Decoder(nn.Module):
             prefix, visual, suffix = layout.split(x)
             if keep_cache:
                 key, value = kept
-                caches.append(StageCache(key, value, mask, lengths.total))
+                caches.append(LayerGroupCache(key, value, mask, lengths.total))
             if collect_layers:
                 collected.append(outputs)
         # Whole on every device before slots are cut off: XLA's partitioner loses the gradient of
@@ -207,18 +207,18 @@ class Qwen2Decoder(nn.Module):
         cos, sin = rope_tables(positions, cfg.head_dim, cfg.rope_theta, self.dtype)
         return lambda x: rotate(x, cos, sin)
 
-    def split(self, stages: Sequence[Stage]) -> list[Any]:
+    def split(self, layer_groups: Sequence[LayerGroup]) -> list[Any]:
         """Parameters of each stage; later layers than those are left out."""
-        sizes = [stage.num_layers for stage in stages]
+        sizes = [stage.num_layers for stage in layer_groups]
         unused = self.config.num_hidden_layers - sum(sizes)
-        return split_stages(self.layers, [*sizes, unused])[: len(sizes)]
+        return split_layer_groups(self.layers, [*sizes, unused])[: len(sizes)]
 
     def _layer_variables(self) -> list[Any]:
         """What each stage applies `self.layer` with: parameters, and adapters if there are any."""
         variables = {"params": self.layers}
         if self.has_variable("lora", "layers"):
             variables["lora"] = self.get_variable("lora", "layers")
-        return split_stages(variables, [stage.num_layers for stage in self.stages])
+        return split_layer_groups(variables, [stage.num_layers for stage in self.layer_groups])
 
     def _attention_to_visual(
         self, params: Any, prefix: Array, visual: Array, suffix: Array, lengths: Lengths
@@ -242,15 +242,15 @@ class Qwen2Decoder(nn.Module):
         out: Any = self.layer.apply({"params": first}, x, attend)
         return layout.split(out[1])[1]
 
-    def empty_new_keys(self, batch: int, room: int) -> NewKeys:
+    def empty_text_cache(self, batch: int, room: int) -> TextCache:
         """Room for `room` tokens of text after the cache, at every layer."""
         cfg = self.config
         shape = (cfg.num_hidden_layers, batch, room, cfg.num_key_value_heads, cfg.head_dim)
-        return NewKeys(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
+        return TextCache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
     def extend(
-        self, x: Array, written: Array, cache: tuple[StageCache, ...], new: NewKeys
-    ) -> tuple[Array, NewKeys]:
+        self, x: Array, written: Array, cache: tuple[LayerGroupCache, ...], new: TextCache
+    ) -> tuple[Array, TextCache]:
         """Appends text to a cached sequence: question rows, or one decoded token.
 
         The position at each stage is that stage's own cache length plus the place in `new`.
@@ -263,10 +263,13 @@ class Qwen2Decoder(nn.Module):
         Returns:
             Final hidden states [B, Q, D] after the last norm, and `new` with the rows' keys.
         """
-        sizes = [stage.num_layers for stage in self.stages]
+        sizes = [stage.num_layers for stage in self.layer_groups]
         updated = []
         for stage_cache, params, stage_new in zip(
-            cache, split_stages(self.layers, sizes), split_stages(new, sizes), strict=True
+            cache,
+            split_layer_groups(self.layers, sizes),
+            split_layer_groups(new, sizes),
+            strict=True,
         ):
             first = stage_cache.length + written
             rotated = self.rotation(first[:, None] + jnp.arange(x.shape[1]))
@@ -280,7 +283,7 @@ class Qwen2Decoder(nn.Module):
                 p, cached_key, cached_value, new_layer = layer
 
                 def attend(query: Array, key: Array, value: Array) -> Any:
-                    filled = NewKeys(
+                    filled = TextCache(
                         _write_rows(new_layer.key, rotated(key), written),
                         _write_rows(new_layer.value, value, written),
                     )

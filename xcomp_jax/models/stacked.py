@@ -28,7 +28,7 @@ def stacked_params(
     return parent.param(name, init)
 
 
-def split_stages(params: Any, sizes: Sequence[int]) -> list[Any]:
+def split_layer_groups(params: Any, sizes: Sequence[int]) -> list[Any]:
     """Cuts a stacked pytree into stages of `sizes` layers (they sum to L).
 
     `lax.split`, not slices: its transpose is one concatenation, where a slice would transpose to a

@@ -10,16 +10,16 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xcomp_jax.compression.schedule import plan_stages
-from xcomp_jax.compression.selection import ScoringPlan, WatchedStage
+from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ModelConfig
-from xcomp_jax.models.decoder_state import NewKeys, PrefillOutput, StageCache, WindowKeys
+from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.internvideo2 import InternVideo2Encoder
 from xcomp_jax.models.projector import Projector
 from xcomp_jax.models.qwen2 import Qwen2Decoder
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.umt import UMTEncoder
-from xcomp_jax.models.window_scores import score_text, watch_window
+from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
+from xcomp_jax.selection.window_pass import prefill_window, score_window
 
 Params = dict[str, Any]
 
@@ -43,7 +43,7 @@ class XComp(nn.Module):
         self.projector = Projector(cfg, cfg.compute_dtype)
         self.llm = Qwen2Decoder(
             cfg.llm,
-            plan_stages(
+            plan_layer_groups(
                 cfg.compression,
                 num_layers=cfg.llm.num_hidden_layers,
                 tokens_per_frame=cfg.projector.tokens_per_frame,
@@ -112,7 +112,9 @@ class XComp(nn.Module):
             remat=remat,
         )
 
-    def watch(self, prefix_ids: Array, visual: Array, lengths: Lengths) -> tuple[StageCache, ...]:
+    def prefill_video(
+        self, prefix_ids: Array, visual: Array, lengths: Lengths
+    ) -> tuple[LayerGroupCache, ...]:
         """The cache of text before a video and the video, which any text can follow.
 
         Args:
@@ -123,37 +125,37 @@ class XComp(nn.Module):
         assert cache is not None
         return cache
 
-    def empty_new_keys(self, batch: int, room: int) -> NewKeys:
-        """See `Qwen2Decoder.empty_new_keys`."""
-        return self.llm.empty_new_keys(batch, room)
+    def empty_text_cache(self, batch: int, room: int) -> TextCache:
+        """See `Qwen2Decoder.empty_text_cache`."""
+        return self.llm.empty_text_cache(batch, room)
 
     def extend(
-        self, ids: Array, written: Array, cache: tuple[StageCache, ...], new: NewKeys
-    ) -> tuple[Array, NewKeys]:
+        self, ids: Array, written: Array, cache: tuple[LayerGroupCache, ...], new: TextCache
+    ) -> tuple[Array, TextCache]:
         """Text ids [B, Q] after a cached sequence; see `Qwen2Decoder.extend`."""
         return self.llm.extend(self.llm.embed(ids), written, cache, new)
 
-    def watch_window(
-        self, prefix_ids: Array, visual: Array, watched: tuple[WatchedStage, ...]
-    ) -> tuple[WindowKeys, ...]:
-        """Ids [B, P] and visual tokens [B, V, D]; see `window_scores.watch_window`."""
+    def prefill_window(
+        self, prefix_ids: Array, visual: Array, watched: tuple[WindowLayerGroup, ...]
+    ) -> tuple[WindowCache, ...]:
+        """Ids [B, P] and visual tokens [B, V, D]; see `window_scores.prefill_window`."""
         visual = visual.astype(self.config.compute_dtype)
-        return watch_window(self.llm, self.llm.embed(prefix_ids), visual, watched)
+        return prefill_window(self.llm, self.llm.embed(prefix_ids), visual, watched)
 
-    def score_text(
+    def score_window(
         self,
         ids: Array,
         length: Array,
         header: Array,
-        keys: tuple[WindowKeys, ...],
+        keys: tuple[WindowCache, ...],
         plan: ScoringPlan,
         *,
         before: int,
         query_bias: Array,
     ) -> tuple[Array, ...]:
-        """Ids [B, Q] of the text after the video; see `window_scores.score_text`."""
+        """Ids [B, Q] of the text after the video; see `window_scores.score_window`."""
         x = self.llm.embed(ids)
-        return score_text(
+        return score_window(
             self.llm, x, length, header, keys, plan, before=before, query_bias=query_bias
         )
 

@@ -6,7 +6,8 @@ import shutil
 import uuid
 from pathlib import Path
 
-from xcomp_jax.token_store.layout import (
+from xcomp_jax.token_store.locks import EXCLUSIVE, locked
+from xcomp_jax.token_store.paths import (
     EVICTED,
     LOCK_FILE,
     last_use,
@@ -14,7 +15,6 @@ from xcomp_jax.token_store.layout import (
     size_bytes,
     video_folders,
 )
-from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 
 
 def evict(root: Path, allowed_bytes: float) -> tuple[list[str], int]:

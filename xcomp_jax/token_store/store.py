@@ -7,7 +7,7 @@ import logging
 import math
 from pathlib import Path
 
-from xcomp_jax.token_store import eviction, layout
+from xcomp_jax.token_store import eviction, paths
 from xcomp_jax.token_store.errors import TokenStoreError, explained
 from xcomp_jax.token_store.hash_table import HashTable
 from xcomp_jax.token_store.keys import StoreKey
@@ -49,7 +49,7 @@ class TokenStore:
                 f"max_bytes={max_bytes!r} must be a whole number of at least 1, "
                 "or None for a store without bound"
             )
-        if max_bytes is not None and (root / layout.FEATURES_FILE).exists():
+        if max_bytes is not None and (root / paths.FEATURES_FILE).exists():
             raise TokenStoreError(
                 f"token store {root}: holds features of a data mixture, none of which may go to "
                 "make room; use another --store for questions about videos"
@@ -65,17 +65,17 @@ class TokenStore:
 
         Unchanged means: same absolute path, file names, sizes and modification times.
         """
-        return HashTable(self.root / layout.HASHES).hash_video(path)
+        return HashTable(self.root / paths.HASHES).hash_video(path)
 
     def video(self, key: StoreKey) -> VideoTokens:
         """The tokens of a key, stored or not; nothing is created before the first write."""
-        folder = self.root / layout.VIDEOS / key.digest
+        folder = self.root / paths.VIDEOS / key.digest
         return VideoTokens(self.root, folder, key, self._make_room)
 
     def size_bytes(self) -> int:
         """Bytes of everything in the store."""
         with explained(self.root):
-            return layout.size_bytes(self.root)
+            return paths.size_bytes(self.root)
 
     def evict(self) -> list[str]:
         """Removes least recently used videos until the store is within `max_bytes`.
@@ -91,13 +91,13 @@ class TokenStore:
     def contents(self) -> list[StoredVideo]:
         """What is stored, least recently used first. Counts by headers, changes nothing."""
         with explained(self.root):
-            videos = [self._describe(folder) for folder in layout.video_folders(self.root)]
+            videos = [self._describe(folder) for folder in paths.video_folders(self.root)]
         return sorted(videos, key=lambda video: video.last_used)
 
     def _make_room(self, num_bytes: int) -> None:
         if self.max_bytes is None:
             return
-        if layout.size_bytes(self.root) + num_bytes <= self.max_bytes:
+        if paths.size_bytes(self.root) + num_bytes <= self.max_bytes:
             return
         _, left = eviction.evict(self.root, self.max_bytes - num_bytes)
         if left + num_bytes > self.max_bytes and not self._warned:
@@ -109,15 +109,15 @@ class TokenStore:
 
     def _describe(self, folder: Path) -> StoredVideo:
         starts: set[int] = set()
-        for path in layout.shard_files(folder):
+        for path in paths.shard_files(folder):
             try:
                 starts.update(read_header(path, folder.name).starts)
             except (CorruptShardError, FileNotFoundError):
                 continue  # the next reader of the video removes it
         return StoredVideo(
             digest=folder.name,
-            key=layout.read_key(folder),
+            key=paths.read_key(folder),
             clips=len(starts),
-            bytes=layout.size_bytes(folder),
-            last_used=layout.last_use(folder),
+            bytes=paths.size_bytes(folder),
+            last_used=paths.last_use(folder),
         )

@@ -16,14 +16,14 @@ import numpy as np
 from xcomp_jax.files import write_json
 from xcomp_jax.token_store.errors import explained
 from xcomp_jax.token_store.keys import DTYPES, StoreKey
-from xcomp_jax.token_store.layout import (
+from xcomp_jax.token_store.locks import EXCLUSIVE, SHARED, locked
+from xcomp_jax.token_store.paths import (
     KEY_FILE,
     LOCK_FILE,
     partial_files,
     read_key,
     shard_files,
 )
-from xcomp_jax.token_store.locks import EXCLUSIVE, SHARED, locked
 from xcomp_jax.token_store.shards import (
     CorruptShardError,
     ShardHeader,

@@ -15,8 +15,8 @@ from jax.sharding import Mesh
 
 from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig, to_dict
 from xcomp_jax.models.xcomp import Params, abstract_params
+from xcomp_jax.processes import tells_of_a_lost_process
 from xcomp_jax.training.code_version import code_version
-from xcomp_jax.training.distributed import tells_of_a_lost_process
 from xcomp_jax.training.lora import merged
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 

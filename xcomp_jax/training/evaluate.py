@@ -14,14 +14,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from xcomp_jax.config import ModelConfig, StageConfig
-from xcomp_jax.data.dataset import PreparedDataset
 from xcomp_jax.data.pipeline import eval_batches
-from xcomp_jax.inference.generate import GenerationConfig, generate
-from xcomp_jax.inference.programs import prefill
+from xcomp_jax.data.prepared.dataset import PreparedDataset
+from xcomp_jax.engine.generate import GenerationConfig, generate
+from xcomp_jax.engine.programs import prefill
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import BATCH_AXES, batch_share, global_batch
-from xcomp_jax.training.distributed import is_first
 from xcomp_jax.training.encoding import visual_tokens
 
 # Nothing learns here: frames are encoded as in a stage that leaves the encoder alone.

@@ -18,10 +18,10 @@ from xcomp_jax.config import (
 )
 from xcomp_jax.files import read_json
 from xcomp_jax.models.xcomp import Params
+from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.checkpoint import newest_params
-from xcomp_jax.training.distributed import is_first
 
 
 def export(

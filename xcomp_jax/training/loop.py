@@ -12,13 +12,13 @@ import jax
 from jax.sharding import Mesh
 
 from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig
-from xcomp_jax.data.dataset import PreparedDataset
-from xcomp_jax.data.mixture_dataset import MixtureDataset
+from xcomp_jax.data.mixture.dataset import MixtureDataset
 from xcomp_jax.data.pipeline import Batch, train_batches
+from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.models.xcomp import Params, abstract_params
+from xcomp_jax.processes import is_first, tells_of_a_lost_process
 from xcomp_jax.sharding import batch_share, global_batch, parameter_shardings
 from xcomp_jax.training.checkpoint import StageCheckpoints
-from xcomp_jax.training.distributed import is_first, tells_of_a_lost_process
 from xcomp_jax.training.evaluate import Evaluation
 from xcomp_jax.training.lora import merged
 from xcomp_jax.training.metrics import MetricsLog

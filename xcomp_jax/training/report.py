@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from xcomp_jax.compression.schedule import plan_stages, tokens_per_frame_by_layer
+from xcomp_jax.compression.schedule import plan_layer_groups, tokens_per_frame_by_layer
 from xcomp_jax.config import ExperimentConfig
 from xcomp_jax.files import write_json, write_text
 from xcomp_jax.training.evaluate import Evaluation
@@ -43,7 +43,7 @@ def token_counts(config: ExperimentConfig) -> tuple[float, ...]:
     """Tokens per frame that each decoder layer sees in the last stage."""
     model = config.stage_model(config.stages[-1])
     tokens = model.projector.tokens_per_frame
-    stages = plan_stages(
+    stages = plan_layer_groups(
         model.compression, num_layers=model.llm.num_hidden_layers, tokens_per_frame=tokens
     )
     return tokens_per_frame_by_layer(stages, tokens)

@@ -10,14 +10,14 @@ from jax.sharding import Mesh
 
 from xcomp_jax.checkpoint import CheckpointReader, load_params
 from xcomp_jax.config import ConfigError, ExperimentConfig
-from xcomp_jax.data.dataset import PreparedDataset, open_prepared
-from xcomp_jax.data.generated import generate
-from xcomp_jax.data.mixture_dataset import MixtureDataset
-from xcomp_jax.data.prepared import prepare
-from xcomp_jax.data.training_mixture import open_training_mixture, scan_training_mixture
+from xcomp_jax.data.mixture.dataset import MixtureDataset
+from xcomp_jax.data.mixture.experiment import open_training_mixture, scan_training_mixture
+from xcomp_jax.data.prepared.dataset import PreparedDataset, open_prepared
+from xcomp_jax.data.prepared.prepare import prepare
+from xcomp_jax.data.synthetic.generate import generate
 from xcomp_jax.models.xcomp import Params, abstract_params, init_params
+from xcomp_jax.processes import is_first, on_first
 from xcomp_jax.sharding import parameter_shardings
-from xcomp_jax.training.distributed import is_first, on_first
 
 
 def open_datasets(

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from xcomp_jax.config import StageConfig
 from xcomp_jax.data.pipeline import Batch
-from xcomp_jax.training.distributed import is_first, opened_on_first
+from xcomp_jax.processes import is_first, opened_on_first
 from xcomp_jax.training.metrics import MetricsLog
 from xcomp_jax.training.observe import Writer
 from xcomp_jax.training.throughput import memory, rates

@@ -12,14 +12,14 @@ from typing import Any
 import jax
 
 from xcomp_jax.config import CompressionConfig, ExperimentConfig, StageConfig, on_devices
-from xcomp_jax.data.dataset import PreparedDataset
-from xcomp_jax.data.manifest import load_manifest
-from xcomp_jax.data.mixture_dataset import MixtureDataset
+from xcomp_jax.data.mixture.dataset import MixtureDataset
+from xcomp_jax.data.prepared.dataset import PreparedDataset
+from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.models.xcomp import Params
+from xcomp_jax.processes import is_first, on_first, opened_on_first
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
-from xcomp_jax.training.distributed import is_first, on_first, opened_on_first
 from xcomp_jax.training.evaluate import Evaluation, evaluate, text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.loop import Run, run_stage

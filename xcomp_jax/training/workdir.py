@@ -11,7 +11,7 @@ from pathlib import Path
 
 from xcomp_jax.config import ConfigError, ExperimentConfig, to_dict
 from xcomp_jax.files import read_json, write_json
-from xcomp_jax.training.distributed import is_first
+from xcomp_jax.processes import is_first
 
 # These decide how a run proceeds, not where it ends.
 FREE_FIELDS = (

@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xcomp_jax.models.rope import rope_tables, rotate
 from xcomp_jax.ops.block_sizes import shape_key
 from xcomp_jax.ops.clip_scores.reference import Segments, TextRows
+from xcomp_jax.ops.rope import rope_tables, rotate
 
 
 @jax.tree_util.register_dataclass

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-from xcomp_jax.models.rope import rope_tables, rotate
+from xcomp_jax.ops.rope import rope_tables, rotate
 
 MASKED = -1e30
 

@@ -1,0 +1,152 @@
+"""Windows, segments, counting and picking: pure functions of numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from xcomp_jax.compression.schedule import Drop, LayerGroup, RankedDrop, plan_layer_groups
+from xcomp_jax.config import CompressionConfig, ConfigError, SelectionConfig
+from xcomp_jax.selection.plan import (
+    UNCOVERED,
+    best_frames,
+    frames_to_select,
+    layers_to_score,
+    plan_scoring,
+    plan_segments,
+    plan_windows,
+    scores_of_clips,
+    scores_of_frames,
+)
+
+
+@pytest.mark.parametrize(
+    ("select", "frames", "seconds", "want"),
+    [
+        (None, 1024, 3599.9, 512),
+        (None, 4096, 3600.0, 2048),
+        (None, 2048, 3600.0, None),
+        (None, 1016, 100.0, None),
+        (256, 1024, 5000.0, 256),
+        (256, 1016, 5000.0, None),
+        (1024, 1024, 10.0, None),
+    ],
+)
+def test_the_papers_rule(select: int | None, frames: int, seconds: float, want: int | None) -> None:
+    config = SelectionConfig(select=select)
+    assert frames_to_select(config, num_frames=frames, duration=seconds) == want
+
+
+def test_published_windows() -> None:
+    windows = plan_windows(SelectionConfig(repeats=8), 1024)
+    assert windows.length == 576
+    assert windows.num_clips == 72
+    assert windows.starts[:6] == (0, 512, 65, 577, 130, 642)
+    assert windows.clip_starts(1, 8)[-1] == (512 + 568) % 1024
+    # The departure: whole clips only.
+    clips = plan_windows(SelectionConfig(repeats=8, granularity="clip"), 1024)
+    assert clips.starts[:4] == (0, 512, 64, 576)
+    assert all(start % 8 == 0 for start in clips.starts)
+
+
+@given(
+    frames=st.integers(64, 2000),
+    repeats=st.integers(1, 9),
+    stride=st.sampled_from([1, 2, 4]),
+    scope=st.sampled_from(["segments", "global"]),
+)
+@settings(max_examples=200, deadline=None)
+def test_every_frame_gets_a_score(frames: int, repeats: int, stride: int, scope: str) -> None:
+    """With segments that overlap by half, as the original's margin supposes."""
+    config = SelectionConfig(
+        repeats=repeats,
+        segment_clips=2 * stride,
+        segment_stride=stride,
+        scope=scope,  # type: ignore[arg-type]
+    )
+    windows = plan_windows(config, frames)
+    segments = plan_segments(config, num_clips=windows.num_clips, visual_tokens=10**6)
+    one = scores_of_clips(np.ones((1, segments.count, segments.size)), segments)
+    scores = scores_of_frames([one] * len(windows.starts), windows)
+    assert scores.windows.min() >= 1
+    np.testing.assert_array_equal(scores.total, 1.0)
+
+
+def test_clips_at_the_ends_are_marked() -> None:
+    config = SelectionConfig(segment_clips=4, segment_stride=2)
+    segments = plan_segments(config, num_clips=9, visual_tokens=90)
+    assert (segments.count, segments.clip_tokens) == (3, 10)
+    by_segment = np.arange(12.0).reshape(3, 4)
+    got = scores_of_clips(by_segment, segments)
+    # Clips 2-5 lie in two segments; 0, 1, 6, 7 in one; 8 in none.
+    assert got.tolist() == [
+        *(UNCOVERED, UNCOVERED),
+        *((2 + 4) / 2, (3 + 5) / 2, (6 + 8) / 2, (7 + 9) / 2),
+        *(UNCOVERED, UNCOVERED, UNCOVERED),
+    ]
+
+
+def test_a_frame_without_a_score_is_an_error() -> None:
+    windows = plan_windows(SelectionConfig(min_frames=0), 1024)
+    scores = [np.full((2, windows.num_clips), np.nan)] * len(windows.starts)
+    with pytest.raises(ValueError, match="frame 0 of 1024 got no score from any of 4 windows"):
+        scores_of_frames(scores, windows)
+
+
+def test_ties_go_to_the_earlier_frame() -> None:
+    scores = np.array([1.0, 3.0, 2.0, 3.0, 2.0, 2.0])
+    assert best_frames(scores, 3) == (1, 2, 3)
+    assert best_frames(scores, 4) == (1, 2, 3, 4)
+
+
+def test_scoring_stops_after_the_last_layer_that_counts() -> None:
+    layer_groups = plan_layer_groups(CompressionConfig(), num_layers=28, tokens_per_frame=16)
+    plan = plan_scoring(
+        layer_groups, SelectionConfig(), visual_tokens=576 * 16, tokens_per_frame=16
+    )
+    assert sum(part.stage.num_layers for part in plan.watched) == 24
+    scored = [
+        (part.stage.num_layers, segments.clip_tokens)
+        for part, segments in zip(plan.watched, plan.segments, strict=True)
+        if segments is not None
+    ]
+    assert sum(count for count, _ in scored) == 18
+    assert scored[0] == (1, 8 * 14), "layer 6 sees 14 tokens of a frame, as layer 5 before it"
+    assert scored[-1][1] == 16
+    # A stage that is cut in two drops its tokens once.
+    assert sum(part.stage.drop is not None for part in plan.watched) == 14
+
+
+def test_layers() -> None:
+    assert layers_to_score(SelectionConfig(), 28) == (6, 24)
+    assert layers_to_score(SelectionConfig(), 4) == (0, 3)
+    assert layers_to_score(SelectionConfig(layers=(2, 4)), 4) == (2, 4)
+    with pytest.raises(ConfigError, match="beyond the model's 4 layers"):
+        layers_to_score(SelectionConfig(layers=(2, 5)), 4)
+
+
+def test_left_over_tokens() -> None:
+    layer_groups = (LayerGroup(1), LayerGroup(2, Drop(group=16, keep=tuple(range(1, 16)))))
+    config = SelectionConfig(layers=(0, 3))
+    plan = plan_scoring(layer_groups, config, visual_tokens=1600, tokens_per_frame=16)
+    assert [part.left_over for part in plan.watched] == [1600 % 12, 1500 % 12]
+
+
+def test_refusals() -> None:
+    with pytest.raises(ConfigError, match="at least 64 frames, this one has 63"):
+        plan_windows(SelectionConfig(), 63)
+    ranked = (LayerGroup(2), LayerGroup(2, RankedDrop(0.5, by_attention=False)))
+    with pytest.raises(ConfigError, match="has no such states"):
+        plan_scoring(ranked, SelectionConfig(), visual_tokens=2048, tokens_per_frame=16)
+    for change, message in (
+        ({"segment_stride": 9}, "must not exceed segment_clips=8"),
+        ({"repeats": 0}, "repeats=0 must be at least 1"),
+        ({"layers": (3, 3)}, "must be \\(first, one past the last\\)"),
+        ({"select": 0}, "select=0 must be at least 1"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            dataclasses.replace(SelectionConfig(), **change)

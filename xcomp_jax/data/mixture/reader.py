@@ -1,0 +1,112 @@
+"""How one sample of a mixture is read: its frames or features, its tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xcomp_jax.config import MixtureConfig, SamplingConfig
+from xcomp_jax.data.mixture.features import FeatureStore
+from xcomp_jax.data.mixture.media import read_pixels, time_message
+from xcomp_jax.data.mixture.samples import Sample
+from xcomp_jax.data.mixture.scan import Facts, Table
+from xcomp_jax.data.tokens import training_tokens
+from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.sampling import FramePlan
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MixtureReader:
+    """What a sample's example follows from, beside the sample.
+
+    table: what `scan` found. image_size: side in pixels that frames are resized to.
+    clip_frames: the encoder's clip length, which frame counts are multiples of.
+    max_text_tokens, prompt_as_asked: see `DataConfig`.
+    features: where encoder output comes from; None decodes images and videos.
+    """
+
+    config: MixtureConfig
+    sampling: SamplingConfig
+    image_size: int
+    clip_frames: int
+    tokenizer: PreTrainedTokenizerBase
+    max_text_tokens: int
+    table: Table = dataclasses.field(repr=False)
+    prompt_as_asked: bool = False
+    features: FeatureStore | None = None
+
+    @property
+    def root(self) -> Path:
+        return Path(self.config.root)
+
+    @property
+    def field(self) -> str:
+        """The batch field that holds what is seen."""
+        return "frames" if self.features is None else "merged_features"
+
+    @property
+    def rows_per_frame(self) -> int:
+        """Leading rows of that field for each frame."""
+        return 1 if self.features is None else self.features.tokens_per_frame
+
+    @property
+    def bytes_per_frame(self) -> int:
+        return self.image_size**2 * 3 if self.features is None else self.features.bytes_per_frame
+
+    def plan(self, sample: Sample) -> FramePlan:
+        """The frames that are seen.
+
+        Raises:
+            VideoError: there are none, by what the scan found.
+        """
+        return self._facts(sample).plan(
+            sample.media, self.root, sampling=self.sampling, clip_frames=self.clip_frames
+        )
+
+    def tokens(self, sample: Sample, plan: FramePlan) -> tuple[np.ndarray, np.ndarray]:
+        """(input_ids, labels), int32 [S]; raises RowError as `training_tokens`."""
+        return training_tokens(
+            sample.id,
+            sample.conversations,
+            time_message(sample.media, plan),
+            tokenizer=self.tokenizer,
+            max_text_tokens=self.max_text_tokens,
+            prompt_as_asked=self.prompt_as_asked,
+        )
+
+    def require(self, sample: Sample, plan: FramePlan) -> None:
+        """Raises TokenStoreError where features are read and the index does not have these."""
+        if self.features is not None:
+            self.features.require(sample.media, plan, self._facts(sample).bytes)
+
+    def visual(self, sample: Sample, plan: FramePlan) -> np.ndarray:
+        """Frames uint8 [F, S, S, 3], or features [F * tokens_per_frame, D_vision].
+
+        Raises:
+            VideoError, TokenStoreError: they cannot be read.
+        """
+        if self.features is None:
+            return read_pixels(sample.media, self.root, plan, self.image_size)
+        return self.features.read(sample.media, plan, self._facts(sample).bytes)
+
+    def nothing(self, plan: FramePlan) -> np.ndarray:
+        """Zeros of the shape of `visual`."""
+        if self.features is not None:
+            return self.features.nothing(plan)
+        return np.zeros((plan.num_frames, self.image_size, self.image_size, 3), np.uint8)
+
+    def _facts(self, sample: Sample) -> Facts:
+        facts = self.table.get((sample.media.path, sample.media.kind))
+        if facts is None:
+            raise VideoError(
+                self.root / sample.media.path,
+                "is not in the table of the scan",
+                "Scan the mixture again with the same part, root and table.",
+            )
+        return facts
