@@ -1,46 +1,47 @@
 """Visual tokens of any clip of one video, encoded at most once.
 
-A clip is T of the video's chosen frames. Scoring windows are shifted by single frames, so clips
-begin at any frame; and selected frames are cut into clips anew. Clips of consecutive frames are
-known by the first one and kept on a shelf, in memory or on disk (`token_store`).
+A clip is T of the video's sampled frames. Scoring windows are shifted by single frames, so clips
+may begin at any frame, and selected frames are cut into new clips. Clips of consecutive frames are
+keyed by their first frame and kept in a clip cache, in memory or on disk (`token_store`).
 """
 
 from __future__ import annotations
 
 import collections
-import itertools
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 
-from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax import account
+from xcomp_jax.engine.encoder import ClipEncoder
+from xcomp_jax.engine.pipeline import Writer
 from xcomp_jax.video.decode import Frame, read_frames
 
 Clip = tuple[int, ...]
-"""The frames of a clip, as places in the list of chosen frames."""
+"""The frames of a clip, as indices into the list of sampled frames."""
 
 CLIPS_PER_WRITE = 32
-"""Clips that are encoded before they are put away: what a kill can cost."""
+"""Clips encoded before they are stored: the most that a kill can cost."""
 
 
 class ClipCache(Protocol):
-    """Tokens [T * tokens_per_frame, D] of clips by their first frame."""
+    """Visual tokens [T * tokens_per_frame, D] of clips, keyed by their first frame."""
 
     def missing(self, starts: Iterable[int]) -> list[int]:
-        """Those of `starts` that are not there, in order."""
+        """Returns the starts that are not stored, in order."""
 
     def read(self, starts: Iterable[int]) -> dict[int, np.ndarray]:
-        """Those of `starts` that are there."""
+        """Returns the clips of those starts that are stored."""
 
     def write(self, clips: Mapping[int, np.ndarray]) -> None:
-        """Puts clips there."""
+        """Stores clips."""
 
 
 class MemoryClipCache:
-    """A shelf in host memory, for a video that is looked at once."""
+    """Keeps clips in host memory, for a video used by one process."""
 
     def __init__(self) -> None:
         self._clips: dict[int, np.ndarray] = {}
@@ -56,146 +57,140 @@ class MemoryClipCache:
 
 
 class FrameSource(Protocol):
-    """Where a video's chosen frames come from, as often as they are needed."""
+    """Yields a video's sampled frames, as often as they are needed."""
 
-    def frames(self, places: Sequence[int]) -> Iterator[Frame]:
-        """uint8 [S, S, 3] for every place of `places`, which ascend."""
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yields uint8 [S, S, 3] for every index into the sampled frames; indices ascend."""
 
 
 class FileFrames:
-    """Chosen frames of a file or folder, decoded again at each call."""
+    """Sampled frames of a file or folder, decoded again at each call."""
 
-    def __init__(self, path: Path, indices: Sequence[int], size: int) -> None:
-        self.path, self.indices, self.size = path, indices, size
+    def __init__(self, path: Path, frame_numbers: Sequence[int], size: int) -> None:
+        self.path, self.frame_numbers, self.size = path, frame_numbers, size
 
-    def frames(self, places: Sequence[int]) -> Iterator[Frame]:
-        return read_frames(self.path, [self.indices[place] for place in places], size=self.size)
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        numbers = [self.frame_numbers[index] for index in indices]
+        return read_frames(self.path, numbers, size=self.size)
 
 
 class ArrayFrames:
-    """Chosen frames that are in memory already, uint8 [F, S, S, 3]."""
+    """Sampled frames that are in memory already, uint8 [F, S, S, 3]."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
 
-    def frames(self, places: Sequence[int]) -> Iterator[Frame]:
-        for place in places:
-            yield self.pixels[place]
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        for index in indices:
+            yield self.pixels[index]
 
 
 def cut_clips(
-    places: Sequence[int], frames: Iterator[Frame], clips: Sequence[Clip]
+    indices: Sequence[int], frames: Iterator[Frame], clips: Sequence[Clip]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Number and pixels [T, S, S, 3] of each clip, as soon as its last frame has come.
+    """Yields number and pixels [T, S, S, 3] of each clip as soon as its last frame has come.
 
-    `frames` come in the order of `places`, which hold every frame of `clips`. Only frames of
-    unfinished clips are held.
+    Only frames of unfinished clips are held.
+
+    Args:
+        frames: in the order of `indices`, which cover every frame of `clips`.
     """
     uses: dict[int, list[tuple[int, int]]] = collections.defaultdict(list)
     for number, clip in enumerate(clips):
-        for slot, place in enumerate(clip):
-            uses[place].append((number, slot))
+        for slot, index in enumerate(clip):
+            uses[index].append((number, slot))
     unfinished: dict[int, dict[int, Frame]] = collections.defaultdict(dict)
-    for place, frame in zip(places, frames, strict=True):
-        for number, slot in uses[place]:
+    for index, frame in zip(indices, frames, strict=True):
+        for number, slot in uses[index]:
             unfinished[number][slot] = frame
             if len(unfinished[number]) == len(clips[number]):
-                done = unfinished.pop(number)
-                yield number, np.stack([done[i] for i in range(len(done))])
+                finished = unfinished.pop(number)
+                yield number, np.stack([finished[i] for i in range(len(finished))])
 
 
 class VideoClips:
-    """The clips of one video.
+    """Clips of one video.
 
     Args:
-        encode: uint8 clips [C, T, S, S, 3] -> tokens [C, T * tokens_per_frame, D].
-        num_frames: chosen frames; a clip may run over their end to their beginning.
-        clips_per_call: how many clips `encode` takes at a time.
+        num_frames: sampled frames; a clip may wrap around from their end to their beginning.
+        clip_frames: T, frames of a clip.
     """
 
     def __init__(
         self,
-        encode: Callable[[np.ndarray], np.ndarray],
+        encoder: ClipEncoder,
         source: FrameSource,
-        shelf: ClipCache,
+        clip_cache: ClipCache,
         *,
         num_frames: int,
         clip_frames: int,
-        clips_per_call: int,
     ) -> None:
         self.source = source
         self.num_frames = num_frames
-        self._encode = encode
-        self._shelf = shelf
+        self._encoder = encoder
+        self._clip_cache = clip_cache
         self._clip_frames = clip_frames
-        self._clips_per_call = clips_per_call
 
     def clip_at(self, start: int) -> Clip:
-        """The clip of consecutive frames from `start` on."""
+        """Returns the clip of consecutive frames from `start` on."""
         return tuple((start + i) % self.num_frames for i in range(self._clip_frames))
 
     def prepare(
-        self,
-        starts: Sequence[int],
-        stopwatch: Stopwatch,
-        *,
-        progress: Callable[[int, int], None] | None = None,
+        self, starts: Sequence[int], *, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Encodes those clips that are not on the shelf, in one pass over the video.
+        """Encodes and stores the clips that the cache lacks, in one pass over the video.
+
+        Decoding, encoding and storing overlap. After an error or Ctrl-C, clips that were encoded
+        and submitted for storing are stored.
 
         Args:
-            progress: called with (clips done, clips in all).
+            progress: called with (clips done, clips in total).
         """
-        wanted = list(dict.fromkeys(starts))
-        missing = self._shelf.missing(wanted)
-        stopwatch.count("clips reused", len(wanted) - len(missing))
-        done, ready = len(wanted) - len(missing), {}
-        for number, tokens in self._encoded([self.clip_at(start) for start in missing], stopwatch):
-            ready[missing[number]] = tokens
-            done += 1
-            if len(ready) == CLIPS_PER_WRITE:
-                self._shelf.write(ready)
-                ready = {}
-            if progress is not None:
-                progress(done, len(wanted))
-        if ready:
-            self._shelf.write(ready)
-        if not missing and progress is not None:
-            progress(done, len(wanted))
+        distinct = list(dict.fromkeys(starts))
+        missing = self._clip_cache.missing(distinct)
+        done = len(distinct) - len(missing)
+        account.count("clips reused", done)
+        if progress is not None and not missing:
+            progress(done, len(distinct))
+        batch: dict[int, np.ndarray] = {}
+        encoded = self._encoded([self.clip_at(start) for start in missing])
+        with Writer() as writer, contextlib.closing(encoded):
+            try:
+                for number, tokens in encoded:
+                    batch[missing[number]] = tokens
+                    done += 1
+                    if len(batch) == CLIPS_PER_WRITE:
+                        writer.submit(self._store, batch)
+                        batch = {}
+                    if progress is not None:
+                        progress(done, len(distinct))
+            finally:
+                if batch:
+                    writer.submit(self._store, batch)
 
-    def tokens(self, clips: Sequence[Clip], stopwatch: Stopwatch) -> np.ndarray:
-        """[len(clips), T * tokens_per_frame, D]; encodes what has to be."""
-        named = {i: clip[0] for i, clip in enumerate(clips) if clip == self.clip_at(clip[0])}
-        kept = self._shelf.read(named.values())
-        found = {i: kept[start] for i, start in named.items() if start in kept}
-        stopwatch.count("clips reused", len(found))
-        left = [i for i in range(len(clips)) if i not in found]
-        fresh = {}
-        for number, tokens in self._encoded([clips[i] for i in left], stopwatch):
-            place = left[number]
-            found[place] = tokens
-            if place in named:
-                fresh[named[place]] = tokens
-        if fresh:
-            self._shelf.write(fresh)
-        return np.stack([found[i] for i in range(len(clips))])
+    def tokens(self, clips: Sequence[Clip]) -> np.ndarray:
+        """Returns visual tokens [len(clips), T * tokens_per_frame, D]; encodes what is missing."""
+        consecutive = {i: clip[0] for i, clip in enumerate(clips) if clip == self.clip_at(clip[0])}
+        stored = self._clip_cache.read(consecutive.values())
+        tokens = {i: stored[start] for i, start in consecutive.items() if start in stored}
+        account.count("clips reused", len(tokens))
+        missing = [i for i in range(len(clips)) if i not in tokens]
+        new: dict[int, np.ndarray] = {}
+        for number, clip_tokens in self._encoded([clips[i] for i in missing]):
+            index = missing[number]
+            tokens[index] = clip_tokens
+            if index in consecutive:
+                new[consecutive[index]] = clip_tokens
+        if new:
+            self._store(new)
+        return np.stack([tokens[i] for i in range(len(clips))])
 
-    def _encoded(
-        self, clips: Sequence[Clip], stopwatch: Stopwatch
-    ) -> Iterator[tuple[int, np.ndarray]]:
+    def _store(self, clips: Mapping[int, np.ndarray]) -> None:
+        with account.measure("store clips"):
+            self._clip_cache.write(clips)
+
+    def _encoded(self, clips: Sequence[Clip]) -> Generator[tuple[int, np.ndarray], None, None]:
         if not clips:
             return
-        places = sorted({place for clip in clips for place in clip})
-        cut = cut_clips(places, self.source.frames(places), clips)
-        while True:
-            begin = time.perf_counter()
-            some = list(itertools.islice(cut, self._clips_per_call))
-            stopwatch.measure("decode", begin)
-            if not some:
-                return
-            begin = time.perf_counter()
-            tokens = self._encode(np.stack([pixels for _, pixels in some]))
-            stopwatch.measure("encode", begin)
-            stopwatch.count("clips encoded", len(some))
-            for (number, _), one in zip(some, tokens, strict=True):
-                yield number, one
+        indices = sorted({index for clip in clips for index in clip})
+        yield from self._encoder.stream(cut_clips(indices, self.source.frames(indices), clips))

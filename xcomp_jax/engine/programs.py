@@ -1,45 +1,40 @@
-"""The compiled programs of a session; lengths are bucketed, so that few of them are needed."""
+"""Every compiled program of inference. The engine calls them; nothing else jits for inference.
+
+Each takes padded arrays of static shape and runs on the mesh in force (`jax.set_mesh`) or, without
+one, on one device. Results that the host reads are replicated, so that every process of a mesh has
+them.
+"""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 
-from xcomp_jax.engine.buckets import bucket
-from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
+from xcomp_jax.engine.placement import replicated
+from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.selection.plan import ScoringPlan
+from xcomp_jax.selection.window_pass import TextQuery, prefill_window, score_window
 from xcomp_jax.video.normalize import normalize
-
-# Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
-# GB.
-CLIPS_PER_CALL = 4
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
-    """uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D]."""
-    return run(model, params, "encode", normalize(clips))
+    """Encodes uint8 clips [C, T, S, S, 3] into visual tokens [C, T * tokens_per_frame, D]."""
+    return replicated(run(model, params, "encode", normalize(clips)))
 
 
-def encode_some(model: XComp, params: Params, clips: np.ndarray) -> np.ndarray:
-    """Visual tokens [C, T * tokens_per_frame, D] of uint8 clips [C, T, S, S, 3], on the host.
+@functools.partial(jax.jit, static_argnames="model")
+def encode_features(model: XComp, vision: Params, clips: Array) -> Array:
+    """Encodes uint8 clips [C, T, S, S, 3] into merged features [C, T * tokens_per_frame, D_vision].
 
-    Works through them a few at a time; the last call is filled up with black clips, so that any
-    number of clips runs the same compiled program in the same memory.
+    These are the encoder's output after token merging, before the projector.
     """
-    encoded = []
-    for start in range(0, len(clips), CLIPS_PER_CALL):
-        some = clips[start : start + CLIPS_PER_CALL]
-        room = np.zeros((CLIPS_PER_CALL, *clips.shape[1:]), np.uint8)
-        room[: len(some)] = some
-        encoded.append(np.asarray(encode_clips(model, params, room))[: len(some)])
-    return np.concatenate(encoded)
+    return replicated(run(model, {"vision": vision}, "merged_features", normalize(clips)))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -51,7 +46,7 @@ def prefill(
     suffix_ids: Array,
     lengths: Lengths,
 ) -> tuple[Array, tuple[LayerGroupCache, ...]]:
-    """Logits [B, vocab] after the last text token, and the cache of unequal length per stage."""
+    """Returns logits [B, vocab] after the last text token, and the cache of every layer group."""
     out = run(model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
     return run(model, params, "logits", last), out.cache
@@ -61,7 +56,7 @@ def prefill(
 def prefill_video(
     model: XComp, params: Params, prefix_ids: Array, visual: Array, lengths: Lengths
 ) -> tuple[LayerGroupCache, ...]:
-    """The cache of text before and video, padded [B, P] and [B, V, D]."""
+    """Returns the cache of text before a video and the video, padded [B, P] and [B, V, D]."""
     return run(model, params, "prefill_video", prefix_ids, visual, lengths)
 
 
@@ -71,29 +66,79 @@ def extend(
     params: Params,
     ids: Array,
     length: Array,
-    written: Array,
+    text_length: Array,
     cache: tuple[LayerGroupCache, ...],
     text: TextCache,
 ) -> tuple[Array, TextCache]:
-    """Reads text [B, Q], `length` [B] of it real, after a watched video and `written` [B] tokens.
+    """Appends text [B, Q], `length` [B] of it real, after a video and `text_length` [B] tokens.
 
     Returns:
         logits [B, vocab] after the last real token, and `text` with the keys of the new rows.
     """
-    hidden, text = run(model, params, "extend", ids, written, cache, text)
+    hidden, text = run(model, params, "extend", ids, text_length, cache, text)
     last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
     return run(model, params, "logits", last), text
 
 
-@functools.partial(jax.jit, static_argnames=("model", "batch", "room"))
-def empty_text(model: XComp, params: Params, batch: int, room: int) -> TextCache:
-    """Room for `room` tokens of text."""
-    return run(model, params, "empty_text_cache", batch, room)
+@functools.partial(jax.jit, static_argnames=("model", "batch", "capacity"))
+def empty_text_cache(model: XComp, params: Params, batch: int, capacity: int) -> TextCache:
+    """Returns a cache with room for `capacity` tokens of text."""
+    return run(model, params, "empty_text_cache", batch, capacity)
 
 
-def padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:
-    """[B, S] int32, zeros behind each sequence, S rounded up to a bucket."""
-    length = bucket(max(len(ids) for ids in sequences), unit)
-    return np.stack(
-        [np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences]
+@functools.partial(jax.jit, static_argnames=("model", "plan"))
+def prefill_windows(
+    model: XComp, params: Params, prefix_ids: Array, visual: Array, plan: ScoringPlan
+) -> tuple[WindowCache, ...]:
+    """Returns the caches of scoring windows [W, V, D] that all follow the text `prefix_ids` [P]."""
+    ids = jnp.broadcast_to(prefix_ids, (visual.shape[0], prefix_ids.shape[0]))
+    return prefill_window(model, params, ids, visual, plan)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "plan"))
+def score_windows(
+    model: XComp,
+    params: Params,
+    caches: tuple[WindowCache, ...],
+    query: TextQuery,
+    plan: ScoringPlan,
+) -> tuple[Array, ...]:
+    """Scores one question's text for every cached window; see `selection.window_pass`."""
+    windows = caches[0].key.shape[1]
+    query = jax.tree.map(lambda x: jnp.broadcast_to(x, (windows, *x.shape)), query)
+    return replicated(score_window(model, params, query, caches, plan))
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def vision_features(model: XComp, params: Params, pixels: Array) -> Array:
+    """Returns the vision tower's output [C, T * P, D_vision] for normalised clips."""
+    return run(model, params, "vision_features", pixels)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def project_features(model: XComp, params: Params, features: Array) -> Array:
+    """Merges and projects vision features [C, T * P, D_vision] into visual tokens."""
+    return run(model, params, "project", features)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def project_merged(model: XComp, params: Params, merged: Array) -> Array:
+    """Projects merged features [..., D_vision] into visual tokens [..., D]."""
+    return run(model, params, "project_merged", merged)
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def prefill_layers(
+    model: XComp,
+    params: Params,
+    prefix_ids: Array,
+    visual: Array,
+    suffix_ids: Array,
+    lengths: Lengths,
+) -> tuple[PrefillOutput, Array]:
+    """Returns every layer's output, and the logits [B, S, vocab] of all rows that are left."""
+    out = run(
+        model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, collect_layers=True
     )
+    rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)
+    return out, run(model, params, "logits", rows)

@@ -1,9 +1,9 @@
-"""QC-Comp: which frames a question needs (paper 3.3; facts: QC-Comp, scores and selection).
+"""Plans QC-Comp: windows over a video, segments inside a window, layers that are scored.
 
-A long video is looked at in windows, several times over with shifted windows, so that every frame
-meets several clips and neighbours. Within a window, clips are scored by how much the question looks
-at them inside short segments (`ops.clip_scores`). Planning and counting are pure functions of
-numbers; no model is needed here.
+A long video is covered by windows, several times over with shifted windows, so that every frame
+meets several clips and neighbours. Within a window, clips are scored by the attention that the
+question pays to them inside short segments (`ops.clip_scores`). Everything here is a pure function
+of numbers, known before tracing (paper 3.3; docs/reference_behaviour.md#qc-comp).
 """
 
 from __future__ import annotations
@@ -11,27 +11,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
-import numpy as np
-
 from xcomp_jax.compression.schedule import LayerGroup, RankedDrop
 from xcomp_jax.config import ConfigError, SelectionConfig
 from xcomp_jax.ops.clip_scores import Segments
 
 SCORE_CLIP_FRAMES = 8
-"""Frames that share one score, whatever the encoder's clips are."""
-
-UNCOVERED = 1e9
-"""Stands for the score of a clip that fewer segments cover than others do."""
+"""Frames that share one score, independent of the encoder's clip length."""
 
 HOUR = 3600.0
 SELECT_BELOW_AN_HOUR, SELECT_FROM_AN_HOUR = 512, 2048
 
 
 def frames_to_select(config: SelectionConfig, *, num_frames: int, duration: float) -> int | None:
-    """How many of a video's frames to keep, or None to keep them all.
+    """Returns how many of a video's frames to select, or None to keep all of them.
 
-    Without `config.select` the paper's rule: 512 below an hour, 2,048 from there on. A video with
-    no more frames than that, or with fewer than `config.min_frames`, is kept whole.
+    Without `config.select` the paper's rule applies: 512 below an hour, 2,048 from there on. A
+    video with no more frames than that, or with fewer than `config.min_frames`, keeps all.
 
     Args:
         duration: seconds.
@@ -63,12 +58,12 @@ class Windows:
 
 
 def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
-    """Where the windows lie.
+    """Places the windows over a video.
 
-    `config.repeats` rounds cover the video, each shifted against the one before by
-    window/repeats + 8/repeats frames: clips are then cut from other frames. With
-    `granularity="clip"`, a departure, the shift is rounded down to whole clips instead, so that
-    every window consists of the same clips.
+    `config.repeats` rounds cover the video, each shifted against the previous one by
+    window/repeats + 8/repeats frames, so that its clips consist of other frames. With
+    `granularity="clip"`, a departure, the shift is rounded down to whole clips, so that all
+    windows share the same clips.
 
     Raises:
         ConfigError: when the video is too short for one segment.
@@ -79,8 +74,8 @@ def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
     margin = 2 * SCORE_CLIP_FRAMES * config.segment_stride if config.scope == "segments" else 0
     step, length = config.window_frames, config.window_frames + margin
     if length > num_frames:
-        # The original never scores such short videos. The window is the whole video, turned around
-        # as often as it takes for every frame to lie once where most segments overlap.
+        # The original never scores such short videos. The window is the whole video, rotated until
+        # every frame has been once where most segments overlap.
         clips = covered = num_frames // SCORE_CLIP_FRAMES
         if config.scope == "segments":
             more = max(clips - config.segment_clips, 0) // config.segment_stride
@@ -105,7 +100,7 @@ def plan_segments(config: SelectionConfig, *, num_clips: int, visual_tokens: int
     """Segments of a window of `num_clips` score clips that has `visual_tokens` tokens at a layer.
 
     With `scope="global"` there is one, the whole window. Tokens that do not divide among the clips
-    are left over at the end.
+    are left over at the end of the window.
 
     Raises:
         ConfigError: when there are fewer clips than a segment needs.
@@ -123,24 +118,38 @@ def plan_segments(config: SelectionConfig, *, num_clips: int, visual_tokens: int
 
 @dataclasses.dataclass(frozen=True)
 class WindowLayerGroup:
-    """Layers that see the same tokens of a window, the last `left_over` of which belong to no
-    clip."""
+    """Consecutive decoder layers of a scoring window.
 
-    stage: LayerGroup
-    left_over: int
+    layers: the group as in the decoder, cut where scoring begins or ends.
+    leftover: visual tokens at the window's end that belong to no clip; the original counts them as
+        text.
+    segments: how the window is scored at these layers, or None where it is not.
+    """
+
+    layers: LayerGroup
+    leftover: int
+    segments: Segments | None
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoringPlan:
-    """How a window is scored, stage by stage: what watching it needs, and what a question adds.
+    """Everything static about scoring a window; hashable, so that programs can be compiled for it.
 
-    watched: the decoder's stages up to the last scored layer; segments: of each stage, None where
-    no score is wanted; whole_text: keys include the assistant's header.
+    groups: the decoder's layers up to the last scored one.
+    prefix_length: text tokens before the video.
+    query_bias: rows at the beginning of the text after the video that do not count as question.
+    whole_text: whether the assistant's header serves as keys too (global scope).
     """
 
-    watched: tuple[WindowLayerGroup, ...]
-    segments: tuple[Segments | None, ...]
+    groups: tuple[WindowLayerGroup, ...]
+    prefix_length: int
+    query_bias: int
     whole_text: bool
+
+    @property
+    def scored(self) -> tuple[Segments, ...]:
+        """Segments of the scored layer groups, in order."""
+        return tuple(group.segments for group in self.groups if group.segments is not None)
 
 
 def plan_scoring(
@@ -149,44 +158,44 @@ def plan_scoring(
     *,
     visual_tokens: int,
     tokens_per_frame: int,
+    prefix_length: int,
 ) -> ScoringPlan:
-    """The decoder's stages up to the last scored layer, cut where scoring begins.
+    """Cuts the decoder's layer groups where scoring begins and ends.
 
     Args:
         visual_tokens: of a window entering the first layer.
+        prefix_length: text tokens before the video.
 
     Raises:
-        ConfigError: for a ranked drop by attention, whose tokens depend on the question, for a
-            window too short for its segments, and for layers the model has not.
+        ConfigError: a ranked drop by attention, whose tokens depend on the question; a window too
+            short for its segments; layers that the model does not have.
     """
-    first, stop = layers_to_score(config, sum(stage.num_layers for stage in layer_groups))
+    first, stop = layers_to_score(config, sum(group.num_layers for group in layer_groups))
     num_clips = visual_tokens // (SCORE_CLIP_FRAMES * tokens_per_frame)
-    watched: list[WindowLayerGroup] = []
-    wanted: list[Segments | None] = []
+    groups: list[WindowLayerGroup] = []
     layer = 0
-    for stage in layer_groups:
-        if isinstance(stage.drop, RankedDrop):
+    for group in layer_groups:
+        if isinstance(group.drop, RankedDrop):
             raise ConfigError(
                 "selection scores the states of a compressed video for any question; "
                 "compression.schedule='ranked' has no such states. Use LP-Comp or 'none'"
             )
-        visual_tokens = stage.visual_length(visual_tokens)
+        visual_tokens = group.visual_length(visual_tokens)
         segments = plan_segments(config, num_clips=num_clips, visual_tokens=visual_tokens)
-        end = min(layer + stage.num_layers, stop)
+        leftover = visual_tokens - num_clips * segments.clip_tokens
+        end = min(layer + group.num_layers, stop)
         middle = min(max(first, layer), end)
-        drop = stage.drop
-        for count, asked in ((middle - layer, None), (end - middle, segments)):
-            if count > 0:
-                left_over = visual_tokens - num_clips * segments.clip_tokens
-                watched.append(WindowLayerGroup(LayerGroup(count, drop), left_over))
-                wanted.append(asked)
+        drop = group.drop
+        for num_layers, scored in ((middle - layer, None), (end - middle, segments)):
+            if num_layers > 0:
+                groups.append(WindowLayerGroup(LayerGroup(num_layers, drop), leftover, scored))
                 drop = None
         layer = end
-    return ScoringPlan(tuple(watched), tuple(wanted), config.scope == "global")
+    return ScoringPlan(tuple(groups), prefix_length, config.query_bias, config.scope == "global")
 
 
 def layers_to_score(config: SelectionConfig, num_layers: int) -> tuple[int, int]:
-    """First and one past the last layer whose scores count.
+    """Returns the first and one past the last scored layer.
 
     Raises:
         ConfigError: when the model has fewer layers.
@@ -200,72 +209,3 @@ def layers_to_score(config: SelectionConfig, num_layers: int) -> tuple[int, int]
             f"selection.layers={config.layers} goes beyond the model's {num_layers} layers"
         )
     return first, stop
-
-
-def scores_of_clips(by_segment: np.ndarray, segments: Segments) -> np.ndarray:
-    """Mean of each clip's scores over the segments that cover it.
-
-    Args:
-        by_segment: [..., segments.count, segments.size].
-
-    Returns:
-        [..., num_clips] float64. Clips covered by fewer segments than the best covered ones (at
-        both ends of a window) are UNCOVERED: their score would mean something else.
-    """
-    total = np.zeros((*by_segment.shape[:-2], segments.num_clips))
-    covered = np.zeros(segments.num_clips, int)
-    for number in range(segments.count):
-        clips = slice(number * segments.stride, number * segments.stride + segments.size)
-        total[..., clips] += by_segment[..., number, :]
-        covered[clips] += 1
-    mean = total / np.maximum(covered, 1)
-    return np.where(covered == covered.max(), mean, UNCOVERED)
-
-
-@dataclasses.dataclass(frozen=True)
-class FrameScores:
-    """Scores of all frames of a video: `total` [F] and over how many windows each is a mean."""
-
-    total: np.ndarray
-    windows: np.ndarray
-
-
-def scores_of_frames(
-    clip_scores: np.ndarray | Sequence[np.ndarray], windows: Windows
-) -> FrameScores:
-    """Mean over windows, then sum over layers.
-
-    Args:
-        clip_scores: [W, L, clips] of the layers that count; UNCOVERED or NaN entries are left out.
-
-    Raises:
-        ValueError: when some frame has no score at all.
-    """
-    frames_of_clips = np.arange(windows.length) // SCORE_CLIP_FRAMES
-    layers = np.shape(clip_scores[0])[0]
-    total = np.zeros((layers, windows.num_frames))
-    count = np.zeros((layers, windows.num_frames), int)
-    for start, scores in zip(windows.starts, clip_scores, strict=True):
-        # The last frames of a length that is not a multiple of eight belong to no clip.
-        whole = frames_of_clips < np.shape(scores)[1]
-        frames = (start + np.flatnonzero(whole)) % windows.num_frames
-        values = np.asarray(scores, np.float64)[:, frames_of_clips[whole]]
-        valid = ~np.isnan(values) & (values < 1000)
-        total[:, frames] += np.where(valid, values, 0.0)
-        count[:, frames] += valid
-    if not count.all():
-        frame = int(np.flatnonzero(~count.all(axis=0))[0])
-        raise ValueError(
-            f"frame {frame} of {windows.num_frames} got no score from any of "
-            f"{len(windows.starts)} windows: the question may have no text after the time message, "
-            "or the windows are too short for their segments (selection.window_frames)"
-        )
-    mean, summed = total / count, np.zeros(windows.num_frames)
-    for layer in mean:  # in this order, so that equal frames stay exactly equal
-        summed += layer
-    return FrameScores(summed, count[0])
-
-
-def best_frames(scores: np.ndarray, select: int) -> tuple[int, ...]:
-    """The `select` frames with the highest scores [F], ascending; ties go to the earlier frame."""
-    return tuple(sorted(np.argsort(-scores, kind="stable")[:select].tolist()))

@@ -1,17 +1,16 @@
-"""Question-conditioned selection by its definition, as the original computes it.
+"""Reference definition of QC-Comp's scores, computed as the original computes them.
 
-For every window of every question: the frames are encoded again, the whole window runs through all
-layers of the decoder, and in each of them, whether its scores count or not, every segment's full
-attention map is made, of which a few rows and columns are read. Only the answer that the original
-writes in every window and throws away is left out. Slow on purpose: what `launch.qc_speed` and the
-tests compare with.
+For every window of every question, all frames are encoded again, the whole window runs through
+every decoder layer, and each segment's full attention map is built, of which a few rows and columns
+are read. Only the answer that the original generates in each window and discards is left out. Slow
+on purpose: tests and `xcomp bench selection-speed` compare the fast path with it.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -20,126 +19,133 @@ import numpy as np
 from jax import Array
 
 from xcomp_jax.compression.drop import apply_drop
-from xcomp_jax.compression.schedule import Drop
-from xcomp_jax.config import SelectionConfig
-from xcomp_jax.engine.programs import encode_some
-from xcomp_jax.engine.reader import Reader
+from xcomp_jax.compression.schedule import Drop, LayerGroup
+from xcomp_jax.config import LLMConfig, SelectionConfig
 from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.ops.clip_scores import Segments
 from xcomp_jax.ops.rope import rope_tables, rotate
-from xcomp_jax.selection.plan import (
-    ScoringPlan,
-    Windows,
-    layers_to_score,
-    plan_scoring,
-)
+from xcomp_jax.selection.frame_scores import UNCOVERED
+from xcomp_jax.selection.plan import ScoringPlan, Windows, layers_to_score, plan_scoring
+from xcomp_jax.selection.query import Query
 
 
-@functools.partial(jax.jit, static_argnames=("model", "plan", "before", "header", "bias"))
-def window_scores(
+def reference_scores(
     model: XComp,
     params: Params,
-    ids: Array,
-    visual: Array,
-    *,
-    plan: ScoringPlan,
-    before: int,
-    header: int,
-    bias: int,
-) -> list[Array]:
-    """[clips] of every layer of the plan, for one window.
-
-    Args:
-        ids: text before and after the video [P + Q]; `before` is P, and the assistant's header
-            begins at P + `header`.
-        visual: [V, D].
-    """
-    llm, decoder = model.config.llm, params["llm"]
-    table = decoder["embed_tokens"]["embedding"]
-    prefix, suffix = table[ids[:before]][None], table[ids[before:]][None]
-    rows, layer, found, visual = suffix.shape[1], 0, [], visual[None]
-
-    def attention_map(query: Array, key: Array, *, causal: bool) -> Array:
-        count = query.shape[0]
-        cos, sin = rope_tables(jnp.arange(count)[None], llm.head_dim, llm.rope_theta, query.dtype)
-        query, key = (rotate(x[None], cos, sin)[0] for x in (query, key))
-        key = jnp.repeat(key, llm.num_attention_heads // llm.num_key_value_heads, axis=1)
-        scores = jnp.einsum("qnh,knh->nqk", query, key) * llm.head_dim**-0.5
-        if causal:
-            scores = jnp.where(jnp.tril(jnp.ones((count, count), bool)), scores, -jnp.inf)
-        return jax.nn.softmax(scores, axis=-1)
-
-    def attend(query: Array, key: Array, value: Array) -> Any:
-        weights = attention_map(query[0], key[0], causal=True)
-        value = jnp.repeat(value[0], llm.num_attention_heads // llm.num_key_value_heads, axis=1)
-        return jnp.einsum("nqk,knh->qnh", weights, value)[None], (query[0], key[0])
-
-    apply = model.bind({"params": params}).llm.layer.apply
-    for part, segments in zip(plan.watched, plan.segments, strict=True):
-        if part.stage.drop is not None:
-            assert isinstance(part.stage.drop, Drop)
-            visual = apply_drop(visual, part.stage.drop)
-        count = visual.shape[1]
-        for _ in range(part.stage.num_layers):
-            x = jnp.concatenate([prefix, visual, suffix], axis=1)
-            weights = jax.tree.map(lambda leaf, i=layer: leaf[i], decoder["layers"])
-            out: Any = apply({"params": weights}, x, attend)
-            x, (query, key) = out
-            prefix, visual, suffix = x[:, :before], x[:, before : before + count], x[:, -rows:]
-            layer += 1
-            if segments is None:
-                continue
-            scores, covered = jnp.zeros(segments.num_clips), np.zeros(segments.num_clips)
-            size = segments.clip_tokens
-            for number in range(segments.count):
-                first = number * segments.stride
-                inside = slice(before + first * size, before + (first + segments.size) * size)
-                after = before + segments.num_clips * size
-                text = slice(after, None if plan.whole_text else after + header)
-                q, k = (jnp.concatenate([y[:before], y[inside], y[text]]) for y in (query, key))
-                whole = attention_map(q, k, causal=False).mean(0)
-                begin = before + segments.size * size
-                asked = whole[begin + bias : begin + header, before:begin].mean(0)
-                clips = slice(first, first + segments.size)
-                scores = scores.at[clips].add(asked.reshape(segments.size, size).mean(1))
-                covered[clips] += 1
-            found.append(jnp.where(covered == covered.max(), scores / np.maximum(covered, 1), 1e9))
-    return found
-
-
-def naive_scores(
-    reader: Reader,
+    layer_groups: Sequence[LayerGroup],
     config: SelectionConfig,
     windows: Windows,
     frames: np.ndarray,
     prefix: Sequence[int],
-    suffix: Sequence[int],
-    header: int,
+    query: Query,
+    *,
+    encode: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """[windows, layers, clips] for one question about uint8 frames [F, S, S, 3]."""
-    model, params = reader.model, reader.params
-    clip, per_frame = model.config.vision.clip_frames, model.config.projector.tokens_per_frame
+    """Scores one question about uint8 frames [F, S, S, 3].
+
+    Args:
+        prefix: ids before the video.
+        encode: uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D].
+
+    Returns:
+        [windows, layers, clips] float32, as `frame_scores.scores_of_frames` takes them.
+    """
+    tokens_per_frame = model.config.projector.tokens_per_frame
     num_layers = model.config.llm.num_hidden_layers
     plan = plan_scoring(
-        reader.layer_groups,
+        layer_groups,
         dataclasses.replace(config, layers=(0, num_layers)),
-        visual_tokens=windows.length * per_frame,
-        tokens_per_frame=per_frame,
+        visual_tokens=windows.length * tokens_per_frame,
+        tokens_per_frame=tokens_per_frame,
+        prefix_length=len(prefix),
     )
-    found = []
+    ids = np.array([*prefix, *query.ids], np.int32)
+    scored_layers = slice(*layers_to_score(config, num_layers))
+    window_results = []
     for start in windows.starts:
-        places = (start + np.arange(windows.length)) % windows.num_frames
-        clips = frames[places].reshape(-1, clip, *frames.shape[1:])
-        tokens = encode_some(model, params, clips)
-        scores = window_scores(
-            model,
-            params,
-            np.array([*prefix, *suffix], np.int32),
-            tokens.reshape(-1, tokens.shape[-1]),
-            plan=plan,
-            before=len(prefix),
-            header=header,
-            bias=config.query_bias,
-        )
-        counting = slice(*layers_to_score(config, num_layers))
-        found.append(np.stack([np.asarray(layer) for layer in scores[counting]]))
-    return np.stack(found)
+        indices = (start + np.arange(windows.length)) % windows.num_frames
+        clips = frames[indices].reshape(-1, model.config.vision.clip_frames, *frames.shape[1:])
+        tokens = encode(clips)
+        visual = tokens.reshape(-1, tokens.shape[-1])
+        layers = window_scores(model, params, ids, visual, plan=plan, header=query.header)
+        window_results.append(np.stack([np.asarray(layer) for layer in layers[scored_layers]]))
+    return np.stack(window_results)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "plan", "header"))
+def window_scores(
+    model: XComp, params: Params, ids: Array, visual: Array, *, plan: ScoringPlan, header: int
+) -> list[Array]:
+    """Scores the clips of one window at every layer of the plan.
+
+    Args:
+        ids: [P + Q] text before and after the video; the assistant's header begins at P + `header`.
+        visual: [V, D].
+
+    Returns:
+        [clips] float32 for each layer.
+    """
+    decoder, before = params["llm"], plan.prefix_length
+    embedding = decoder["embed_tokens"]["embedding"]
+    prefix, suffix = embedding[ids[:before]][None], embedding[ids[before:]][None]
+    visual = visual[None]
+    attend = functools.partial(_attend, model.config.llm)
+    apply = model.bind({"params": params}).llm.layer.apply
+    layer, scores = 0, []
+    for group in plan.groups:
+        if group.layers.drop is not None:
+            assert isinstance(group.layers.drop, Drop)
+            visual = apply_drop(visual, group.layers.drop)
+        after = before + visual.shape[1]
+        for _ in range(group.layers.num_layers):
+            x = jnp.concatenate([prefix, visual, suffix], axis=1)
+            weights = jax.tree.map(lambda leaf, i=layer: leaf[i], decoder["layers"])
+            out: Any = apply({"params": weights}, x, attend)
+            x, (query, key) = out
+            prefix, visual, suffix = x[:, :before], x[:, before:after], x[:, after:]
+            layer += 1
+            if group.segments is not None:
+                scores.append(
+                    _layer_scores(model.config.llm, query, key, group.segments, plan, header)
+                )
+    return scores
+
+
+def _layer_scores(
+    llm: LLMConfig, query: Array, key: Array, segments: Segments, plan: ScoringPlan, header: int
+) -> Array:
+    """Scores [clips] from one layer's queries and keys [S, heads, H], before rotation."""
+    before, size = plan.prefix_length, segments.clip_tokens
+    after = before + segments.num_clips * size
+    text = slice(after, None if plan.whole_text else after + header)
+    scores, coverage = jnp.zeros(segments.num_clips), np.zeros(segments.num_clips)
+    for number in range(segments.count):
+        first = number * segments.stride
+        inside = slice(before + first * size, before + (first + segments.size) * size)
+        q, k = (jnp.concatenate([y[:before], y[inside], y[text]]) for y in (query, key))
+        attention = _attention_map(llm, q, k, causal=False).mean(0)
+        end = before + segments.size * size
+        question = slice(end + plan.query_bias, end + header)
+        clip_attention = attention[question, before:end].mean(0).reshape(segments.size, size)
+        clips = slice(first, first + segments.size)
+        scores = scores.at[clips].add(clip_attention.mean(1))
+        coverage[clips] += 1
+    return jnp.where(coverage == coverage.max(), scores / np.maximum(coverage, 1), UNCOVERED)
+
+
+def _attention_map(llm: LLMConfig, query: Array, key: Array, *, causal: bool) -> Array:
+    """Softmax over keys, [heads, queries, keys], positions counted from 0."""
+    length = query.shape[0]
+    cos, sin = rope_tables(jnp.arange(length)[None], llm.head_dim, llm.rope_theta, query.dtype)
+    query, key = (rotate(x[None], cos, sin)[0] for x in (query, key))
+    key = jnp.repeat(key, llm.num_attention_heads // llm.num_key_value_heads, axis=1)
+    logits = jnp.einsum("qnh,knh->nqk", query, key) * llm.head_dim**-0.5
+    if causal:
+        logits = jnp.where(jnp.tril(jnp.ones((length, length), bool)), logits, -jnp.inf)
+    return jax.nn.softmax(logits, axis=-1)
+
+
+def _attend(llm: LLMConfig, query: Array, key: Array, value: Array) -> Any:
+    weights = _attention_map(llm, query[0], key[0], causal=True)
+    value = jnp.repeat(value[0], llm.num_attention_heads // llm.num_key_value_heads, axis=1)
+    return jnp.einsum("nqk,knh->qnh", weights, value)[None], (query[0], key[0])

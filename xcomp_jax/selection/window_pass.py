@@ -1,156 +1,190 @@
-"""Scoring passes of QC-Comp: a window's states once, then every question's text rows alone.
+"""Scoring passes of QC-Comp: a window's states once, then only the text rows of every question.
 
-The original runs the whole window again for each question and makes full attention maps. But the
-states of the video do not depend on the text behind it, and of the maps only the question's rows
-are wanted, from keys that the ordinary pass computes anyway.
+The original runs the whole window again for each question and builds full attention maps. But the
+states of the video do not depend on the text behind it, and only the question's rows of the maps
+are needed, from keys that the ordinary pass computes anyway. Both functions are pure; the engine
+compiles them.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+import flax.struct
 import jax.numpy as jnp
 from jax import Array, lax
 
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.schedule import Drop
-from xcomp_jax.models.decoder_layer import Attend
 from xcomp_jax.models.decoder_state import WindowCache
 from xcomp_jax.models.qwen2 import Qwen2Decoder, Rotation
+from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
-from xcomp_jax.ops.clip_scores import Segments, TextRows, clip_scores
+from xcomp_jax.ops.clip_scores import TextRows, clip_scores
 from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
+from xcomp_jax.sharding import constrained, gathered_layer
+
+
+@flax.struct.dataclass
+class TextQuery:
+    """Padded text after the video (`selection.query`), without or with a leading window axis.
+
+    ids: [..., Q]; length: [...] real rows; header: [...] row at which the assistant's header
+    begins; all int32.
+    """
+
+    ids: Array
+    length: Array
+    header: Array
 
 
 def prefill_window(
-    decoder: Qwen2Decoder, prefix: Array, visual: Array, watched: tuple[WindowLayerGroup, ...]
+    model: XComp, params: Params, prefix_ids: Array, visual: Array, plan: ScoringPlan
 ) -> tuple[WindowCache, ...]:
-    """What scoring needs of a window, for any number of questions.
+    """Computes the states of windows that scoring needs, for any number of questions.
 
-    Runs only the layers of `watched`. Video states do not depend on text after them, so these
-    are the states of the ordinary pass over the window with any question.
+    Runs only the layers of `plan.groups`. Video states do not depend on later text, so these are
+    the states of the ordinary pass over the window with any question.
 
     Args:
-        prefix: [B, P, D] embedded text before the video, visual: [B, V, D]; no padding.
+        prefix_ids: [B, P] text before the video; visual: [B, V, D] visual tokens; no padding.
+
+    Returns:
+        One cache per layer group.
     """
-    keys = []
-    params_of = decoder.split([w.stage for w in watched])
-    for part, params in zip(watched, params_of, strict=True):
-        if part.stage.drop is not None:
-            assert isinstance(part.stage.drop, Drop), "refused by plan_scoring"
-            visual = apply_drop(visual, part.stage.drop)
-        x = jnp.concatenate([prefix, visual], axis=1)
-        rotated = decoder.rotation(jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2]))
-        first_left = x.shape[1] - part.left_over
 
-        def attend(
-            query: Array,
-            key: Array,
-            value: Array,
-            rotated: Rotation = rotated,
-            first_left: int = first_left,
-        ) -> Any:
-            out = attention(
-                rotated(query),
-                rotated(key),
-                value,
-                causal=True,
-                implementation=decoder.kernels.decoder_attention,
-            )
-            return out, WindowCache(key, value, query[:, first_left:])
+    def run(model: XComp) -> tuple[WindowCache, ...]:
+        dtype = model.config.compute_dtype
+        return _prefill_groups(
+            model.llm, model.llm.embed(prefix_ids), visual.astype(dtype), plan.groups
+        )
 
-        def body(x: Array, p: Any, attend: Attend = attend) -> Any:
-            return decoder.layer.apply({"params": p}, x, attend)
-
-        x, kept = lax.scan(body, x, params)
-        prefix, visual = x[:, : prefix.shape[1]], x[:, prefix.shape[1] :]
-        keys.append(kept)
-    return tuple(keys)
+    return model.apply({"params": params}, method=run)
 
 
 def score_window(
-    decoder: Qwen2Decoder,
-    x: Array,
-    length: Array,
-    header: Array,
-    keys: tuple[WindowCache, ...],
+    model: XComp,
+    params: Params,
+    query: TextQuery,
+    caches: tuple[WindowCache, ...],
     plan: ScoringPlan,
-    *,
-    before: int,
-    query_bias: Array,
 ) -> tuple[Array, ...]:
-    """How much the text after the video looks at each clip of a window (paper 3.3).
+    """Scores how much the text after the video attends to each clip of a window (paper 3.3).
 
     Args:
-        x: [B, Q, D] embedded text after the video, padded on the right; length: [B] real rows.
-        header: [B] the row at which the assistant's header begins.
-        keys: from `prefill_window`, with the same plan's stages.
-        before: tokens of text before the video.
-        query_bias: int32, rows at the beginning that do not ask.
+        query: with a leading axis of B windows.
+        caches: from `prefill_window` with the same plan.
 
     Returns:
-        For every scored stage [L, B, segments, clips of a segment] float32.
+        For every scored layer group [L, B, segments, clips of a segment] float32.
     """
-    cfg = decoder.config
-    written = jnp.zeros_like(length)
-    results = []
-    for stage, segments, states, params in zip(
-        plan.watched,
-        plan.segments,
-        keys,
-        decoder.split([w.stage for w in plan.watched]),
-        strict=True,
-    ):
-        slots = states.key.shape[2]
-        cached_rotated = decoder.rotation(jnp.broadcast_to(jnp.arange(slots), (x.shape[0], slots)))
-        rotated = decoder.rotation(
-            jnp.broadcast_to(slots + jnp.arange(x.shape[1]), (x.shape[0], x.shape[1]))
+
+    def run(model: XComp) -> tuple[Array, ...]:
+        return _score_groups(model.llm, query, caches, plan)
+
+    return model.apply({"params": params}, method=run)
+
+
+def _prefill_groups(
+    decoder: Qwen2Decoder, prefix: Array, visual: Array, groups: tuple[WindowLayerGroup, ...]
+) -> tuple[WindowCache, ...]:
+    caches = []
+    group_params = decoder.split([group.layers for group in groups])
+    for group, params in zip(groups, group_params, strict=True):
+        if group.layers.drop is not None:
+            assert isinstance(group.layers.drop, Drop), "refused by plan_scoring"
+            visual = apply_drop(visual, group.layers.drop)
+        x = constrained(jnp.concatenate([prefix, visual], axis=1))
+        rotated = decoder.rotation(jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2]))
+        x, cache = _prefill_group(decoder, x, params, rotated, x.shape[1] - group.leftover)
+        prefix, visual = x[:, : prefix.shape[1]], x[:, prefix.shape[1] :]
+        caches.append(cache)
+    return tuple(caches)
+
+
+def _prefill_group(
+    decoder: Qwen2Decoder, x: Array, params: Any, rotated: Rotation, first_leftover: int
+) -> tuple[Array, WindowCache]:
+    def attend(query: Array, key: Array, value: Array) -> Any:
+        out = attention(
+            rotated(query),
+            rotated(key),
+            value,
+            causal=True,
+            implementation=decoder.kernels.decoder_attention,
         )
+        return out, WindowCache(key, value, query[:, first_leftover:])
+
+    def body(x: Array, layer: Any) -> Any:
+        whole = gathered_layer("llm/layers", layer, decoder.dtype)
+        return decoder.layer.apply({"params": whole}, x, attend)
+
+    return lax.scan(body, x, params)
+
+
+def _score_groups(
+    decoder: Qwen2Decoder, query: TextQuery, caches: tuple[WindowCache, ...], plan: ScoringPlan
+) -> tuple[Array, ...]:
+    x = decoder.embed(query.ids)
+    scores = []
+    group_params = decoder.split([group.layers for group in plan.groups])
+    for group, cache, params in zip(plan.groups, caches, group_params, strict=True):
         rows = TextRows(
-            prefix=jnp.full_like(length, before),
-            question_start=jnp.full_like(length, query_bias),
-            question_stop=header,
+            prefix=jnp.full_like(query.length, plan.prefix_length),
+            question_start=jnp.full_like(query.length, plan.query_bias),
+            question_stop=query.header,
             # The original's segments end before the header; its global variant does not.
-            length=length + stage.left_over if plan.whole_text else header,
+            length=query.length + group.leftover if plan.whole_text else query.header,
         )
+        x, group_scores = _score_group(decoder, x, params, group, cache, rows, plan.prefix_length)
+        if group.segments is not None:
+            scores.append(group_scores)
+    return tuple(scores)
 
-        def body(
-            x: Array,
-            layer: Any,
-            segments: Segments | None = segments,
-            clips_end: int = slots - stage.left_over,
-            cached_rotated: Rotation = cached_rotated,
-            rotated: Rotation = rotated,
-            rows: TextRows = rows,
-        ) -> Any:
-            p, state = layer
 
-            def attend(query: Array, key: Array, value: Array) -> Any:
-                out = cached_attention(
-                    rotated(query),
-                    (cached_rotated(state.key), state.value),
-                    None,
-                    (rotated(key), value),
-                    written,
-                    implementation=decoder.kernels.cached_attention,
-                )
-                if segments is None:
-                    return out, None
-                return out, clip_scores(
-                    jnp.concatenate([state.tail_query, query], axis=1),
-                    state.key[:, :before],
-                    state.key[:, before:clips_end],
-                    jnp.concatenate([state.key[:, clips_end:], key], axis=1),
-                    segments=segments,
-                    rows=rows,
-                    rope_theta=cfg.rope_theta,
-                    implementation=decoder.kernels.clip_scores,
-                )
+def _score_group(
+    decoder: Qwen2Decoder,
+    x: Array,
+    params: Any,
+    group: WindowLayerGroup,
+    cache: WindowCache,
+    rows: TextRows,
+    prefix_length: int,
+) -> tuple[Array, Array | None]:
+    batch, slots = x.shape[0], cache.key.shape[2]
+    clips_end = slots - group.leftover
+    cached_rotated = decoder.rotation(jnp.broadcast_to(jnp.arange(slots), (batch, slots)))
+    rotated = decoder.rotation(
+        jnp.broadcast_to(slots + jnp.arange(x.shape[1]), (batch, x.shape[1]))
+    )
+    text_length = jnp.zeros((batch,), jnp.int32)
 
-            return decoder.layer.apply({"params": p}, x, attend)
+    def body(x: Array, layer: Any) -> Any:
+        layer_params, state = layer
 
-        x, scores = lax.scan(body, x, (params, states))
-        if segments is not None:
-            results.append(scores)
-    return tuple(results)
+        def attend(query: Array, key: Array, value: Array) -> Any:
+            out = cached_attention(
+                rotated(query),
+                (cached_rotated(state.key), state.value),
+                None,
+                (rotated(key), value),
+                text_length,
+                implementation=decoder.kernels.cached_attention,
+            )
+            if group.segments is None:
+                return out, None
+            return out, clip_scores(
+                jnp.concatenate([state.tail_query, query], axis=1),
+                state.key[:, :prefix_length],
+                state.key[:, prefix_length:clips_end],
+                jnp.concatenate([state.key[:, clips_end:], key], axis=1),
+                segments=group.segments,
+                rows=rows,
+                rope_theta=decoder.config.rope_theta,
+                implementation=decoder.kernels.clip_scores,
+            )
+
+        return decoder.layer.apply({"params": layer_params}, x, attend)
+
+    return lax.scan(body, x, (params, cache))

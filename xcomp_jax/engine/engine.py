@@ -1,0 +1,273 @@
+"""The engine: the only owner of compiled inference programs.
+
+Every method takes ragged host data, pads it to buckets so that few programs are compiled, places it
+on one device or a mesh, and runs one program of `programs`. Padding changes no result beyond
+rounding. Time and work are added to the open account (`xcomp_jax.account`).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from xcomp_jax import account
+from xcomp_jax.compression.schedule import RankedDrop, check_visual_length, plan_layer_groups
+from xcomp_jax.config import ModelConfig
+from xcomp_jax.engine import programs
+from xcomp_jax.engine.buckets import bucket
+from xcomp_jax.engine.decode_state import DecodeState
+from xcomp_jax.engine.encoder import CLIPS_PER_DEVICE, ClipEncoder
+from xcomp_jax.engine.generate import Generated, generate
+from xcomp_jax.engine.generation_config import GenerationConfig
+from xcomp_jax.engine.placement import Placement
+from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache, WindowCache
+from xcomp_jax.models.sequence import Lengths
+from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.selection.frame_scores import scores_of_clips
+from xcomp_jax.selection.plan import ScoringPlan
+from xcomp_jax.selection.query import Query
+from xcomp_jax.selection.window_pass import TextQuery
+
+PREFIX_UNIT, SUFFIX_UNIT = 16, 64
+"""Smallest buckets of the text before and after the video."""
+
+CAPACITY_UNIT = 256
+"""Smallest bucket of a conversation's text cache."""
+
+WINDOWS_PER_DEVICE = 4
+"""Scoring windows of one call on each device: enough to fill an accelerator."""
+
+
+class Engine:
+    """Runs one model on one device or a mesh.
+
+    Args:
+        config: shapes and arithmetic of the model, with its compression.
+        params: its parameters; placed by the rule table of `sharding` when there is a mesh.
+        mesh: devices to use; None uses the default device.
+    """
+
+    def __init__(self, config: ModelConfig, params: Params, *, mesh: Mesh | None = None) -> None:
+        self.config = config
+        self.model = XComp(config)
+        self.placement = Placement(mesh)
+        self.params = self.placement.parameters(params)
+        self.layer_groups = plan_layer_groups(
+            config.compression,
+            num_layers=config.llm.num_hidden_layers,
+            tokens_per_frame=config.projector.tokens_per_frame,
+        )
+
+    @property
+    def caches_video(self) -> bool:
+        """Whether a video's cache serves any question.
+
+        False for the base model's drop by attention, which depends on the question.
+        """
+        return not any(
+            isinstance(group.drop, RankedDrop) and group.drop.by_attention
+            for group in self.layer_groups
+        )
+
+    @property
+    def windows_per_call(self) -> int:
+        """Most scoring windows of one call."""
+        return WINDOWS_PER_DEVICE * self.placement.batch_multiple
+
+    @functools.cached_property
+    def encoder(self) -> ClipEncoder:
+        """The video encoder with projector: clips to visual tokens."""
+
+        def program(clips: np.ndarray) -> jax.Array:
+            with self.placement.scope():
+                return programs.encode_clips(self.model, self.params, self.placement.clips(clips))
+
+        return ClipEncoder(program, CLIPS_PER_DEVICE * self.placement.num_devices)
+
+    def prefill_video(
+        self, visual: Sequence[np.ndarray], prefixes: Sequence[Sequence[int]]
+    ) -> tuple[LayerGroupCache, ...]:
+        """Computes the cache of a batch of videos and the text before each.
+
+        Args:
+            visual: visual tokens [V, D] of each video; prefixes: ids before each.
+
+        Raises:
+            ConfigError: a length that the compression's strides do not divide.
+        """
+        with account.measure("prefill video"), self.placement.scope():
+            prefix_ids, tokens, lengths = self._padded_videos(visual, prefixes, None)
+            cache = jax.block_until_ready(
+                programs.prefill_video(self.model, self.params, prefix_ids, tokens, lengths)
+            )
+        account.count("visual tokens prefilled", sum(map(len, visual)))
+        return cache
+
+    def prefill(
+        self,
+        visual: Sequence[np.ndarray],
+        prefixes: Sequence[Sequence[int]],
+        suffixes: Sequence[Sequence[int]],
+    ) -> DecodeState:
+        """Processes videos and the text around each in one pass.
+
+        Models with `caches_video` rather use `prefill_video` and `extend`.
+
+        Args:
+            visual, prefixes: as in `prefill_video`; suffixes: ids after each video.
+        """
+        with account.measure("prefill"), self.placement.scope():
+            prefix_ids, tokens, lengths = self._padded_videos(visual, prefixes, suffixes)
+            suffix_ids = self._padded_batch(_padded_ids(suffixes, SUFFIX_UNIT))
+            logits, cache = jax.block_until_ready(
+                programs.prefill(
+                    self.model, self.params, prefix_ids, tokens, suffix_ids, lengths
+                )
+            )
+        account.count("text rows", sum(map(len, suffixes)))
+        return DecodeState(logits, cache, None, None, len(suffixes))
+
+    def extend(
+        self,
+        cache: tuple[LayerGroupCache, ...],
+        suffixes: Sequence[Sequence[int]],
+        *,
+        max_new_tokens: int,
+        text: TextCache | None = None,
+        text_length: int = 0,
+    ) -> DecodeState:
+        """Appends text after each cached video.
+
+        Args:
+            max_new_tokens: capacity to leave for generation.
+            text: cache of the `text_length` tokens that were appended before.
+        """
+        with account.measure("extend text"), self.placement.scope():
+            ids = self._padded_batch(_padded_ids(suffixes, SUFFIX_UNIT))
+            lengths = np.array(list(map(len, suffixes)), np.int32)
+            total = self._padded_batch(lengths + np.int32(text_length))
+            capacity = text_length + ids.shape[1] + max_new_tokens
+            if text is None:
+                text = programs.empty_text_cache(self.model, self.params, len(ids), capacity)
+            elif text.key.shape[2] < capacity:
+                text = _enlarged(text, bucket(capacity, CAPACITY_UNIT))
+            logits, text = jax.block_until_ready(
+                programs.extend(
+                    self.model,
+                    self.params,
+                    ids,
+                    self._padded_batch(lengths),
+                    self._padded_batch(np.full_like(lengths, text_length)),
+                    cache,
+                    text,
+                )
+            )
+        account.count("text rows", sum(map(len, suffixes)))
+        return DecodeState(logits, cache, text, total, len(suffixes))
+
+    def generate(self, state: DecodeState, config: GenerationConfig, *, seed: int = 0) -> Generated:
+        """Generates tokens for every row; `ids` and `count` hold the real rows on the host."""
+        with account.measure("generate"), self.placement.scope():
+            generated = jax.block_until_ready(
+                generate(
+                    self.model,
+                    self.params,
+                    state.logits,
+                    state.cache,
+                    config,
+                    text=state.text,
+                    text_length=state.text_length,
+                    seed=seed,
+                )
+            )
+        ids, count = (np.asarray(x)[: state.size] for x in (generated.ids, generated.count))
+        return generated.replace(ids=ids, count=count)
+
+    def prefill_windows(
+        self, visual: np.ndarray, prefix_ids: Sequence[int], plan: ScoringPlan
+    ) -> tuple[WindowCache, ...]:
+        """Computes the scoring caches of windows [W, V, D] that follow the same text.
+
+        Windows are split over the devices; on a mesh the caches hold padding windows at the end.
+        """
+        with account.measure("prefill windows"), self.placement.scope():
+            windows = self._padded_batch(visual)
+            ids = np.asarray(prefix_ids, np.int32)
+            caches = jax.block_until_ready(
+                programs.prefill_windows(self.model, self.params, ids, windows, plan)
+            )
+        account.count("windows prefilled", len(visual))
+        return caches
+
+    def score_windows(
+        self, caches: tuple[WindowCache, ...], query: Query, plan: ScoringPlan
+    ) -> np.ndarray:
+        """Scores the clips of cached windows for one question.
+
+        Returns:
+            [W, layers, clips] float64, padding windows included.
+        """
+        length = len(query.ids)
+        ids = np.pad(np.asarray(query.ids, np.int32), (0, bucket(length, SUFFIX_UNIT) - length))
+        text = TextQuery(ids=ids, length=np.int32(length), header=np.int32(query.header))
+        with account.measure("score windows"), self.placement.scope():
+            by_group: Any = jax.device_get(
+                programs.score_windows(self.model, self.params, caches, text, plan)
+            )
+        clips = [
+            scores_of_clips(np.asarray(scores, np.float64), segments)
+            for scores, segments in zip(by_group, plan.scored, strict=True)
+        ]
+        return np.moveaxis(np.concatenate(clips), 0, 1)
+
+    def _padded_videos(
+        self,
+        visual: Sequence[np.ndarray],
+        prefixes: Sequence[Sequence[int]],
+        suffixes: Sequence[Sequence[int]] | None,
+    ) -> tuple[Any, Any, Any]:
+        """Prefix ids [B, P], visual tokens [B, V, D] and lengths, in buckets and in place."""
+        clip_tokens = self.config.vision.clip_frames * self.config.projector.tokens_per_frame
+        capacity = bucket(max(map(len, visual)), clip_tokens)
+        for length in (capacity, *map(len, visual)):
+            check_visual_length(self.layer_groups, length)
+        tokens = np.stack([np.pad(x, ((0, capacity - len(x)), (0, 0))) for x in visual])
+        prefix_length, visual_length = (
+            np.array(list(map(len, part)), np.int32) for part in (prefixes, visual)
+        )
+        suffix_length = (
+            np.zeros_like(visual_length)
+            if suffixes is None
+            else np.array(list(map(len, suffixes)), np.int32)
+        )
+        return (
+            self._padded_batch(_padded_ids(prefixes, PREFIX_UNIT)),
+            self._padded_batch(tokens),
+            Lengths(*map(self._padded_batch, (prefix_length, visual_length, suffix_length))),
+        )
+
+    def _padded_batch(self, rows: np.ndarray) -> Any:
+        """Repeats the last row up to a bucket of rows, and splits them over the devices."""
+        padding = bucket(len(rows), self.placement.batch_multiple) - len(rows)
+        if padding:
+            rows = np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)])
+        return self.placement.batch(rows)
+
+
+def _padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:
+    """[B, S] int32, zeros behind each sequence, S rounded up to a bucket."""
+    length = bucket(max(map(len, sequences)), unit)
+    return np.stack(
+        [np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences]
+    )
+
+
+def _enlarged(text: TextCache, capacity: int) -> TextCache:
+    padding = capacity - text.key.shape[2]
+    widths = ((0, 0), (0, 0), (0, padding), (0, 0), (0, 0))
+    return jax.tree.map(lambda x: np.pad(x, widths), jax.device_get(text))

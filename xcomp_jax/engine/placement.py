@@ -1,0 +1,96 @@
+"""Where parameters and batches of inference live: one device, or a mesh.
+
+On a mesh the one rule table (`sharding.RULES`) places the parameters: along `fsdp`, `tensor` and
+`context` they are sharded, along `data` replicated. Batches of videos, windows and questions are
+split over `data` and `fsdp`, clips over all devices.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import jax
+import numpy as np
+from jax import Array
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from xcomp_jax.config import MeshConfig
+from xcomp_jax.sharding import (
+    BATCH_AXES,
+    batch_split,
+    make_mesh,
+    mesh_sizes,
+    parameter_shardings,
+)
+
+Tree = TypeVar("Tree")
+
+PARAMETER_SHARE = 0.6
+"""Share of a device's memory that replicated parameters may take; caches need the rest."""
+
+
+class Placement:
+    """Puts arrays where an engine's programs expect them.
+
+    Args:
+        mesh: the devices to use; None leaves everything on the default device.
+    """
+
+    def __init__(self, mesh: Mesh | None) -> None:
+        self.mesh = mesh
+        self.num_devices = 1 if mesh is None else mesh.size
+        self.batch_multiple = 1 if mesh is None else batch_split(mesh)
+
+    def scope(self) -> contextlib.AbstractContextManager[Any]:
+        """Returns the context in which programs run: the mesh in force."""
+        return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
+
+    def parameters(self, params: Any) -> Any:
+        """Places parameters by the rule table."""
+        if self.mesh is None:
+            return params
+        return jax.device_put(params, parameter_shardings(params, self.mesh))
+
+    def batch(self, tree: Tree) -> Tree:
+        """Splits arrays [B, ...] over the devices; B is a multiple of `batch_multiple`."""
+        return self._put(tree, PartitionSpec(BATCH_AXES))
+
+    def clips(self, clips: np.ndarray) -> Any:
+        """Splits clips [C, ...] over all devices; C is a multiple of `num_devices`."""
+        return self._put(clips, PartitionSpec(self.mesh.axis_names if self.mesh else None))
+
+    def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
+        if self.mesh is None:
+            return tree
+        return jax.device_put(tree, NamedSharding(self.mesh, spec))
+
+
+def replicated(tree: Any) -> Any:
+    """Replicates results on the mesh in force, so that the host of any process can read them."""
+    if not mesh_sizes():
+        return tree
+    return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
+def default_mesh(params: Any, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
+    """Returns a mesh over the local devices, or None for a single device.
+
+    Parameters are replicated (`data`) when they fit `PARAMETER_SHARE` of a device's memory, and
+    sharded (`fsdp`) otherwise.
+
+    Args:
+        params: arrays or shapes.
+        devices: default: the local ones.
+    """
+    devices = jax.local_devices() if devices is None else devices
+    if len(devices) == 1:
+        return None
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(params))
+    memory = (devices[0].memory_stats() or {}).get("bytes_limit")
+    fits = memory is None or size <= PARAMETER_SHARE * memory
+    config = MeshConfig(data=-1, fsdp=1) if fits else MeshConfig(data=1, fsdp=-1)
+    return make_mesh(config, list(devices))
+
+
