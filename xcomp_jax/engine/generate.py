@@ -18,8 +18,9 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models.xcomp import Params, XComp
 
 NEVER = -jnp.inf
 
@@ -171,12 +172,12 @@ def _generate(
     def body(state: _State) -> _State:
         token = state.ids[:, state.step - 1, None]
         place = written + state.step - 1
-        hidden, text = run(model, params, "extend", token, place, cache, state.text)
-        logits = run(model, params, "logits", hidden[:, 0])
+        hidden, text = apply.extend(model, params, token, place, cache, state.text)
+        logits = apply.logits(model, params, hidden[:, 0])
         return choose(logits, dataclasses.replace(state, text=text))
 
     if text is None:
-        text = run(model, params, "empty_text_cache", batch, max_new_tokens)
+        text = apply.empty_text_cache(model, params, batch, max_new_tokens)
     empty = jnp.zeros((batch, max_new_tokens, vocab)) if record else None
     state = _State(
         step=jnp.zeros((), jnp.int32),

@@ -11,9 +11,10 @@ import numpy as np
 from jax import Array
 
 from xcomp_jax.engine.buckets import bucket
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.normalize import normalize
 
 # Clips encoded by one call: enough to fill a device, few enough that UMT-L at 448 px stays below 2
@@ -24,7 +25,7 @@ CLIPS_PER_CALL = 4
 @functools.partial(jax.jit, static_argnames="model")
 def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
     """uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D]."""
-    return run(model, params, "encode", normalize(clips))
+    return apply.encode(model, params, normalize(clips))
 
 
 def encode_some(model: XComp, params: Params, clips: np.ndarray) -> np.ndarray:
@@ -52,9 +53,10 @@ def prefill(
     lengths: Lengths,
 ) -> tuple[Array, tuple[LayerGroupCache, ...]]:
     """Logits [B, vocab] after the last text token, and the cache of unequal length per stage."""
-    out = run(model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
+    out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
-    return run(model, params, "logits", last), out.cache
+    assert out.cache is not None
+    return apply.logits(model, params, last), out.cache
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -62,7 +64,7 @@ def prefill_video(
     model: XComp, params: Params, prefix_ids: Array, visual: Array, lengths: Lengths
 ) -> tuple[LayerGroupCache, ...]:
     """The cache of text before and video, padded [B, P] and [B, V, D]."""
-    return run(model, params, "prefill_video", prefix_ids, visual, lengths)
+    return apply.prefill_video(model, params, prefix_ids, visual, lengths)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -80,15 +82,15 @@ def extend(
     Returns:
         logits [B, vocab] after the last real token, and `text` with the keys of the new rows.
     """
-    hidden, text = run(model, params, "extend", ids, written, cache, text)
+    hidden, text = apply.extend(model, params, ids, written, cache, text)
     last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
-    return run(model, params, "logits", last), text
+    return apply.logits(model, params, last), text
 
 
 @functools.partial(jax.jit, static_argnames=("model", "batch", "room"))
 def empty_text(model: XComp, params: Params, batch: int, room: int) -> TextCache:
     """Room for `room` tokens of text."""
-    return run(model, params, "empty_text_cache", batch, room)
+    return apply.empty_text_cache(model, params, batch, room)
 
 
 def padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:

@@ -19,8 +19,9 @@ from jax import Array
 
 from xcomp_jax.engine.buckets import bucket
 from xcomp_jax.models.decoder_state import WindowCache
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup, scores_of_clips
+from xcomp_jax.selection.window_pass import prefill_window, score_window
 
 QUESTION_UNIT = 64
 
@@ -56,7 +57,7 @@ def prefill_windows(
 ) -> tuple[WindowCache, ...]:
     """States of windows [B, V, D] that all follow the text `prefix_ids` [P]."""
     ids = jnp.broadcast_to(prefix_ids, (visual.shape[0], prefix_ids.shape[0]))
-    return run(model, params, "prefill_window", ids, visual, watched)
+    return prefill_window(model, params, ids, visual, watched)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "plan", "before"))
@@ -72,12 +73,11 @@ def score_windows(
     plan: ScoringPlan,
     before: int,
 ) -> tuple[Array, ...]:
-    """Scores of one text `ids` [Q] for every window of `keys`; see `XComp.score_window`."""
+    """Scores of one text `ids` [Q] for every window of `keys`; see `window_pass.score_window`."""
     windows = keys[0].key.shape[1]
-    return run(
+    return score_window(
         model,
         params,
-        "score_window",
         jnp.broadcast_to(ids, (windows, ids.shape[0])),
         jnp.full(windows, length),
         jnp.full(windows, header),

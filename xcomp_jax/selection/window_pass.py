@@ -14,9 +14,11 @@ from jax import Array, lax
 
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.schedule import Drop
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_layer import Attend
 from xcomp_jax.models.decoder_state import WindowCache
 from xcomp_jax.models.qwen2 import Qwen2Decoder, Rotation
+from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.clip_scores import Segments, TextRows, clip_scores
@@ -24,16 +26,67 @@ from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
 
 
 def prefill_window(
-    decoder: Qwen2Decoder, prefix: Array, visual: Array, watched: tuple[WindowLayerGroup, ...]
+    model: XComp,
+    params: Params,
+    prefix_ids: Array,
+    visual: Array,
+    groups: tuple[WindowLayerGroup, ...],
 ) -> tuple[WindowCache, ...]:
-    """What scoring needs of a window, for any number of questions.
+    """Computes the states that scoring needs of a window, for any number of questions.
 
-    Runs only the layers of `watched`. Video states do not depend on text after them, so these
+    Runs only the layers of `groups`. Video states do not depend on text after them, so these
     are the states of the ordinary pass over the window with any question.
 
     Args:
-        prefix: [B, P, D] embedded text before the video, visual: [B, V, D]; no padding.
+        prefix_ids: [B, P] text before the video; visual: [B, V, D]; no padding.
     """
+
+    def method(module: XComp) -> tuple[WindowCache, ...]:
+        prefix = module.llm.embed(prefix_ids)
+        tokens = visual.astype(model.config.compute_dtype)
+        return _prefill_window(module.llm, prefix, tokens, groups)
+
+    return apply.call(model, params, method)
+
+
+def score_window(
+    model: XComp,
+    params: Params,
+    ids: Array,
+    length: Array,
+    header: Array,
+    caches: tuple[WindowCache, ...],
+    plan: ScoringPlan,
+    *,
+    before: int,
+    query_bias: Array,
+) -> tuple[Array, ...]:
+    """Measures how much the text after the video attends to each clip of a window (paper 3.3).
+
+    Args:
+        ids: [B, Q] text after the video, padded on the right; length: [B] real rows.
+        header: [B] the row at which the assistant's header begins.
+        caches: from `prefill_window`, with the layer groups of the same plan.
+        before: tokens of text before the video.
+        query_bias: int32, rows at the beginning that do not ask.
+
+    Returns:
+        For every scored layer group [L, B, segments, clips of a segment] float32.
+    """
+
+    def method(module: XComp) -> tuple[Array, ...]:
+        rows = module.llm.embed(ids)
+        return _score_window(
+            module.llm, rows, length, header, caches, plan, before=before, query_bias=query_bias
+        )
+
+    return apply.call(model, params, method)
+
+
+def _prefill_window(
+    decoder: Qwen2Decoder, prefix: Array, visual: Array, watched: tuple[WindowLayerGroup, ...]
+) -> tuple[WindowCache, ...]:
+    """`prefill_window` over embedded text [B, P, D] and visual tokens [B, V, D]."""
     keys = []
     params_of = decoder.split([w.stage for w in watched])
     for part, params in zip(watched, params_of, strict=True):
@@ -69,7 +122,7 @@ def prefill_window(
     return tuple(keys)
 
 
-def score_window(
+def _score_window(
     decoder: Qwen2Decoder,
     x: Array,
     length: Array,
@@ -80,18 +133,7 @@ def score_window(
     before: int,
     query_bias: Array,
 ) -> tuple[Array, ...]:
-    """How much the text after the video looks at each clip of a window (paper 3.3).
-
-    Args:
-        x: [B, Q, D] embedded text after the video, padded on the right; length: [B] real rows.
-        header: [B] the row at which the assistant's header begins.
-        keys: from `prefill_window`, with the same plan's stages.
-        before: tokens of text before the video.
-        query_bias: int32, rows at the beginning that do not ask.
-
-    Returns:
-        For every scored stage [L, B, segments, clips of a segment] float32.
-    """
+    """`score_window` over embedded text [B, Q, D]."""
     cfg = decoder.config
     written = jnp.zeros_like(length)
     results = []
