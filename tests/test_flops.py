@@ -18,6 +18,7 @@ from xcomp_jax.flops import (
     training_flops,
 )
 from xcomp_jax.launch.bench.qc_costs import count
+from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import XComp, abstract_params
 from xcomp_jax.selection.plan import plan_scoring
 from xcomp_jax.selection.scoring import prefill_windows
@@ -96,7 +97,7 @@ def test_the_encoder() -> None:
     config = dataclasses.replace(MODEL, vision=vision)
     model, params = XComp(config), abstract_params(config)
     pixels = jax.ShapeDtypeStruct((1, vision.clip_frames, 32, 32, 3), jnp.float32)
-    program = jax.jit(lambda p, x: model.apply({"params": p}, x, method="encode"))
+    program = jax.jit(lambda p, x: apply.encode(model, p, x))
     got = compiled_flops(program, params, pixels)
     # Token merging is left out, and not small in so small a model.
     assert 0.9 * encoder_flops(config) < got < 1.5 * encoder_flops(config)

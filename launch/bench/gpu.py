@@ -21,7 +21,8 @@ from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
 from xcomp_jax.launch.bench import kernels, model
 from xcomp_jax.launch.bench.clock import Deadline
 from xcomp_jax.launch.bench.timing import seconds
-from xcomp_jax.models.xcomp import XComp, run
+from xcomp_jax.models import apply
+from xcomp_jax.models.xcomp import XComp
 from xcomp_jax.peaks import peak_of
 from xcomp_jax.sharding import make_mesh
 
@@ -93,7 +94,7 @@ def _encoder(tiny: bool) -> Iterator[Row]:
     config = model.model_config(tiny=tiny)
     params = model.random_params(config, "vision", "projector")
     side, clip = config.vision.image_size, config.vision.clip_frames
-    encode = jax.jit(lambda params, pixels: run(XComp(config), params, "encode", pixels))
+    encode = jax.jit(lambda params, pixels: apply.encode(XComp(config), params, pixels))
     for clips in (1,) if tiny else (1, 8, 32):
         pixels = jax.random.normal(
             jax.random.key(0), (clips, clip, side, side, 3), config.compute_dtype
@@ -113,11 +114,11 @@ def _decoding(tiny: bool) -> Iterator[Row]:
     def decode(params: Any, first: Array, cache: Any) -> Array:
         def step(carry: tuple[Array, Any], place: Array) -> tuple[tuple[Array, Any], Array]:
             token, new = carry
-            hidden, new = run(xcomp, params, "extend", token[:, None], place[None], cache, new)
-            following = jnp.argmax(run(xcomp, params, "logits", hidden[:, -1]), axis=-1)
+            hidden, new = apply.extend(xcomp, params, token[:, None], place[None], cache, new)
+            following = jnp.argmax(apply.logits(xcomp, params, hidden[:, -1]), axis=-1)
             return (following.astype(jnp.int32), new), token
 
-        new = run(xcomp, params, "empty_text_cache", 1, NEW_TOKENS)
+        new = apply.empty_text_cache(xcomp, params, 1, NEW_TOKENS)
         return lax.scan(step, (first, new), jnp.arange(NEW_TOKENS))[1]
 
     taken = seconds(decode, params, jnp.argmax(logits, axis=-1).astype(jnp.int32), cache)

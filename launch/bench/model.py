@@ -19,8 +19,9 @@ from xcomp_jax.config import (
     ProjectorConfig,
     VisionConfig,
 )
+from xcomp_jax.models import apply
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, abstract_params, run
+from xcomp_jax.models.xcomp import Params, XComp, abstract_params
 from xcomp_jax.variants import XCOMP_2B
 
 # 863 text tokens, as the paper's timing has them: the template before the video, the rest after it.
@@ -86,8 +87,8 @@ def prefill_inputs(config: ModelConfig, frames: int) -> tuple[Any, ...]:
 def prefill(config: ModelConfig, params: Params, *inputs: Any) -> tuple[Array, Any]:
     """Logits that follow the prompt, and the cache: all that a first word costs."""
     model = XComp(config)
-    out = run(model, params, "prefill", *inputs, keep_cache=True)
-    return run(model, params, "logits", out.suffix[:, -1]), out.cache
+    out = apply.prefill(model, params, *inputs, keep_cache=True)
+    return apply.logits(model, params, out.suffix[:, -1]), out.cache
 
 
 def jitted_prefill(config: ModelConfig) -> Any:

@@ -17,6 +17,7 @@ from xcomp_jax.convert.from_torch import convert_from_torch
 from xcomp_jax.convert.to_torch import convert_to_torch
 from xcomp_jax.convert.variants import VARIANTS
 from xcomp_jax.convert.verify import verify
+from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import XComp
 from xcomp_jax.sharding import AXES, make_mesh, parameter_shardings, parameter_spec
 
@@ -64,9 +65,7 @@ def test_what_is_read_fits_the_model_and_has_a_place_on_a_mesh(source: Path) -> 
 
     def encode(frames: int) -> jax.ShapeDtypeStruct:
         pixels = jax.ShapeDtypeStruct((2, frames, size, size, 3), np.float32)
-        return jax.eval_shape(
-            lambda p, x: XComp(model).apply({"params": p}, x, method="encode"), params, pixels
-        )
+        return jax.eval_shape(lambda p, x: apply.encode(XComp(model), p, x), params, pixels)
 
     for frames in (1, model.vision.clip_frames):
         assert encode(frames).shape == (2, frames * 4, model.llm.hidden_size)

@@ -8,6 +8,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from xcomp_jax.models import apply
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp, abstract_params
 from xcomp_jax.variants import XCOMP_2B
@@ -24,8 +25,8 @@ def test_an_hour_of_video_has_the_published_lengths() -> None:
     shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
     tokens = FRAMES * XCOMP_2B.projector.tokens_per_frame
     out = jax.eval_shape(
-        lambda params, prefix, visual, suffix, lengths: XComp(XCOMP_2B).apply(
-            {"params": params}, prefix, visual, suffix, lengths, keep_cache=True, method="prefill"
+        lambda params, prefix, visual, suffix, lengths: apply.prefill(
+            XComp(XCOMP_2B), params, prefix, visual, suffix, lengths, keep_cache=True
         ),
         abstract_params(XCOMP_2B),
         shape((1, 14)),
@@ -49,7 +50,7 @@ def test_one_clip_becomes_128_tokens() -> None:
         (1, vision.clip_frames, vision.image_size, vision.image_size, 3), jnp.float32
     )
     tokens = jax.eval_shape(
-        lambda params, x: XComp(XCOMP_2B).apply({"params": params}, x, method="encode"),
+        lambda params, x: apply.encode(XComp(XCOMP_2B), params, x),
         abstract_params(XCOMP_2B),
         clip,
     )

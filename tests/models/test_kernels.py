@@ -12,18 +12,20 @@ import pytest
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ConfigError, KernelConfig, SelectionConfig, from_dict
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models import apply
+from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import plan_scoring
+from xcomp_jax.selection.window_pass import prefill_window, score_window
 
 IDS = jnp.zeros((1, 3), jnp.int32)
 
 
 def encode(model: XComp, params: Params) -> Any:
-    return run(model, params, "encode", jnp.zeros((1, 4, 24, 24, 3)))
+    return apply.encode(model, params, jnp.zeros((1, 4, 24, 24, 3)))
 
 
 def watch(model: XComp, params: Params) -> Any:
-    return run(model, params, "prefill_video", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
+    return apply.prefill_video(model, params, IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
 
 
 def score(model: XComp, params: Params) -> Any:
@@ -31,17 +33,15 @@ def score(model: XComp, params: Params) -> Any:
     selection = SelectionConfig(segment_clips=2, segment_stride=1)
     plan = plan_scoring(layer_groups, selection, visual_tokens=128, tokens_per_frame=4)
     visual = jnp.zeros((1, 128, 32))
-    keys = run(XComp(TINY), params, "prefill_window", IDS, visual, plan.watched)
+    caches = prefill_window(XComp(TINY), params, IDS, visual, plan.watched)
     length, bias = jnp.array([3]), jnp.int32(0)
-    return run(
-        model, params, "score_window", IDS, length, length, keys, plan, before=3, query_bias=bias
-    )
+    return score_window(model, params, IDS, length, length, caches, plan, before=3, query_bias=bias)
 
 
 def extend(model: XComp, params: Params) -> Any:
-    cache = run(XComp(TINY), params, "prefill_video", IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
-    new = run(model, params, "empty_text_cache", 1, 4)
-    return run(model, params, "extend", IDS[:, :1], jnp.array([0]), cache, new)
+    cache = apply.prefill_video(XComp(TINY), params, IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
+    new = apply.empty_text_cache(model, params, 1, 4)
+    return apply.extend(model, params, IDS[:, :1], jnp.array([0]), cache, new)
 
 
 PARTS = (encode, watch, extend, score)

@@ -13,9 +13,10 @@ import numpy as np
 from tests.models.test_sequences import inputs, padded
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import XComp, run
+from xcomp_jax.models.xcomp import XComp
 
 RATIOS = (0.55, 0.3)
 # First evenly, then by attention; shares that no length divides into.
@@ -39,12 +40,12 @@ def prefill_and_step(parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.A
 
 @jax.jit
 def _prefill_and_step(params: Any, parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.Array]:
-    out = run(MODEL, params, "prefill", *parts, lengths, keep_cache=True, collect_layers=True)
+    out = apply.prefill(MODEL, params, *parts, lengths, keep_cache=True, collect_layers=True)
     batch = parts[0].shape[0]
-    new = run(MODEL, params, "empty_text_cache", batch, 1)
+    new = apply.empty_text_cache(MODEL, params, batch, 1)
     token, written = jnp.full((batch, 1), 9), jnp.zeros(batch, jnp.int32)
-    hidden, _ = run(MODEL, params, "extend", token, written, out.cache, new)
-    return out, run(MODEL, params, "logits", hidden[:, 0])
+    hidden, _ = apply.extend(MODEL, params, token, written, out.cache, new)
+    return out, apply.logits(MODEL, params, hidden[:, 0])
 
 
 @functools.cache

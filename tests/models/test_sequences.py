@@ -14,9 +14,10 @@ import pytest
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig, ModelConfig
 from xcomp_jax.engine.generate import GenerationConfig, generate
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models.xcomp import Params, XComp
 
 COMPRESSIONS = {
     "cosine suffix": CompressionConfig(),
@@ -65,9 +66,9 @@ def prefill(
     model: XComp, params: Params, parts: Any, lengths: Lengths
 ) -> tuple[PrefillOutput, jax.Array]:
     """Everything a prefill gives, and the logits after the last text token [B, vocab]."""
-    out = run(model, params, "prefill", *parts, lengths, keep_cache=True)
+    out = apply.prefill(model, params, *parts, lengths, keep_cache=True)
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
-    return out, run(model, params, "logits", last)
+    return out, apply.logits(model, params, last)
 
 
 def answer(config: ModelConfig, parts: Any, lengths: Lengths) -> tuple[np.ndarray, np.ndarray]:

@@ -15,6 +15,7 @@ from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import exact_lengths, flat_visual, layer_of, split_ids
 from xcomp_jax.compression.schedule import LayerGroup, plan_layer_groups
 from xcomp_jax.engine.generate import Generated, GenerationConfig, generate
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.xcomp import Params, XComp
@@ -58,18 +59,11 @@ class Inputs:
 def _prefill(
     model: XComp, params: Params, prefix: Any, visual: Any, suffix: Any, lengths: Lengths
 ) -> tuple[PrefillOutput, jax.Array]:
-    out = model.apply(
-        {"params": params},
-        prefix,
-        visual,
-        suffix,
-        lengths,
-        keep_cache=True,
-        collect_layers=True,
-        method="prefill",
+    out = apply.prefill(
+        model, params, prefix, visual, suffix, lengths, keep_cache=True, collect_layers=True
     )
     rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)
-    return out, model.apply({"params": params}, rows, method="logits")
+    return out, apply.logits(model, params, rows)
 
 
 @dataclasses.dataclass(frozen=True)

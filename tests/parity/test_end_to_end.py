@@ -18,6 +18,7 @@ from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
 from tests.quick import compiled_for_computing
 from xcomp_jax.engine.programs import encode_clips
+from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.preprocess import resize_bicubic
@@ -86,11 +87,7 @@ def test_pixels_to_visual_tokens(case) -> None:
             control = pixels[(frame + 1) % len(pixels)]
             assert_parity(pixels[frame], want, atol=PIXEL_ATOL, control=control)
         clip = done.model.config.vision.clip_frames
-        features = jax.jit(
-            lambda p, x, m=done.model: m.apply(
-                {"params": p}, normalize(x), method="vision_features"
-            )
-        )
+        features = jax.jit(lambda p, x, m=done.model: apply.vision_features(m, p, normalize(x)))
         for key, want in case.io.optional(rf"{name}vision_features_clip\d+").items():
             first = clip * int(re.search(r"(\d+)$", key).group(1))
             got, control = (

@@ -24,6 +24,7 @@ from xcomp_jax.engine.reader import Reader
 from xcomp_jax.inference.answer import Stopwatch
 from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.selector import Selector
+from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import (
     best_frames,
@@ -109,10 +110,8 @@ def tied_clips(model: XComp, params: Params, memory: EncodedVideo) -> dict[int, 
     Merging is discrete: where two similarities are nearer than the encoder's recorded noise, two
     float32 programs may choose differently, and everything after such a clip is a little different.
     """
-    features_of = jax.jit(
-        lambda p, x: model.apply({"params": p}, normalize(x), method="vision_features")
-    )
-    project = jax.jit(lambda p, x: model.apply({"params": p}, x, method="project"))
+    features_of = jax.jit(lambda p, x: apply.vision_features(model, p, normalize(x)))
+    project = jax.jit(lambda p, x: apply.project(model, p, x))
     assert memory.windows is not None
     clip, rng = model.config.vision.clip_frames, np.random.default_rng(0)
     windows = range(len(memory.windows.starts))

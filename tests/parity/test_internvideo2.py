@@ -18,6 +18,7 @@ from xcomp_jax.convert import plan
 from xcomp_jax.convert.rules import rules_for
 from xcomp_jax.convert.safetensors_read import Tensor
 from xcomp_jax.convert.tree import fill_tree, plan_leaves
+from xcomp_jax.models import apply
 from xcomp_jax.models.internvideo2 import position_table
 from xcomp_jax.models.xcomp import Params, XComp
 
@@ -77,7 +78,7 @@ def converted(case: Case) -> tuple[XComp, Params]:
 def test_features(case) -> None:
     model, params = converted(case)
     assert model.config.vision.num_blocks == case.meta["n_blocks"]
-    encode = jax.jit(lambda p, x: model.apply({"params": p}, x, method="vision_features"))
+    encode = jax.jit(lambda p, x: apply.vision_features(model, p, x))
     for run, pixels in clips_of(case):
         image = pixels.shape[1] == 1
         noise = case.meta["image_max_abs_diff_vs_float64" if image else "max_abs_diff_vs_float64"]

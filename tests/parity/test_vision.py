@@ -15,6 +15,7 @@ from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_clips import clips_of, shifted_order
 from tests.parity.recorded_model import recorded_model
 from xcomp_jax.config import VisionConfig
+from xcomp_jax.models import apply
 from xcomp_jax.models.position_tables import image_position_table, video_position_table
 from xcomp_jax.models.tome import merge_tokens
 from xcomp_jax.models.umt import Block, PatchEmbed, UMTEncoder
@@ -116,7 +117,7 @@ def test_projector(case) -> None:
         model, params = recorded_model(case)
         frames = features.shape[1] // model.config.vision.patches_per_frame
         per_clip = frames * model.config.projector.tokens_per_frame
-        project = jax.jit(lambda p, f, m=model: m.apply({"params": p}, f, method="project"))
+        project = jax.jit(lambda p, f, m=model: apply.project(m, p, f))
         # Control: neighbouring tokens exchanged before merging.
         control = project(params, np.roll(features, 1, axis=1))
         assert_parity(

@@ -13,7 +13,9 @@ import numpy as np
 from jax import Array
 
 from xcomp_jax.compression.schedule import RankedDrop
-from xcomp_jax.ops.attention import MASKED
+
+# Score of a padded key: its weight after the softmax is exactly zero.
+MASKED = -1e30
 
 
 @flax.struct.dataclass

@@ -125,9 +125,7 @@ class Engine:
             prefix_ids, tokens, lengths = self._padded_videos(visual, prefixes, suffixes)
             suffix_ids = self._padded_batch(_padded_ids(suffixes, SUFFIX_UNIT))
             logits, cache = jax.block_until_ready(
-                programs.prefill(
-                    self.model, self.params, prefix_ids, tokens, suffix_ids, lengths
-                )
+                programs.prefill(self.model, self.params, prefix_ids, tokens, suffix_ids, lengths)
             )
         account.count("text rows", sum(map(len, suffixes)))
         return DecodeState(logits, cache, None, None, len(suffixes))

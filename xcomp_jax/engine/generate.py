@@ -17,8 +17,9 @@ from jax import Array
 
 from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.engine.placement import replicated
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models.xcomp import Params, XComp
 
 NEVER = -jnp.inf
 
@@ -158,12 +159,12 @@ def _generate(
     def body(state: _State) -> _State:
         token = state.ids[:, state.step - 1, None]
         position = text_length + state.step - 1
-        hidden, text = run(model, params, "extend", token, position, cache, state.text)
-        logits = run(model, params, "logits", hidden[:, 0])
+        hidden, text = apply.extend(model, params, token, position, cache, state.text)
+        logits = apply.logits(model, params, hidden[:, 0])
         return _choose(logits, dataclasses.replace(state, text=text), settings)
 
     if text is None:
-        text = run(model, params, "empty_text_cache", batch, max_new_tokens)
+        text = apply.empty_text_cache(model, params, batch, max_new_tokens)
     zeros = jnp.zeros((batch, max_new_tokens, vocab)) if record else None
     state = _State(
         step=jnp.zeros((), jnp.int32),

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
-from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.config import MeshConfig
@@ -92,5 +91,3 @@ def default_mesh(params: Any, devices: Sequence[jax.Device] | None = None) -> Me
     fits = memory is None or size <= PARAMETER_SHARE * memory
     config = MeshConfig(data=-1, fsdp=1) if fits else MeshConfig(data=1, fsdp=-1)
     return make_mesh(config, list(devices))
-
-

@@ -14,9 +14,10 @@ import jax.numpy as jnp
 from jax import Array
 
 from xcomp_jax.engine.placement import replicated
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, run
+from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import ScoringPlan
 from xcomp_jax.selection.window_pass import TextQuery, prefill_window, score_window
 from xcomp_jax.video.normalize import normalize
@@ -25,7 +26,7 @@ from xcomp_jax.video.normalize import normalize
 @functools.partial(jax.jit, static_argnames="model")
 def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
     """Encodes uint8 clips [C, T, S, S, 3] into visual tokens [C, T * tokens_per_frame, D]."""
-    return replicated(run(model, params, "encode", normalize(clips)))
+    return replicated(apply.encode(model, params, normalize(clips)))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -34,7 +35,7 @@ def encode_features(model: XComp, vision: Params, clips: Array) -> Array:
 
     These are the encoder's output after token merging, before the projector.
     """
-    return replicated(run(model, {"vision": vision}, "merged_features", normalize(clips)))
+    return replicated(apply.merged_features(model, {"vision": vision}, normalize(clips)))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -47,9 +48,9 @@ def prefill(
     lengths: Lengths,
 ) -> tuple[Array, tuple[LayerGroupCache, ...]]:
     """Returns logits [B, vocab] after the last text token, and the cache of every layer group."""
-    out = run(model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
+    out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
-    return run(model, params, "logits", last), out.cache
+    return apply.logits(model, params, last), out.cache
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -57,7 +58,7 @@ def prefill_video(
     model: XComp, params: Params, prefix_ids: Array, visual: Array, lengths: Lengths
 ) -> tuple[LayerGroupCache, ...]:
     """Returns the cache of text before a video and the video, padded [B, P] and [B, V, D]."""
-    return run(model, params, "prefill_video", prefix_ids, visual, lengths)
+    return apply.prefill_video(model, params, prefix_ids, visual, lengths)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -75,15 +76,15 @@ def extend(
     Returns:
         logits [B, vocab] after the last real token, and `text` with the keys of the new rows.
     """
-    hidden, text = run(model, params, "extend", ids, text_length, cache, text)
+    hidden, text = apply.extend(model, params, ids, text_length, cache, text)
     last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
-    return run(model, params, "logits", last), text
+    return apply.logits(model, params, last), text
 
 
 @functools.partial(jax.jit, static_argnames=("model", "batch", "capacity"))
 def empty_text_cache(model: XComp, params: Params, batch: int, capacity: int) -> TextCache:
     """Returns a cache with room for `capacity` tokens of text."""
-    return run(model, params, "empty_text_cache", batch, capacity)
+    return apply.empty_text_cache(model, params, batch, capacity)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "plan"))
@@ -112,19 +113,19 @@ def score_windows(
 @functools.partial(jax.jit, static_argnames="model")
 def vision_features(model: XComp, params: Params, pixels: Array) -> Array:
     """Returns the vision tower's output [C, T * P, D_vision] for normalised clips."""
-    return run(model, params, "vision_features", pixels)
+    return apply.vision_features(model, params, pixels)
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def project_features(model: XComp, params: Params, features: Array) -> Array:
     """Merges and projects vision features [C, T * P, D_vision] into visual tokens."""
-    return run(model, params, "project", features)
+    return apply.project(model, params, features)
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def project_merged(model: XComp, params: Params, merged: Array) -> Array:
     """Projects merged features [..., D_vision] into visual tokens [..., D]."""
-    return run(model, params, "project_merged", merged)
+    return apply.project_merged(model, params, merged)
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -137,8 +138,6 @@ def prefill_layers(
     lengths: Lengths,
 ) -> tuple[PrefillOutput, Array]:
     """Returns every layer's output, and the logits [B, S, vocab] of all rows that are left."""
-    out = run(
-        model, params, "prefill", prefix_ids, visual, suffix_ids, lengths, collect_layers=True
-    )
+    out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, collect_layers=True)
     rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)
-    return out, run(model, params, "logits", rows)
+    return out, apply.logits(model, params, rows)

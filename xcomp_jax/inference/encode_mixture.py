@@ -24,7 +24,8 @@ from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.engine.clips import ArrayFrames, FileFrames, FrameSource, VideoClips
 from xcomp_jax.engine.programs import CLIPS_PER_CALL
 from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.models.xcomp import XComp, run
+from xcomp_jax.models import apply
+from xcomp_jax.models.xcomp import XComp
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.sampling import FramePlan
@@ -35,7 +36,7 @@ Problem = tuple[Media, str]
 @functools.partial(jax.jit, static_argnames="model")
 def merged_features(model: XComp, vision: Any, clips: Array) -> Array:
     """uint8 clips [C, T, S, S, 3] -> [C, T * tokens_per_frame, D_vision], merged, not projected."""
-    return run(model, {"vision": vision}, "merged_features", normalize(clips))
+    return apply.merged_features(model, {"vision": vision}, normalize(clips))
 
 
 class FeatureEncoder:

@@ -12,14 +12,12 @@ from jax import Array
 
 from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ModelConfig
-from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
+from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache
 from xcomp_jax.models.internvideo2 import InternVideo2Encoder
 from xcomp_jax.models.projector import Projector
 from xcomp_jax.models.qwen2 import Qwen2Decoder
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.umt import UMTEncoder
-from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
-from xcomp_jax.selection.window_pass import prefill_window, score_window
 
 Params = dict[str, Any]
 
@@ -27,7 +25,7 @@ ENCODERS = {"umt": UMTEncoder, "internvideo2": InternVideo2Encoder}
 
 
 class XComp(nn.Module):
-    """Pure `init`/`apply` model; use `XComp(config).apply({"params": params}, ..., method=...)`.
+    """Pure `init`/`apply` model; `models.apply` has its methods as plain functions.
 
     Parameters are a plain nested dict with the keys `vision`, `projector` and `llm`; equal layers
     are stacked along a leading axis.
@@ -135,30 +133,6 @@ class XComp(nn.Module):
         """Text ids [B, Q] after a cached sequence; see `Qwen2Decoder.extend`."""
         return self.llm.extend(self.llm.embed(ids), written, cache, new)
 
-    def prefill_window(
-        self, prefix_ids: Array, visual: Array, watched: tuple[WindowLayerGroup, ...]
-    ) -> tuple[WindowCache, ...]:
-        """Ids [B, P] and visual tokens [B, V, D]; see `window_scores.prefill_window`."""
-        visual = visual.astype(self.config.compute_dtype)
-        return prefill_window(self.llm, self.llm.embed(prefix_ids), visual, watched)
-
-    def score_window(
-        self,
-        ids: Array,
-        length: Array,
-        header: Array,
-        keys: tuple[WindowCache, ...],
-        plan: ScoringPlan,
-        *,
-        before: int,
-        query_bias: Array,
-    ) -> tuple[Array, ...]:
-        """Ids [B, Q] of the text after the video; see `window_scores.score_window`."""
-        x = self.llm.embed(ids)
-        return score_window(
-            self.llm, x, length, header, keys, plan, before=before, query_bias=query_bias
-        )
-
     def logits(self, hidden: Array) -> Array:
         """[..., D] -> [..., vocab] float32."""
         return self.llm.logits(hidden)
@@ -166,17 +140,6 @@ class XComp(nn.Module):
     def output_table(self) -> Array:
         """[vocab, D], the rows that `logits` multiplies by."""
         return self.llm.output_table()
-
-
-def run(model: XComp, params: Params, method: str, *args: Any, **kwargs: Any) -> Any:
-    """`model.METHOD(...)` as a pure function of its parameters.
-
-    Adapters under `lora` (see `training.lora`) take part in `prefill`.
-    """
-    variables = {"params": {part: leaves for part, leaves in params.items() if part != "lora"}}
-    if "lora" in params:
-        variables["lora"] = {"llm": {"layers": params["lora"]}}
-    return model.apply(variables, *args, method=method, **kwargs)
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:

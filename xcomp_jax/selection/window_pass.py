@@ -16,6 +16,7 @@ from jax import Array, lax
 
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.schedule import Drop
+from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import WindowCache
 from xcomp_jax.models.qwen2 import Qwen2Decoder, Rotation
 from xcomp_jax.models.xcomp import Params, XComp
@@ -60,7 +61,7 @@ def prefill_window(
             model.llm, model.llm.embed(prefix_ids), visual.astype(dtype), plan.groups
         )
 
-    return model.apply({"params": params}, method=run)
+    return apply.call(model, params, run)
 
 
 def score_window(
@@ -83,7 +84,7 @@ def score_window(
     def run(model: XComp) -> tuple[Array, ...]:
         return _score_groups(model.llm, query, caches, plan)
 
-    return model.apply({"params": params}, method=run)
+    return apply.call(model, params, run)
 
 
 def _prefill_groups(

@@ -14,8 +14,9 @@ from jax import Array
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.config import ConfigError, ModelConfig, StageConfig
+from xcomp_jax.models import apply
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, abstract_params, run
+from xcomp_jax.models.xcomp import Params, XComp, abstract_params
 from xcomp_jax.sharding import (
     VIDEO_FIELDS,
     batch_split,
@@ -45,10 +46,9 @@ def text_loss(
     model: XComp, stage: StageConfig, params: Params, visual: Array, batch: Batch
 ) -> Array:
     """Mean next-token loss given the visual tokens [B, V, D] of a (micro) batch."""
-    out = run(
+    out = apply.prefill(
         model,
         scaled(stage, params),
-        "prefill",
         batch["prefix_ids"],
         visual,
         batch["suffix_ids"],
@@ -56,7 +56,7 @@ def text_loss(
         remat=stage.remat,
     )
     return next_token_loss(
-        run(model, params, "output_table"),
+        apply.output_table(model, params),
         out,
         batch["prefix_labels"],
         batch["suffix_labels"],
