@@ -18,108 +18,140 @@ GIB = 1 << 30
 
 
 def add_cache_dir(parser: argparse.ArgumentParser) -> None:
-    """`--cache-dir`, where compiled programs are kept between processes."""
+    """Adds `--cache-dir`, the folder of compiled programs."""
     parser.add_argument(
         "--cache-dir",
         type=Path,
         default=Path("~/.cache/xcomp-jax/compiled"),
         metavar="DIR",
-        help="compiled programs are kept here, so that the next run starts faster "
+        help="folder for compiled programs, so that the next run starts faster "
         "(default: %(default)s)",
     )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Which model, and how it runs."""
+    """Adds the options that choose the model and how it runs."""
     parser.add_argument(
-        "--checkpoint", type=Path, metavar="DIR", help="from xcomp tune or python -m convert"
+        "--checkpoint",
+        metavar="DIR",
+        help="folder written by `xcomp tune` or `xcomp convert`, or a Hugging Face hub id "
+        "(default: a tiny demo model with random weights)",
+    )
+    parser.add_argument(
+        "--revision",
+        metavar="REV",
+        help="branch, tag or commit of a hub id (default: the default branch)",
     )
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
-        help="default: float32 on a CPU, as the checkpoint elsewhere",
+        help="dtype of parameters and arithmetic (default: float32 on a CPU, elsewhere the "
+        "checkpoint's)",
+    )
+    parser.add_argument(
+        "--mesh",
+        metavar="AXES",
+        help="devices to use, such as data=4,fsdp=2 (default: all local devices; parameters are "
+        "sharded only when they do not fit on one)",
     )
     add_cache_dir(parser)
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
-    """How answers are made."""
-    parser.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="default: 64")
-    parser.add_argument("--temperature", type=float, help="above 0: sample instead of greedy")
+    """Adds the settings of token generation."""
+    parser.add_argument(
+        "--max-new-tokens", type=int, default=64, metavar="N", help="most tokens (default: 64)"
+    )
+    parser.add_argument(
+        "--temperature", type=float, metavar="T", help="sampling temperature (default: 0, greedy)"
+    )
     parser.add_argument(
         "--top-p",
         type=float,
-        help="with --temperature: only from the likeliest tokens of this mass",
+        metavar="P",
+        help="with --temperature: sample from the most likely tokens of this total probability",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of sampling (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="seed of sampling (default: 0)"
+    )
 
 
 def add_frames(parser: argparse.ArgumentParser) -> None:
-    """Which part of a video is looked at."""
+    """Adds the options that choose frames of a video."""
     parser.add_argument(
         "--frames",
         type=int,
         metavar="N",
-        help="look at exactly N frames, a multiple of the encoder's clip length "
-        "(default: chosen by duration, as the original does)",
+        help="number of frames to sample, a multiple of the encoder's clip length (default: by "
+        "the video's duration, as in the original)",
     )
-    parser.add_argument("--start", type=float, metavar="S", help="look only from this second on")
-    parser.add_argument("--end", type=float, metavar="S", help="look only up to this second")
+    parser.add_argument(
+        "--start", type=float, metavar="S", help="first second to use (default: 0)"
+    )
+    parser.add_argument(
+        "--end", type=float, metavar="S", help="last second to use (default: the video's end)"
+    )
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """How a question chooses frames."""
+    """Adds the settings of frame selection."""
     group = parser.add_argument_group(
-        "choosing frames by the question",
-        "Without --select: of 1,024 frames or more, 512 are kept for a video below an hour, 2,048 "
-        "for a longer one; all are kept when there are no more than that.",
+        "frame selection",
+        "By default a question selects frames of videos with at least 1,024 sampled frames: 512 "
+        "of a video below an hour, 2,048 of a longer one. All frames are used when there are no "
+        "more than that.",
     )
     group.add_argument(
         "--select",
         type=_select,
         metavar="K",
-        help="keep K frames, of a video with fewer than 1,024 frames too; 'all' keeps every frame",
+        help="number of frames to select, for any length of video; 'all' uses every frame",
     )
     group.add_argument(
-        "--repeats", type=int, metavar="R", help="score R times in shifted windows (default: 2)"
+        "--repeats",
+        type=int,
+        metavar="R",
+        help="passes of scoring, each over shifted windows (default: 2)",
     )
     group.add_argument(
         "--segment",
         type=int,
         metavar="A",
-        help="clips of 8 frames scored together (default: 8); 0 scores whole windows at once",
+        help="clips of 8 frames per scoring segment; 0 scores whole windows (default: 8)",
     )
-    group.add_argument("--stride", type=int, metavar="B", help="clips between segments (default 4)")
+    group.add_argument(
+        "--stride", type=int, metavar="B", help="clips between segments (default: 4)"
+    )
     group.add_argument(
         "--layers",
         type=_layers,
         metavar="A:B",
-        help="layers whose attention counts, the last one exclusive (default: 6:24 of 28)",
+        help="decoder layers that are scored, the last one exclusive (default: 6:24 of 28)",
     )
     group.add_argument(
         "--granularity",
         choices=("frame", "clip"),
-        help="'clip' keeps whole clips, whose visual tokens are then used again: faster, not as "
-        "published (default: frame)",
+        help="'clip' selects whole clips and reuses their visual tokens: cheaper, not as published "
+        "(default: frame)",
     )
 
 
 def add_store(parser: argparse.ArgumentParser, *, default: Path | None) -> None:
-    """Where visual tokens are kept."""
+    """Adds the options of the token store."""
     parser.add_argument(
         "--store",
         type=Path,
         metavar="DIR",
         default=default,
-        help="keep visual tokens here and use those that are there"
-        + ("" if default is None else " (default: %(default)s)"),
+        help="folder that keeps visual tokens between runs "
+        + ("(default: none)" if default is None else "(default: %(default)s)"),
     )
     parser.add_argument(
         "--store-gib",
         type=float,
         default=50.0,
         metavar="G",
-        help="largest size of the store; videos not used for longest go first (default: 50)",
+        help="size limit of the store; least recently used videos are removed first (default: 50)",
     )
 
 
@@ -132,62 +164,74 @@ def _layers(text: str) -> tuple[int, ...]:
 
 
 def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
-    """The selection that was asked for; None keeps all frames."""
+    """Builds the selection from the options; None uses all frames."""
     from xcomp_jax.config import SelectionConfig
+    from xcomp_jax.inference.open_session import DEFAULT_SELECTION
 
     if options.select == "all":
         return None
-    whole = options.segment == 0
-    given = {
+    whole_window = options.segment == 0
+    values: dict[str, Any] = {
         "select": options.select,
-        # A number asked for is met whatever the length of the video.
+        # An explicit number applies to videos of any length.
         "min_frames": None if options.select is None else 0,
         "repeats": options.repeats,
-        "scope": "global" if whole else None,
-        "segment_clips": None if whole else options.segment,
+        "scope": "global" if whole_window else None,
+        "segment_clips": None if whole_window else options.segment,
         "segment_stride": options.stride,
         "layers": options.layers,
         "granularity": options.granularity,
     }
-    chosen: Any = {name: value for name, value in given.items() if value is not None}
-    return SelectionConfig(**chosen)
+    changes: Any = {name: value for name, value in values.items() if value is not None}
+    return SelectionConfig(**changes) if changes else DEFAULT_SELECTION
 
 
-def open_asked(options: argparse.Namespace) -> Session:
-    """The session of `--checkpoint`, or the embedded one, which says that it is no use."""
+def load_session(options: argparse.Namespace) -> Session:
+    """Loads the session of `--checkpoint`; without it, builds the demo model and warns."""
     from xcomp_jax.engine.compilation import use_compilation_cache
-    from xcomp_jax.engine.generate import GenerationConfig
-    from xcomp_jax.inference.open_session import embedded_session, open_session
+    from xcomp_jax.engine.generation_config import GenerationConfig
+    from xcomp_jax.inference.open_session import demo_session
+    from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.token_store import TokenStore
 
-    selection = selection_of(options)
-    changes = {
-        name: getattr(options, name, None) for name in ("max_new_tokens", "temperature", "top_p")
+    names = ("max_new_tokens", "temperature", "top_p")
+    generation: Any = {
+        name: value for name in names if (value := getattr(options, name, None)) is not None
     }
-    chosen: Any = {name: value for name, value in changes.items() if value is not None}
-    GenerationConfig(**chosen)  # a wrong one is refused before the model is read
+    GenerationConfig(**generation)  # an invalid setting is refused before the model is loaded
     use_compilation_cache(options.cache_dir.expanduser())
-    store = None
+    settings: Any = {
+        "dtype": options.dtype,
+        "selection": selection_of(options),
+        "store": None,
+        "mesh": _mesh(options.mesh),
+    }
     if options.store is not None:
-        store = TokenStore(options.store.expanduser(), max_bytes=int(options.store_gib * GIB))
+        max_bytes = int(options.store_gib * GIB)
+        settings["store"] = TokenStore(options.store.expanduser(), max_bytes=max_bytes)
     if options.checkpoint is None:
         print(
-            f"xcomp {options.command}: no --checkpoint: random weights of the tiny embedded model, "
-            "the answer means nothing. Train one with `xcomp tune --config configs/smoke.py "
-            "--workdir runs/smoke` and give --checkpoint runs/smoke/checkpoint",
+            f"xcomp {options.command}: without --checkpoint a tiny demo model with random weights "
+            "is used; its answers have no meaning. Train one in minutes with `xcomp tune --config "
+            "smoke --workdir runs/smoke`, then add --checkpoint runs/smoke/checkpoint",
             file=sys.stderr,
         )
-        session = embedded_session(dtype=options.dtype, selection=selection, store=store)
+        session = demo_session(**settings)
     else:
-        session = open_session(
-            options.checkpoint, dtype=options.dtype, selection=selection, store=store
-        )
-    session.generation = dataclasses.replace(session.generation, **chosen)
+        session = from_pretrained(options.checkpoint, revision=options.revision, **settings)
+    session.generation = dataclasses.replace(session.generation, **generation)
     return session
 
 
+def _mesh(text: str | None) -> Any:
+    from xcomp_jax.convert.mesh import parse_mesh
+    from xcomp_jax.sharding import make_mesh
+
+    return None if text is None else make_mesh(parse_mesh(text))
+
+
 class Bars:
-    """Progress on stderr: a bar for whatever is being worked on; use as a context."""
+    """Shows progress on stderr, one bar per unit of work; use as a context."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -202,7 +246,7 @@ class Bars:
             self._bar = None
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """Shows that `done` of `total` are done."""
+        """Shows that `done` of `total` units are done."""
         from tqdm import tqdm
 
         if self._bar is None or name != self._name:
@@ -212,11 +256,13 @@ class Bars:
         self._bar.update(done - self._bar.n)
 
 
-def account(answer: Answer) -> str:
-    """Where the time went, one line."""
-    parts = "  ".join(f"{name} {seconds:.2f} s" for name, seconds in answer.seconds.items())
-    work = "  ".join(f"{count} {name}" for name, count in answer.work.items() if count)
+def cost_line(answer: Answer) -> str:
+    """Formats an answer's costs as one line: wall time, busy time by step, work."""
     frames = f"{answer.num_frames} frames of {answer.duration:.2f} s"
     if answer.selected_frames is not None:
-        frames += f", answered from {len(answer.selected_frames)}"
-    return f"{frames}   {parts}   {work}   {answer.compilations} programs compiled"
+        frames += f", {len(answer.selected_frames)} selected"
+    parts = [frames, f"wall {answer.wall_seconds:.2f} s"]
+    parts.append("  ".join(f"{step} {seconds:.2f} s" for step, seconds in answer.seconds.items()))
+    parts.append("  ".join(f"{count} {name}" for name, count in answer.work.items() if count))
+    parts.append(f"{answer.compilations} programs compiled")
+    return "   ".join(parts)

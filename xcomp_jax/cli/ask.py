@@ -1,4 +1,4 @@
-"""`xcomp ask`: questions about one video."""
+"""`xcomp ask`: answers questions about one video."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from pathlib import Path
 
 from xcomp_jax.cli.arguments import (
     Bars,
-    account,
     add_frames,
     add_generation,
     add_model,
     add_selection,
     add_store,
-    open_asked,
+    cost_line,
+    load_session,
 )
 
 DESCRIPTION = """Answers questions about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
-images, one line each, and says where the time went. Several questions share the work on the video.
-Without --checkpoint the tiny embedded model runs with random weights: enough to try a video, a
-frame count or the memory it takes, not for answers."""
+images. Each answer is one line on stdout; its costs go to stderr. Several questions share the work
+on the video. Without --checkpoint, a tiny demo model is used, to try a video, a number of frames or
+the memory that they take; its answers have no meaning."""
 
 EXAMPLES = """examples:
   xcomp ask clip.mp4 "What color is the moving shape?" --checkpoint runs/smoke/checkpoint
@@ -40,16 +40,16 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("video", help="video file or folder of images")
-    parser.add_argument("question", nargs="*")
+    parser.add_argument("question", nargs="*", help="question in plain words")
     parser.add_argument(
-        "--questions", type=Path, metavar="FILE", help="more questions, one on each line"
+        "--questions", type=Path, metavar="FILE", help="file with more questions, one per line"
     )
     parser.add_argument(
         "--evidence",
         type=Path,
         metavar="FILE",
-        help="write what the answer rests on: a page to look at (.html) or data (.json); with "
-        "several questions, FILE-1, FILE-2 ...",
+        help="write each answer's frames, scores and costs as a page (.html) or as data (.json); "
+        "with several questions, FILE-1, FILE-2, ...",
     )
     add_model(parser)
     add_frames(parser)
@@ -62,8 +62,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command; answers go to stdout, everything else to stderr."""
     # Heavy imports wait until here, so that --help answers at once.
+    from xcomp_jax.account import Account
     from xcomp_jax.evidence import check_evidence_path, write_evidence
-    from xcomp_jax.inference.answer import Stopwatch
     from xcomp_jax.inference.evidence import evidence_of
     from xcomp_jax.video.probe import probe
 
@@ -71,28 +71,20 @@ def run(options: argparse.Namespace) -> int:
     pages = _pages(options.evidence, len(questions))
     for page in pages:
         check_evidence_path(page)
-    info = probe(options.video)  # first, because a mistyped name is the commonest mistake
-    session = open_asked(options)
+    info = probe(options.video)  # before the model is loaded: a mistyped name is the commonest error
+    session = load_session(options)
     for question in questions:
         session.check_question(question)
-    stopwatch = Stopwatch()
-    with Bars() as bars:
-        memory = session.encode_video(
-            info,
-            num_frames=options.frames,
-            start=options.start,
-            end=options.end,
-            progress=bars,
-            stopwatch=stopwatch,
+    with Account(), Bars() as bars:
+        video = session.encode_video(
+            info, num_frames=options.frames, start=options.start, end=options.end, progress=bars
         )
-        answers = session.ask_all(
-            memory, questions, seed=options.seed, progress=bars, stopwatch=stopwatch
-        )
+        answers = session.ask_all(video, questions, seed=options.seed, progress=bars)
     for answer in answers:
         print(answer.text)
-        print(account(answer), file=sys.stderr)
+        print(cost_line(answer), file=sys.stderr)
     for answer, page in zip(answers, pages, strict=False):
-        write_evidence(evidence_of(memory, answer, model=_model_name(options)), page)
+        write_evidence(evidence_of(video, answer, model=_model_name(options)), page)
         print(f"evidence: {page}", file=sys.stderr)
     return 0
 
@@ -103,7 +95,7 @@ def _questions(options: argparse.Namespace) -> list[str]:
         lines = options.questions.read_text(encoding="utf-8").splitlines()
         questions += [line.strip() for line in lines if line.strip()]
     if not questions:
-        raise ValueError("no question: give one after the video, or a file with --questions")
+        raise ValueError("no question; add one after the video, or a file with --questions")
     return questions
 
 
@@ -117,5 +109,5 @@ def _pages(path: Path | None, count: int) -> list[Path]:
 
 def _model_name(options: argparse.Namespace) -> str:
     if options.checkpoint is None:
-        return "embedded model, random weights"
-    return options.checkpoint.resolve().name
+        return "demo model, random weights"
+    return Path(options.checkpoint).resolve().name

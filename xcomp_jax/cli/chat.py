@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import (
     Bars,
-    account,
     add_frames,
     add_generation,
     add_model,
     add_selection,
     add_store,
-    open_asked,
+    cost_line,
+    load_session,
 )
 
 if TYPE_CHECKING:
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from xcomp_jax.inference.encoded_video import EncodedVideo
     from xcomp_jax.inference.session import Session
 
-DESCRIPTION = """Watches a video once and then answers question after question; each turn reads only
-its own text. Questions come from the terminal, or line by line from a pipe. An empty line or the
-end of input ends the conversation; /new begins another one about the same video, in which the first
-question chooses its frames anew."""
+DESCRIPTION = """Encodes a video once and answers question after question about it; each turn
+processes only its own text. Questions are typed, or read line by line from a pipe. An empty line or
+the end of input ends the conversation. /new starts another conversation about the same video, whose
+first question selects frames anew."""
 
 EXAMPLES = """examples:
   xcomp chat film.mp4 --checkpoint checkpoints/xcomp-2b
@@ -51,9 +51,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         nargs="?",
         const=1.0,
         metavar="FPS",
-        help="the video is still being written (a growing mkv, webm, ts or ogg file, or a named "
-        "pipe): take FPS frames a second of it as they come (default: 1); every question is about "
-        "what has come so far",
+        help="follow a video that is still being written (a growing mkv, webm, ts or ogg file, or "
+        "a named pipe), sampling FPS frames per second (default: 1); every question is about the "
+        "video so far",
     )
     add_model(parser)
     add_frames(parser)
@@ -65,53 +65,50 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; answers go to stdout, everything else to stderr."""
-    from xcomp_jax.inference.answer import Stopwatch
     from xcomp_jax.inference.follow import follow
 
-    session = open_asked(options)
+    session = load_session(options)
     if options.follow is not None:
         with follow(session, options.video, fps=options.follow) as live:
-            live.begun.wait()
+            live.ready.wait()
             if live.error is not None:
                 raise live.error
-            return _talk(session, options, live.memory)
-    stopwatch = Stopwatch()
+            return _converse(session, options, live.encoded)
     with Bars() as bars:
-        memory = session.encode_video(
+        video = session.encode_video(
             options.video,
             num_frames=options.frames,
             start=options.start,
             end=options.end,
             progress=bars,
-            stopwatch=stopwatch,
         )
-    print(f"watched {memory.num_frames} frames of {memory.plan.duration:.2f} s", file=sys.stderr)
-    return _talk(session, options, lambda: memory)
+    print(f"encoded {video.num_frames} frames of {video.plan.duration:.2f} s", file=sys.stderr)
+    return _converse(session, options, lambda: video)
 
 
-def _talk(
-    session: Session, options: argparse.Namespace, memory_now: Callable[[], EncodedVideo]
+def _converse(
+    session: Session, options: argparse.Namespace, current_video: Callable[[], EncodedVideo]
 ) -> int:
     conversation: Conversation | None = None
     while True:
         question = _next_question()
         if not question:
             return 0
-        # What is still being watched has grown since the last turn, so each turn begins anew.
+        # A followed video has grown since the last turn, so each turn starts anew.
         if question == "/new" or options.follow is not None:
             conversation = None
         if question == "/new":
             continue
         try:
             if conversation is None:
-                conversation = session.chat(memory_now())
+                conversation = session.chat(current_video())
             with Bars() as bars:
                 answer = conversation.ask(question, seed=options.seed, progress=bars)
         except ValueError as error:
             print(f"xcomp chat: {error}", file=sys.stderr)
             continue
         print(answer.text, flush=True)
-        print(account(answer), file=sys.stderr)
+        print(cost_line(answer), file=sys.stderr)
 
 
 def _next_question() -> str:

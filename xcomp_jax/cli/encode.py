@@ -1,4 +1,4 @@
-"""`xcomp encode`: visual tokens of many videos into the store, or encoder output of a mixture."""
+"""`xcomp encode`: stores visual tokens of videos, or encoder features of a data mixture."""
 
 from __future__ import annotations
 
@@ -16,21 +16,20 @@ from xcomp_jax.cli.arguments import (
     add_model,
     add_selection,
     add_store,
-    open_asked,
+    load_session,
 )
 from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture, default_table
 from xcomp_jax.cli.processes import DISTRIBUTED, work_together
 
-DESCRIPTION = """Runs the video encoder once over every clip that questions about these videos may
-need and keeps the visual tokens, so that xcomp ask and xcomp chat with the same --store, frames
-and selection decode and encode nothing. Run again after any interruption: what is there is checked
-and kept, what is missing or damaged is made. A video that cannot be read is reported and passed
-over.
+DESCRIPTION = """Encodes every clip that questions about these videos may need and stores the visual
+tokens. xcomp ask and xcomp chat with the same --store, frames and selection then decode and encode
+nothing. After an interruption, run the command again: stored clips are checked and kept, missing or
+damaged ones are encoded. A video that cannot be read is reported and skipped.
 
-With --mixture it runs the encoder, without the projector, over everything a data mixture shows, so
-that training from this store (data.mixture.features) decodes and encodes nothing. The mixture is
-scanned before (xcomp scan). Several processes share the work: those of a cluster with
---distributed, any others by number."""
+With --mixture, runs the encoder without the projector over every image and video of a data mixture,
+so that training from this store (data.mixture.features) decodes and encodes nothing. Scan the
+mixture first (xcomp scan). Several processes share the work: those of a cluster with --distributed,
+others by --num-processes and --process-id."""
 
 EXAMPLES = """examples:
   xcomp encode film.mp4 talk.webm --checkpoint checkpoints/xcomp-2b --frames 4096
@@ -66,23 +65,23 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _add_mixture(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "a data mixture",
-        "The model is --checkpoint, or what the configuration begins from (init_from). The store, "
-        "--store or the configured one, is for nothing else and has no bound.",
+        "The encoder comes from --checkpoint, or from the configuration's init_from. The store "
+        "(--store, or data.mixture.features) holds features only and has no size limit.",
     )
-    group.add_argument("--mixture", type=Path, metavar="FILE", help="yaml file; takes no VIDEO")
+    group.add_argument("--mixture", type=Path, metavar="FILE", help="yaml file of the mixture, instead of VIDEO")
     add_mixture_options(group)
     group.add_argument(
         "--table",
         type=Path,
         metavar="FILE.csv",
-        help="what xcomp scan wrote (default: as configured, or MIXTURE.scan.csv)",
+        help="table written by xcomp scan (default: data.mixture.table, or MIXTURE.scan.csv)",
     )
     group.add_argument(
         "--workers",
         type=int,
         default=(os.cpu_count() or 1) + 1,
         metavar="N",
-        help="files decoded at a time (default: %(default)s)",
+        help="files decoded in parallel (default: %(default)s)",
     )
     group.add_argument("--distributed", action="store_true", help=DISTRIBUTED)
     group.add_argument(
@@ -90,9 +89,9 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=1,
         metavar="N",
-        help="share the files among so many, which need not know of each other",
+        help="number of independent processes that share the files (default: 1)",
     )
-    group.add_argument("--process-id", type=int, default=0, metavar="I", help="from 0 to N - 1")
+    group.add_argument("--process-id", type=int, default=0, metavar="I", help="this process, from 0 to N - 1 (default: 0)")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -100,15 +99,14 @@ def run(options: argparse.Namespace) -> int:
     from xcomp_jax.config import ConfigError
 
     if bool(options.videos) == (options.mixture is not None):
-        raise ConfigError("give either videos or --mixture FILE")
+        raise ConfigError("give either videos or --mixture FILE, not both or neither")
     if options.mixture is None:
-        _refuse(options, _add_mixture, "is an option of --mixture FILE")
+        _refuse(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
     for add in (add_frames, add_selection):
-        _refuse(options, add, "is for questions; what a mixture shows follows from --config")
-    # Of these, --store itself counts.
+        _refuse(options, add, "applies to videos only; --config decides for a mixture")
     size = functools.partial(add_store, default=options.store)
-    _refuse(options, size, "is for questions; a store of features has no bound")
+    _refuse(options, size, "applies to videos only; a feature store has no size limit")
     _check_numbers(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
@@ -118,14 +116,14 @@ def run(options: argparse.Namespace) -> int:
 def _refuse(
     options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None], why: str
 ) -> None:
-    """Raises ConfigError where one of the options that `add` adds is not as by default."""
+    """Raises ConfigError when an option that `add` defines differs from its default."""
     from xcomp_jax.config import ConfigError
 
     parser = argparse.ArgumentParser()
     add(parser)
     for name, default in vars(parser.parse_args([])).items():
         if getattr(options, name) != default:
-            raise ConfigError(f"--{name.replace('_', '-')} {why}; leave it out")
+            raise ConfigError(f"--{name.replace('_', '-')} {why}; remove it")
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -134,42 +132,40 @@ def _check_numbers(options: argparse.Namespace) -> None:
     number, count = options.process_id, options.num_processes
     if options.distributed and (number, count) != (0, 1):
         raise ConfigError(
-            f"--distributed asks the cluster who the processes are, --process-id {number} and "
-            f"--num-processes {count} say it: leave out one or the other"
+            f"--distributed reads the processes from the cluster, but --process-id {number} and "
+            f"--num-processes {count} are given; remove one or the other"
         )
     if not 0 <= number < count:
         raise ConfigError(
-            f"--process-id {number} is not below --num-processes {count}: number them from 0"
+            f"--process-id {number} is not in [0, {count}), with --num-processes {count}"
         )
 
 
 def _encode_videos(options: argparse.Namespace) -> int:
-    from xcomp_jax.inference.answer import Stopwatch
+    from xcomp_jax.account import Account
     from xcomp_jax.video.errors import VideoError
 
-    session = open_asked(options)
+    session = load_session(options)
     failed = 0
     for video in options.videos:
-        stopwatch = Stopwatch()
         try:
-            with Bars() as bars:
+            with Account() as account, Bars() as bars:
                 session.encode_video(
                     video,
                     num_frames=options.frames,
                     start=options.start,
                     end=options.end,
-                    progress=bars,
-                    stopwatch=stopwatch,
                     verify=True,
+                    progress=bars,
                 )
         except VideoError as error:
             failed += 1
             print(f"xcomp encode: {error}", file=sys.stderr)
             continue
-        work = stopwatch.work
+        work = account.work
         print(
             f"{video}: {work.get('clips encoded', 0)} clips encoded, "
-            f"{work.get('clips reused', 0)} were there"
+            f"{work.get('clips reused', 0)} already stored"
         )
     return 1 if failed else 0
 
@@ -177,7 +173,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
 def _join() -> None:
     from xcomp_jax.processes import connect
 
-    # Nobody can say whose files take longest.
+    # Processes finish at different times, because files differ in length.
     connect(patience=PATIENCE)
 
 
@@ -194,35 +190,34 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
 
-    asked = asked_mixture(options, options.mixture)
-    begins_from = None if asked.experiment is None else asked.experiment.init_from
-    checkpoint = str(options.checkpoint or begins_from or "")
+    request = asked_mixture(options, options.mixture)
+    init_from = None if request.experiment is None else request.experiment.init_from
+    checkpoint = str(options.checkpoint or init_from or "")
     folder = str(options.store.expanduser())
-    if options.store == STORE:  # the default is for questions
-        folder = asked.mixture.features
-    table_path = options.table or Path(asked.mixture.table or default_table(options.mixture))
-    for given, name, way in (
+    if options.store == STORE:  # that default is for videos
+        folder = request.mixture.features
+    table_path = options.table or Path(request.mixture.table or default_table(options.mixture))
+    for present, flag, meaning in (
         (checkpoint, "--checkpoint DIR", "the model whose encoder runs"),
-        (folder, "--store DIR", "a folder for features and nothing else"),
-        (options.workers > 0, "--workers", "at least 1"),
+        (folder, "--store DIR", "a folder for features only"),
+        (options.workers > 0, "--workers N", "at least 1"),
     ):
-        if not given:
-            raise ConfigError(f"--mixture needs {name}: {way}")
+        if not present:
+            raise ConfigError(f"--mixture needs {flag}, {meaning}")
     if not table_path.is_file():
         raise ConfigError(
-            f"{table_path}: no such table; write it with `xcomp scan {options.mixture} --out "
-            f"{table_path}` and the same --config, or name another with --table"
+            f"{table_path} does not exist; write it with `xcomp scan {options.mixture} --out "
+            f"{table_path}` and the same --config, or name another table with --table"
         )
     use_compilation_cache(options.cache_dir.expanduser())
-    samples = load_mixture(asked.mixture).samples
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
-    made, problems = encode_media(
-        samples,
+    encoded, problems = encode_media(
+        load_mixture(request.mixture).samples,
         read_table(table_path),
         store,
         encoder,
-        root=Path(asked.mixture.root),
-        sampling=asked.sampling,
+        root=Path(request.mixture.root),
+        sampling=request.sampling,
         config=model,
         process_index=process_id,
         process_count=num_processes,
@@ -230,5 +225,5 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     )
     for media, reason in problems:
         print(f"xcomp encode: {media.path}: {reason}", file=sys.stderr)
-    print(f"{folder}: {made} files encoded, {len(problems)} could not be")
+    print(f"{folder}: {encoded} files encoded, {len(problems)} failed")
     return 1 if problems else 0

@@ -1,14 +1,13 @@
-"""Static sizes: lengths are rounded up so that few programs are compiled and then used for ever."""
+"""Rounds lengths up to static sizes, so that few programs are compiled."""
 
 from __future__ import annotations
 
 
 def bucket(length: int, unit: int) -> int:
-    """The least of unit x (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that holds `length` (at least one
-    unit).
+    """Returns the least of unit x (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that is >= `length`.
 
-    Two sizes to an octave: beyond two units padding costs at most half the real length, and an hour
-    of video meets about a dozen programs.
+    With two sizes per octave, padding beyond two units costs at most half the real length, and an
+    hour of video needs about a dozen programs.
 
     Raises:
         ValueError: for a negative length.

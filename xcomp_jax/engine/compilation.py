@@ -1,4 +1,4 @@
-"""How often and how long XLA compiled: shown to users, asserted in tests."""
+"""Counts XLA compilations and keeps compiled programs between processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 @dataclasses.dataclass
 class CompileLog:
-    """Running totals of this process; read them before and after what is measured."""
+    """Running totals of this process; compare them before and after a measurement."""
 
     count: int = 0
     seconds: float = 0.0
@@ -24,12 +24,12 @@ class CompileLog:
 
 
 COMPILATIONS = CompileLog()
-# Once per process: JAX keeps listeners for good.
+# Once per process: JAX cannot remove listeners.
 jax.monitoring.register_event_duration_secs_listener(COMPILATIONS._record)
 
 
 def use_compilation_cache(folder: Path) -> None:
-    """Keeps compiled programs in `folder`, so that the next process need not compile them again."""
+    """Keeps compiled programs in `folder`, where the next process finds them."""
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

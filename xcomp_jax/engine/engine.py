@@ -187,14 +187,25 @@ class Engine:
         return generated.replace(ids=ids, count=count)
 
     def prefill_windows(
-        self, visual: np.ndarray, prefix_ids: Sequence[int], plan: ScoringPlan
+        self,
+        visual: np.ndarray,
+        prefix_ids: Sequence[int],
+        plan: ScoringPlan,
+        *,
+        batch_size: int | None = None,
     ) -> tuple[WindowCache, ...]:
         """Computes the scoring caches of windows [W, V, D] that follow the same text.
 
-        Windows are split over the devices; on a mesh the caches hold padding windows at the end.
+        Windows are split over the devices.
+
+        Args:
+            batch_size: windows to pad to, so that a last, smaller batch compiles nothing.
+
+        Returns:
+            Caches of at least W windows; those behind are padding.
         """
         with account.measure("prefill windows"), self.placement.scope():
-            windows = self._padded_batch(visual)
+            windows = self._padded_batch(visual, batch_size)
             ids = np.asarray(prefix_ids, np.int32)
             caches = jax.block_until_ready(
                 programs.prefill_windows(self.model, self.params, ids, windows, plan)
@@ -203,23 +214,30 @@ class Engine:
         return caches
 
     def score_windows(
-        self, caches: tuple[WindowCache, ...], query: Query, plan: ScoringPlan
+        self,
+        caches: tuple[WindowCache, ...],
+        query: Query,
+        plan: ScoringPlan,
+        *,
+        num_windows: int,
     ) -> np.ndarray:
         """Scores the clips of cached windows for one question.
 
         Returns:
-            [W, layers, clips] float64, padding windows included.
+            [num_windows, layers, clips] float64.
         """
         length = len(query.ids)
         ids = np.pad(np.asarray(query.ids, np.int32), (0, bucket(length, SUFFIX_UNIT) - length))
-        text = TextQuery(ids=ids, length=np.int32(length), header=np.int32(query.header))
+        text: Any = TextQuery(ids=ids, length=np.int32(length), header=np.int32(query.header))
         with account.measure("score windows"), self.placement.scope():
-            by_group: Any = jax.device_get(
+            # Scores of each layer group: [L, W, segments, clips of a segment].
+            group_scores: Any = jax.device_get(
                 programs.score_windows(self.model, self.params, caches, text, plan)
             )
+        account.count("windows scored", num_windows)
         clips = [
-            scores_of_clips(np.asarray(scores, np.float64), segments)
-            for scores, segments in zip(by_group, plan.scored, strict=True)
+            scores_of_clips(np.asarray(scores[:, :num_windows], np.float64), segments)
+            for scores, segments in zip(group_scores, plan.scored, strict=True)
         ]
         return np.moveaxis(np.concatenate(clips), 0, 1)
 
@@ -249,9 +267,9 @@ class Engine:
             Lengths(*map(self._padded_batch, (prefix_length, visual_length, suffix_length))),
         )
 
-    def _padded_batch(self, rows: np.ndarray) -> Any:
+    def _padded_batch(self, rows: np.ndarray, size: int | None = None) -> Any:
         """Repeats the last row up to a bucket of rows, and splits them over the devices."""
-        padding = bucket(len(rows), self.placement.batch_multiple) - len(rows)
+        padding = bucket(size or len(rows), self.placement.batch_multiple) - len(rows)
         if padding:
             rows = np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)])
         return self.placement.batch(rows)

@@ -14,19 +14,19 @@ import jax.numpy as jnp
 from jax import Array
 
 from xcomp_jax.engine.placement import replicated
-from xcomp_jax.models import apply
+from xcomp_jax.models import apply, clip_encoding
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import ScoringPlan
 from xcomp_jax.selection.window_pass import TextQuery, prefill_window, score_window
-from xcomp_jax.video.normalize import normalize
 
 
 @functools.partial(jax.jit, static_argnames="model")
 def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
     """Encodes uint8 clips [C, T, S, S, 3] into visual tokens [C, T * tokens_per_frame, D]."""
-    return replicated(apply.encode(model, params, normalize(clips)))
+    merged = clip_encoding.encode_clips(model, params["vision"], clips)
+    return replicated(apply.project_merged(model, params, merged))
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -35,7 +35,7 @@ def encode_features(model: XComp, vision: Params, clips: Array) -> Array:
 
     These are the encoder's output after token merging, before the projector.
     """
-    return replicated(apply.merged_features(model, {"vision": vision}, normalize(clips)))
+    return replicated(clip_encoding.encode_clips(model, vision, clips))
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -1,95 +1,87 @@
-"""A conversation about one watched video: every turn reads only what it adds."""
+"""A conversation about one encoded video; every turn processes only the text that it adds."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
-import numpy as np
-
+from xcomp_jax.account import open_account
 from xcomp_jax.config import ConfigError
 from xcomp_jax.engine.compilation import COMPILATIONS
-from xcomp_jax.inference.answer import Answer, Stopwatch
+from xcomp_jax.inference.answer import Answer
+from xcomp_jax.inference.answerer import Answerer, Frames
 from xcomp_jax.inference.encoded_video import EncodedVideo
-
-if TYPE_CHECKING:
-    from xcomp_jax.inference.session import Session
-    from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
-    from xcomp_jax.selection.plan import FrameScores
+from xcomp_jax.inference.selecting import Progress, select_frames
+from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
+from xcomp_jax.selection.frame_scores import FrameScores
 
 
 class Conversation:
-    """Turns about one video, from `Session.chat`.
+    """Turns about one video.
 
-    The frames are chosen by the first question and stay: later turns follow from what was said. Ask
-    through `Session.ask` where a question should choose its own.
+    The first question selects the frames for the whole conversation, because later turns build on
+    what was said. Ask through `Session.ask` where every question should select its own.
+
+    Raises:
+        ConfigError: a model whose video states depend on the question.
     """
 
-    def __init__(self, session: Session, memory: EncodedVideo) -> None:
-        if not session.reader.caches_video:
+    def __init__(self, answerer: Answerer, video: EncodedVideo) -> None:
+        if not answerer.engine.caches_video:
             raise ConfigError(
-                "compression.schedule='ranked' by attention chooses tokens by the question, so "
-                "nothing can be kept between turns; ask single questions instead"
+                "compression.schedule='ranked' by attention selects tokens by the question, so no "
+                "state can be kept between turns; ask single questions instead"
             )
-        self.session = session
-        self.memory = memory
+        self.answerer = answerer
+        self.video = video
         self.history: list[tuple[str, str]] = []
         self._cache: tuple[LayerGroupCache, ...] | None = None
         self._text: TextCache | None = None
-        self._written: list[int] = []
-        self._chosen: tuple[int, ...] | None = None
+        self._cached_ids: list[int] = []
+        self._frames: Frames = None
         self._scores: FrameScores | None = None
 
-    def ask(
-        self,
-        question: str,
-        *,
-        seed: int = 0,
-        progress: Any = None,
-        stopwatch: Stopwatch | None = None,
-    ) -> Answer:
-        """Answers the next turn, as if the whole conversation were read anew.
+    def ask(self, question: str, *, seed: int = 0, progress: Progress | None = None) -> Answer:
+        """Answers the next turn, with the same result as processing the whole conversation anew.
 
         Raises:
-            ValueError: the question is empty or holds the video mark.
+            ValueError: the question is empty or contains the video mark.
         """
-        session, memory = self.session, self.memory
-        stopwatch, compiled = stopwatch or Stopwatch(), COMPILATIONS.count
-        prefix, suffix = session.text_around(memory, question, self.history)
-        if self._cache is None:
-            (self._scores,) = session.score(memory, [(prefix, suffix)], stopwatch, progress)
-            self._chosen = session.choose(memory, self._scores)
-            self._cache = session.cache_of(memory, self._chosen, prefix, stopwatch)
-        # An answer that is read back as text may be cut into other tokens than it was made of. The
-        # last token is always read: its logits are wanted.
-        same = _common(self._written, suffix[:-1])
-        reading = session.reader.extend(
-            self._cache,
-            [suffix[same:]],
-            stopwatch,
-            more=session.generation.max_new_tokens,
-            text=self._text,
-            written=same,
-        )
-        made = session.reader.generate(
-            reading, [len(suffix)], session.generation, stopwatch, seed=seed
-        )
-        ids = np.asarray(made.ids[0])[: int(made.count[0])]
-        answer = session.answer_of(
-            memory,
-            question,
-            ids,
-            stopwatch,
-            self._chosen,
-            self._scores,
-            COMPILATIONS.count - compiled,
-        )
-        self._text = made.text
-        self._written = [*suffix, *answer.token_ids[:-1]]  # the last one was chosen but not read
+        answerer, video = self.answerer, self.video
+        suffix = answerer.text_after(video, question, self.history)
+        with open_account() as account:
+            compiled = COMPILATIONS.count
+            if self._cache is None:
+                self._scores = answerer.score_frames(video, question, progress=progress)
+                self._frames = select_frames(video, self._scores)
+                self._cache = answerer.cache_of(video, self._frames)
+            # An answer that is tokenised again as text may give other tokens than were generated.
+            # The last token is always processed, because its logits are needed.
+            reused = _common_prefix(self._cached_ids, suffix[:-1])
+            state = answerer.engine.extend(
+                self._cache,
+                [suffix[reused:]],
+                max_new_tokens=answerer.generation.max_new_tokens,
+                text=self._text,
+                text_length=reused,
+            )
+            generated = answerer.engine.generate(state, answerer.generation, seed=seed)
+            token_ids = generated.ids[0, : generated.count[0]]
+            answer = answerer.make_answer(
+                video,
+                question,
+                token_ids,
+                self._frames,
+                self._scores,
+                account,
+                COMPILATIONS.count - compiled,
+            )
+        self._text = generated.text
+        # The last token was generated, but not processed.
+        self._cached_ids = [*suffix, *answer.token_ids[:-1]]
         self.history.append((question, answer.text))
         return answer
 
 
-def _common(first: list[int], second: list[int]) -> int:
-    """Length of the common beginning."""
+def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     pairs = zip(first, second, strict=False)
     return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 from flax import traverse_util
-from jax import Array
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import CheckpointReader
@@ -22,42 +19,11 @@ from xcomp_jax.data.mixture.samples import Sample
 from xcomp_jax.data.mixture.scan import Facts, Table
 from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.engine.clips import ArrayFrames, FileFrames, FrameSource, VideoClips
-from xcomp_jax.engine.programs import CLIPS_PER_CALL
-from xcomp_jax.inference.answer import Stopwatch
-from xcomp_jax.models import apply
-from xcomp_jax.models.xcomp import XComp
+from xcomp_jax.engine.feature_encoder import FeatureEncoder
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.sampling import FramePlan
 
 Problem = tuple[Media, str]
-
-
-@functools.partial(jax.jit, static_argnames="model")
-def merged_features(model: XComp, vision: Any, clips: Array) -> Array:
-    """uint8 clips [C, T, S, S, 3] -> [C, T * tokens_per_frame, D_vision], merged, not projected."""
-    return apply.merged_features(model, {"vision": vision}, normalize(clips))
-
-
-class FeatureEncoder:
-    """The encoder on every device of this machine; calls from many threads share them evenly."""
-
-    def __init__(self, config: ModelConfig, vision: Any) -> None:
-        self._model = XComp(config)
-        self._vision = [jax.device_put(vision, device) for device in jax.local_devices()]
-
-    def on_device(self, number: int) -> Callable[[np.ndarray], np.ndarray]:
-        """`encode` of one device, counted round."""
-        return functools.partial(self.encode, self._vision[number % len(self._vision)])
-
-    def encode(self, vision: Any, clips: np.ndarray) -> np.ndarray:
-        """uint8 [C, T, S, S, 3], at most CLIPS_PER_CALL -> [C, T * tokens_per_frame, D_vision].
-
-        Filled up with black clips, so that any number of clips runs the same program.
-        """
-        room = np.zeros((clips_per_call(clips.shape[1]), *clips.shape[1:]), np.uint8)
-        room[: len(clips)] = clips
-        return np.asarray(merged_features(self._model, vision, room))[: len(clips)]
 
 
 def open_encoder(
@@ -112,11 +78,6 @@ def _read_vision(reader: CheckpointReader, dtype: DType) -> Any:
     )["vision"]
 
 
-def clips_per_call(clip_frames: int) -> int:
-    """Images come one at a time, so that nothing is filled up."""
-    return 1 if clip_frames == 1 else CLIPS_PER_CALL
-
-
 def encode_media(
     samples: Sequence[Sample],
     table: Table,
@@ -168,14 +129,13 @@ def encode_media(
             clip_cache.verify()
             clip = clip_cache.key.clip_frames
             clips = VideoClips(
-                encoder.on_device(number),
+                encoder.for_file(number, clip_frames=clip),
                 source,
                 clip_cache,
                 num_frames=plan.num_frames,
                 clip_frames=clip,
-                clips_per_call=clips_per_call(clip),
             )
-            clips.prepare(range(0, plan.num_frames, clip), Stopwatch())
+            clips.prepare(range(0, plan.num_frames, clip))
             store.enter(one, plan, facts.bytes, clip_cache, process_index)
 
     made, problems = 0, []

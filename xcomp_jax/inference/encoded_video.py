@@ -1,4 +1,4 @@
-"""A watched video: everything that is known of it before any question comes."""
+"""An encoded video: everything that is computed from it before any question."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from xcomp_jax.config import SelectionConfig
-from xcomp_jax.engine.clips import VideoClips
+from xcomp_jax.engine.clips import Clip, VideoClips
 from xcomp_jax.models.decoder_state import LayerGroupCache, WindowCache
 from xcomp_jax.selection.plan import Windows
 from xcomp_jax.video.sampling import FramePlan
@@ -18,16 +18,15 @@ from xcomp_jax.video.sampling import FramePlan
 
 @dataclasses.dataclass
 class EncodedVideo:
-    """What `Session.watch` returns. Filled further as questions are asked; none of it depends on
-    one.
+    """Result of `Session.encode_video`; questions add to its caches, but never depend on them.
 
-    name: shown to people; path: of the file, if there is one; plan: the chosen frames; clips: their
-    visual tokens.
-    selection, windows, select: how questions choose among the frames; the latter are None where
-        all are used.
-    prefix: the compressed keys and values of the whole video, of unequal length per stage, where
-        all frames are used.
-    states: scoring states by batch of windows, in host memory.
+    name: shown to people; path: of the file, if there is one.
+    plan: the sampled frames; clips: their visual tokens.
+    selection, windows, num_selected: how questions select frames; the latter two are None where all
+        frames are used.
+    prefix_ids: text before the video.
+    cache: compressed keys and values of the whole video, per layer group, once all frames are used.
+    window_caches: scoring caches by batch of windows, in host memory.
     """
 
     name: str
@@ -36,16 +35,33 @@ class EncodedVideo:
     clips: VideoClips
     selection: SelectionConfig | None
     windows: Windows | None
-    select: int | None
-    prefix: tuple[LayerGroupCache, ...] | None = None
-    states: dict[int, tuple[WindowCache, ...]] = dataclasses.field(default_factory=dict)
+    num_selected: int | None
+    prefix_ids: tuple[int, ...]
+    cache: tuple[LayerGroupCache, ...] | None = None
+    window_caches: dict[int, tuple[WindowCache, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def num_frames(self) -> int:
-        """Frames looked at."""
+        """Number of sampled frames."""
         return len(self.plan.indices)
+
+    @property
+    def clip_frames(self) -> int:
+        """Frames of an encoder clip."""
+        return len(self.clips.clip_at(0))
+
+    def visual_tokens(self, frames: tuple[int, ...] | None) -> np.ndarray:
+        """Returns visual tokens [V, D] of the selected frames, or of all.
+
+        Selected frames are cut into new clips, as in the original.
+        """
+        indices = tuple(range(self.num_frames)) if frames is None else frames
+        size = self.clip_frames
+        clips: list[Clip] = [indices[i : i + size] for i in range(0, len(indices), size)]
+        tokens = self.clips.tokens(clips)
+        return tokens.reshape(-1, tokens.shape[-1])
 
 
 def num_bytes(tree: Any) -> int:
-    """Bytes of all arrays of a pytree."""
-    return sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(tree))
+    """Returns the bytes of all arrays of a pytree."""
+    return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))

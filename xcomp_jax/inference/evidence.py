@@ -1,4 +1,4 @@
-"""The evidence of an answer: what of the video it was drawn from, and what it cost."""
+"""Builds the evidence of an answer: the frames it came from, their scores, and its cost."""
 
 from __future__ import annotations
 
@@ -8,31 +8,37 @@ from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.encoded_video import EncodedVideo
 
-UNITS = {"encode": "clips encoded", "watch windows": "windows watched", "read": "text rows"}
-"""Step of the account -> the work it did."""
+UNITS = {
+    "encode clips": "clips encoded",
+    "prefill windows": "windows prefilled",
+    "score windows": "windows scored",
+    "prefill video": "visual tokens prefilled",
+    "extend text": "text rows",
+}
+"""Step of an account -> the work that it did."""
 
 
-def evidence_of(memory: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
-    """Everything a page about one answer shows; thumbnails are decoded again from the file.
+def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
+    """Collects everything that a page about one answer shows.
+
+    Thumbnails are decoded again from the file.
 
     Raises:
-        VideoError: the file cannot be read any more.
+        VideoError: the file can no longer be read.
     """
-    plan = memory.plan
-    selected_frames = (
-        tuple(range(memory.num_frames))
-        if answer.selected_frames is None
-        else answer.selected_frames
-    )
+    plan = video.plan
+    selected = answer.selected_frames
+    selected_frames = tuple(range(video.num_frames)) if selected is None else selected
     scores = None if answer.scores is None else tuple(map(float, answer.scores))
     begin = time.perf_counter()
     thumbnails: tuple[Thumbnail, ...] = ()
-    if memory.path is not None:
-        thumbnails = make_thumbnails(memory.path, plan.indices, plan.times, selected_frames, scores)
+    if video.path is not None:
+        thumbnails = make_thumbnails(video.path, plan.indices, plan.times, selected_frames, scores)
     costs = [
-        Cost(name, seconds, answer.work.get(UNITS.get(name, "")), UNITS.get(name, ""))
-        for name, seconds in answer.seconds.items()
+        Cost(step, seconds, answer.work.get(UNITS.get(step, "")), UNITS.get(step, ""))
+        for step, seconds in answer.seconds.items()
     ]
+    costs.append(Cost("wall time", answer.wall_seconds, None, ""))
     costs += [
         Cost(name, None, count, "")
         for name, count in answer.work.items()
@@ -41,7 +47,7 @@ def evidence_of(memory: EncodedVideo, answer: Answer, *, model: str) -> Evidence
     if thumbnails:
         costs.append(Cost("thumbnails", time.perf_counter() - begin, len(thumbnails), "pictures"))
     return Evidence(
-        video=memory.name,
+        video=video.name,
         duration=max(plan.duration, plan.times[-1] if plan.times else 0.0),
         question=answer.question,
         answer=answer.text,
@@ -49,23 +55,23 @@ def evidence_of(memory: EncodedVideo, answer: Answer, *, model: str) -> Evidence
         frame_times=plan.times,
         frame_scores=scores,
         selected_frames=selected_frames,
-        selection=_settings(memory),
+        selection=_settings(video),
         costs=tuple(costs),
         thumbnails=thumbnails,
     )
 
 
-def _settings(memory: EncodedVideo) -> dict[str, str | int | float]:
-    config, windows = memory.selection, memory.windows
-    if config is None or windows is None or memory.select is None:
+def _settings(video: EncodedVideo) -> dict[str, str | int | float]:
+    config, windows = video.selection, video.windows
+    if config is None or windows is None or video.num_selected is None:
         return {}
     return {
-        "frames kept": memory.select,
+        "frames selected": video.num_selected,
         "windows": len(windows.starts),
-        "frames of a window": windows.length,
+        "frames per window": windows.length,
         "repeats": config.repeats,
         "scope": config.scope,
-        "clips of a segment": config.segment_clips,
+        "clips per segment": config.segment_clips,
         "clips between segments": config.segment_stride,
         "granularity": config.granularity,
     }

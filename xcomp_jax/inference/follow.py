@@ -1,4 +1,4 @@
-"""Following a file or pipe that is still being written."""
+"""Follows a file or pipe that is still being written."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.stream import growing_bytes, stream_frames
 
 IDLE_SECONDS = 10.0
-"""A file that did not grow for so long is taken to be complete."""
+"""A file that has not grown for this long counts as complete."""
 
 
-class Followed(LiveVideo):
+class FollowedVideo(LiveVideo):
     """A live video that a thread fills.
 
-    `begun` is set when there is something to ask about, `finished` when no more will come, and both
-    when neither will happen because of `error`.
+    ready: set when the first clip is complete, or when none will come because of `error`.
+    finished: set when no more frames will come.
     """
 
     def __init__(self, session: Session, path: str | Path, *, fps: float) -> None:
         super().__init__(session, fps=fps, name=Path(path).name)
-        self.begun = threading.Event()
+        self.ready = threading.Event()
         self.finished = threading.Event()
         self.error: VideoError | None = None
 
@@ -33,14 +33,14 @@ class Followed(LiveVideo):
 @contextlib.contextmanager
 def follow(
     session: Session, path: str | Path, *, fps: float, idle_seconds: float = IDLE_SECONDS
-) -> Iterator[Followed]:
-    """Fills a live video from `path` for as long as the context lasts.
+) -> Iterator[FollowedVideo]:
+    """Fills a live video from `path` while the context is open.
 
     Raises:
-        VideoError: the path is not there. What goes wrong later is in `error`; what came before
-            it stays.
+        VideoError: the path does not exist. Later errors are stored in `error`; earlier frames
+            stay usable.
     """
-    live, stop = Followed(session, path, fps=fps), threading.Event()
+    live, stop = FollowedVideo(session, path, fps=fps), threading.Event()
     chunks = growing_bytes(path, idle_seconds=idle_seconds, stop=stop)
     frames = stream_frames(chunks, name=path, fps=fps, size=session.config.vision.image_size)
 
@@ -52,11 +52,11 @@ def follow(
                         return
                     live.push(frame)
                     if live.num_frames >= session.config.vision.clip_frames:
-                        live.begun.set()
+                        live.ready.set()
         except VideoError as error:
             live.error = error
         finally:
-            live.begun.set()
+            live.ready.set()
             live.finished.set()
 
     thread = threading.Thread(target=fill, daemon=True)

@@ -1,4 +1,4 @@
-"""Watching a video while it happens: frames come one by one, questions at any time."""
+"""A video that grows: frames are pushed one by one, questions are answered at any time."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import numpy as np
 
 from xcomp_jax.engine.clips import MemoryClipCache
-from xcomp_jax.inference.answer import Stopwatch
 from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.decode import Frame
@@ -17,7 +16,7 @@ from xcomp_jax.video.sampling import FramePlan
 
 
 class FrameSpool:
-    """Frames on disk, since selected ones are encoded again and memory must not grow with time."""
+    """Keeps frames on disk, because selected ones are encoded again and memory must not grow."""
 
     def __init__(self, size: int) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the spool
@@ -33,27 +32,27 @@ class FrameSpool:
             self._file.write(np.ascontiguousarray(frame).tobytes())
             self.count += 1
 
-    def frames(self, places: Sequence[int]) -> Iterator[Frame]:
-        """Frames by their number, in the order asked for."""
-        for place in places:
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        """Yields frames by their number, in the given order."""
+        for index in indices:
             with self._lock:
-                self._file.seek(place * self._bytes)
+                self._file.seek(index * self._bytes)
                 data = self._file.read(self._bytes)
             yield np.frombuffer(data, np.uint8).reshape(self._shape)
 
 
 class GrowingClipCache:
-    """ClipCache of a video that has `num_frames` now and will have more.
+    """Clip cache of a video that has `num_frames` frames now and will have more.
 
-    Clips that lie within it stay; those that run over its end to its beginning are this moment's.
+    Clips inside the video are kept; clips that wrap around its end are valid for this length only.
     """
 
-    def __init__(self, lasting: MemoryClipCache, num_frames: int, clip_frames: int) -> None:
-        self._lasting, self._passing = lasting, MemoryClipCache()
+    def __init__(self, permanent: MemoryClipCache, num_frames: int, clip_frames: int) -> None:
+        self._permanent, self._temporary = permanent, MemoryClipCache()
         self._last = num_frames - clip_frames
 
     def _of(self, start: int) -> MemoryClipCache:
-        return self._lasting if start <= self._last else self._passing
+        return self._permanent if start <= self._last else self._temporary
 
     def missing(self, starts: Iterable[int]) -> list[int]:
         return [start for start in starts if self._of(start).missing([start])]
@@ -69,17 +68,17 @@ class GrowingClipCache:
 class LiveVideo:
     """A video that grows frame by frame.
 
-    Every clip is encoded once it is complete; `memory` is the video so far, to be asked like any
-    other, and equals what `Session.encode_frames` makes of the same frames.
+    Every clip is encoded as soon as it is complete. `encoded` returns the video so far, equal to
+    what `Session.encode_frames` returns for the same frames.
 
     Args:
-        fps: frames a second that are pushed; times and the prompt's duration follow from it.
+        fps: pushed frames per second; times and the prompt's duration follow from it.
         name: shown to people.
     """
 
     def __init__(self, session: Session, *, fps: float, name: str = "live") -> None:
         if not fps > 0:
-            raise ValueError(f"{fps=} must be positive: how many frames of each second are pushed")
+            raise ValueError(f"{fps=} is not positive; give the frames pushed per second")
         self.session, self.fps, self.name = session, fps, name
         self._spool = FrameSpool(session.config.vision.image_size)
         self._clip_cache = MemoryClipCache()
@@ -91,7 +90,7 @@ class LiveVideo:
         return self._spool.count
 
     def push(self, frame: Frame) -> None:
-        """Adds the next frame, uint8 [S, S, 3] of the model's size.
+        """Adds the next frame, uint8 [S, S, 3] of the model's image size.
 
         Raises:
             ValueError: another shape or dtype.
@@ -99,27 +98,27 @@ class LiveVideo:
         size = self.session.config.vision.image_size
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
             raise ValueError(
-                f"frames are uint8 [{size}, {size}, 3], this one is {frame.dtype} "
-                f"{list(frame.shape)}; video.preprocess.resize_bicubic brings it to size"
+                f"the frame is {frame.dtype} {list(frame.shape)}, the model takes uint8 "
+                f"[{size}, {size}, 3]; resize it with video.preprocess.resize_bicubic"
             )
         self._spool.append(frame)
         count, clip = self.num_frames, self.session.config.vision.clip_frames
         if count % clip == 0:
             with self._encoding:
                 clips = self.session.clips_of(self._spool, self._clip_cache, count)
-                clips.prepare([count - clip], Stopwatch())
+                clips.prepare([count - clip])
 
-    def memory(self) -> EncodedVideo:
-        """The whole clips so far.
+    def encoded(self) -> EncodedVideo:
+        """Returns the video so far, in whole clips.
 
         Raises:
-            ValueError: not one clip is complete.
+            ValueError: no clip is complete.
         """
         clip = self.session.config.vision.clip_frames
         count = self.num_frames // clip * clip
         if count == 0:
             raise ValueError(
-                f"{self.num_frames} frames have come, a clip needs {clip}: ask a little later"
+                f"{self.num_frames} frames were pushed, the first clip needs {clip}; ask later"
             )
         plan = FramePlan(
             indices=tuple(range(count)),
@@ -133,5 +132,4 @@ class LiveVideo:
                 plan,
                 name=self.name,
                 clip_cache=GrowingClipCache(self._clip_cache, count, clip),
-                stopwatch=Stopwatch(),
             )

@@ -1,23 +1,63 @@
-"""Sessions ready to answer: from a checkpoint folder, or the embedded model."""
+"""Opens sessions: from a checkpoint folder, or the demo model."""
 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from pathlib import Path
 
 import jax
+from jax.sharding import Mesh
 
 from xcomp_jax.checkpoint import CheckpointReader, load_params
-from xcomp_jax.config import DType, SamplingConfig, SelectionConfig, from_dict
-from xcomp_jax.engine.generate import greedy_as_evaluated
+from xcomp_jax.config import (
+    ConfigError,
+    DType,
+    ModelConfig,
+    SamplingConfig,
+    SelectionConfig,
+    from_dict,
+)
+from xcomp_jax.engine.generation_config import greedy_as_evaluated
+from xcomp_jax.engine.placement import default_mesh
 from xcomp_jax.inference.session import Session
-from xcomp_jax.models.xcomp import init_params
+from xcomp_jax.models.xcomp import abstract_params, init_params
+from xcomp_jax.sharding import parameter_shardings
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.token_store import TokenStore
 from xcomp_jax.variants import SMOKE
 
+logger = logging.getLogger(__name__)
+
 DEFAULT_SELECTION = SelectionConfig()
+"""The paper's rule."""
+
 _init = jax.jit(init_params, static_argnums=0)
+
+
+def default_dtype(dtype: DType | None) -> DType | None:
+    """Returns `dtype`, or float32 on a CPU, where bfloat16 is many times slower."""
+    return "float32" if dtype is None and jax.default_backend() == "cpu" else dtype
+
+
+def checked_selection(
+    config: ModelConfig, selection: SelectionConfig | None
+) -> SelectionConfig | None:
+    """Returns the selection that a model can run; logs when the default is switched off.
+
+    Raises:
+        ConfigError: an explicit selection for a model whose frames cannot be scored.
+    """
+    if config.compression.schedule != "ranked" or selection is None:
+        return selection
+    reason = (
+        "frames cannot be selected by the question with compression.schedule='ranked', because "
+        "its video states depend on the question"
+    )
+    if selection is not DEFAULT_SELECTION:
+        raise ConfigError(f"{reason}; use all frames (selection=None, --select all)")
+    logger.warning("%s; all frames are used", reason)
+    return None
 
 
 def open_session(
@@ -27,30 +67,34 @@ def open_session(
     sampling: SamplingConfig | None = None,
     selection: SelectionConfig | None = DEFAULT_SELECTION,
     store: TokenStore | None = None,
+    mesh: Mesh | None = None,
 ) -> Session:
-    """Loads what `xcomp tune` or `python -m convert from_torch` wrote.
+    """Loads a checkpoint that `xcomp tune` or `xcomp convert from-torch` wrote.
 
     Args:
-        dtype: of parameters and arithmetic; default: float32 on CPU, where bfloat16 is many times
-            slower, and the checkpoint's own elsewhere.
+        dtype: of parameters and arithmetic; default: float32 on a CPU, elsewhere the checkpoint's.
         sampling: default: what the checkpoint was tuned with, else the original's.
-        selection: how a question chooses frames; default: the paper's rule; None uses all frames.
-        store: where visual tokens are kept.
+        selection: how a question selects frames; default: the paper's rule; None uses all frames.
+        store: keeps visual tokens between processes.
+        mesh: devices to use; default: all local ones.
 
     Raises:
-        CheckpointError, ValueError: the folder is no checkpoint, or its tokenizer is missing.
+        CheckpointError, ValueError: the folder is not a checkpoint, or its tokenizer is missing.
+        ConfigError: a selection that the model cannot run.
     """
-    if dtype is None and jax.default_backend() == "cpu":
-        dtype = "float32"
-    config, params = load_params(folder, dtype=dtype)
+    reader, dtype = CheckpointReader(folder), default_dtype(dtype)
+    config = reader.model if dtype is None else dataclasses.replace(reader.model, dtype=dtype)
+    selection = checked_selection(config, selection)
+    shapes = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.compute_dtype), abstract_params(config)
+    )
+    mesh = mesh or default_mesh(shapes)
+    shardings = None if mesh is None else parameter_shardings(shapes, mesh)
+    _, params = load_params(folder, dtype=dtype, shardings=shardings)
     if sampling is None:
-        # What `xcomp tune` trained on; a converted checkpoint brings none and gets the original's.
-        saved = CheckpointReader(folder).source.get("sampling")
+        # `xcomp tune` saves its own; a converted checkpoint has none and gets the original's.
+        saved = reader.source.get("sampling")
         sampling = None if saved is None else from_dict(SamplingConfig, saved)
-    if dtype is not None:
-        config = dataclasses.replace(config, dtype=dtype)
-    if config.compression.schedule == "ranked":
-        selection = None  # scores need states that do not depend on the question
     return Session(
         config,
         params,
@@ -59,16 +103,19 @@ def open_session(
         sampling=sampling,
         selection=selection,
         store=store,
+        mesh=mesh,
     )
 
 
-def embedded_session(
+def demo_session(
     *,
     dtype: DType | None = None,
     selection: SelectionConfig | None = DEFAULT_SELECTION,
     store: TokenStore | None = None,
+    mesh: Mesh | None = None,
 ) -> Session:
-    """The smoke model with seeded random weights: needs no file, says nothing sensible."""
+    """Builds the smoke model with seeded random weights; its answers have no meaning."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
     params = _init(config, jax.random.key(0))
-    return Session(config, params, load_tokenizer(None), selection=selection, store=store)
+    tokenizer = load_tokenizer(None)
+    return Session(config, params, tokenizer, selection=selection, store=store, mesh=mesh)

@@ -1,7 +1,7 @@
-"""Keeping a watched video's states: compressed keys and values, and what scoring needs.
+"""Saves an encoded video's caches: compressed keys and values, and scoring caches.
 
-Visual tokens have a store of their own (`token_store`). These states follow from them and from the
-language model; a file of them says from which, and is refused for any other.
+Visual tokens have a store of their own (`token_store`). These caches follow from them and from the
+language model; a file of them carries a fingerprint of both and is refused for any other.
 """
 
 from __future__ import annotations
@@ -19,88 +19,85 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from xcomp_jax.inference.answer import Stopwatch
 from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.session import Session
 from xcomp_jax.models.decoder_state import LayerGroupCache, WindowCache
 from xcomp_jax.token_store import hash_encoder
 
 
-def save_states(session: Session, memory: EncodedVideo, path: Path) -> None:
-    """Writes `memory.prefix` and `memory.states` as one safetensors file, atomically.
+def save_caches(session: Session, video: EncodedVideo, path: Path) -> None:
+    """Writes `video.cache` and `video.window_caches` as one safetensors file, atomically.
 
     Raises:
-        ValueError: there is nothing to save yet: ask something first.
+        ValueError: there is nothing to save; ask a question first.
     """
     parts: list[tuple[str, Any]] = [
-        (f"prefix.{i}", stage) for i, stage in enumerate(memory.prefix or ())
+        (f"cache.{i}", group) for i, group in enumerate(video.cache or ())
     ]
-    for batch, keys in memory.states.items():
-        parts += [(f"states.{batch}.{i}", stage) for i, stage in enumerate(keys)]
+    for batch, groups in video.window_caches.items():
+        parts += [(f"windows.{batch}.{i}", group) for i, group in enumerate(groups)]
     if not parts:
-        raise ValueError(f"{memory.name}: no states to save yet; ask something, then save")
+        raise ValueError(f"{video.name}: no caches to save; ask a question first")
     arrays = {
-        f"{name}.{field.name}": np.ascontiguousarray(getattr(stage, field.name))
-        for name, stage in parts
-        for field in dataclasses.fields(stage)
+        f"{name}.{field.name}": np.ascontiguousarray(getattr(group, field.name))
+        for name, group in parts
+        for field in dataclasses.fields(group)
     }
-    about = {"states_of": fingerprint(session, memory), "sha256": _digest(arrays)}
+    metadata = {"caches_of": fingerprint(session, video), "sha256": _digest(arrays)}
     partial = path.with_name(f"{path.name}.partial")
-    save_file(arrays, partial, metadata=about)
+    save_file(arrays, partial, metadata=metadata)
     partial.replace(path)
 
 
-def load_states(session: Session, memory: EncodedVideo, path: Path) -> None:
-    """Fills `memory` with states saved for the same frames, model and selection.
+def load_caches(session: Session, video: EncodedVideo, path: Path) -> None:
+    """Fills `video` with caches saved for the same frames, model and selection.
 
     Raises:
-        ValueError: the file is damaged, or belongs to something else; `memory` stays as it is.
+        ValueError: the file is damaged or belongs to something else; `video` is unchanged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
-            about = file.metadata() or {}
+            metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable file of states ({error}); watch again") from error
-    wanted = fingerprint(session, memory)
-    if about.get("states_of") != wanted:
+        raise ValueError(f"{path}: not a readable file of caches ({error}); save again") from error
+    expected = fingerprint(session, video)
+    if metadata.get("caches_of") != expected:
         raise ValueError(
-            f"{path}: states of another video, frames, model or selection "
-            f"({str(about.get('states_of'))[:12]} instead of {wanted[:12]}); watch again"
+            f"{path}: caches of another video, frames, model or selection "
+            f"({str(metadata.get('caches_of'))[:12]} instead of {expected[:12]}); save again"
         )
-    if about.get("sha256") != _digest(arrays):
-        raise ValueError(f"{path}: the content does not match its checksum; watch again")
-    prefix = _stages(arrays, "prefix.", LayerGroupCache)
-    batches = {name.split(".")[1] for name in arrays if name.startswith("states.")}
-    memory.states = {
-        int(batch): tuple(_stages(arrays, f"states.{batch}.", WindowCache)) for batch in batches
+    if metadata.get("sha256") != _digest(arrays):
+        raise ValueError(f"{path}: the content does not match its checksum; save again")
+    cache = _groups(arrays, "cache.", LayerGroupCache)
+    batches = {name.split(".")[1] for name in arrays if name.startswith("windows.")}
+    video.window_caches = {
+        int(batch): tuple(_groups(arrays, f"windows.{batch}.", WindowCache)) for batch in batches
     }
-    if prefix:
-        memory.prefix = jax.tree.map(jnp.asarray, tuple(prefix))
+    if cache:
+        video.cache = jax.tree.map(jnp.asarray, tuple(cache))
 
 
-def fingerprint(session: Session, memory: EncodedVideo) -> str:
-    """sha256 over everything that states follow from."""
-    clip = session.config.vision.clip_frames
-    places = range(0, memory.num_frames, clip)
-    tokens = memory.clips.tokens([memory.clips.clip_at(i) for i in places], Stopwatch())
-    selection = None if memory.selection is None else dataclasses.asdict(memory.selection)
-    prefix = session.text_around(memory, "-")[0]
+def fingerprint(session: Session, video: EncodedVideo) -> str:
+    """Returns the sha256 of everything that the caches follow from."""
+    tokens = np.ascontiguousarray(video.visual_tokens(None)).view(np.uint8)
+    selection = None if video.selection is None else dataclasses.asdict(video.selection)
     facts = {
         "model": dataclasses.asdict(session.config),
         "selection": selection,
-        "text before": prefix,
-        "tokens": hashlib.sha256(np.ascontiguousarray(tokens).view(np.uint8).data).hexdigest(),
+        "windows of a call": session.engine.windows_per_call,
+        "text before": video.prefix_ids,
+        "tokens": hashlib.sha256(tokens.data).hexdigest(),
     }
     return hash_encoder({"llm": session.params["llm"]}, facts)
 
 
-def _stages(arrays: Mapping[str, np.ndarray], start: str, kind: type) -> list[Any]:
+def _groups(arrays: Mapping[str, np.ndarray], start: str, kind: type) -> list[Any]:
     names = [field.name for field in dataclasses.fields(kind)]
-    stages: list[Any] = []
-    while f"{start}{len(stages)}.{names[0]}" in arrays:
-        stages.append(kind(**{name: arrays[f"{start}{len(stages)}.{name}"] for name in names}))
-    return stages
+    groups: list[Any] = []
+    while f"{start}{len(groups)}.{names[0]}" in arrays:
+        groups.append(kind(**{name: arrays[f"{start}{len(groups)}.{name}"] for name in names}))
+    return groups
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> str:

@@ -1,0 +1,141 @@
+"""What single questions and conversations share: prompts, scores, caches and answers."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from xcomp_jax.account import Account
+from xcomp_jax.config import ConfigError
+from xcomp_jax.engine.engine import Engine
+from xcomp_jax.engine.generation_config import GenerationConfig
+from xcomp_jax.inference.answer import Answer
+from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.selecting import Progress, score_frames, select_frames
+from xcomp_jax.models.decoder_state import LayerGroupCache
+from xcomp_jax.selection.frame_scores import FrameScores
+from xcomp_jax.selection.query import Query
+from xcomp_jax.text.prompts import ChatIds, answer_text, inference_ids, split_at_video
+
+Frames = tuple[int, ...] | None
+"""Selected frames as indices into the sampled ones; None for all."""
+
+
+class Answerer:
+    """An engine with the tokenizer and generation settings of its model.
+
+    Args:
+        generation: end tokens default to the tokenizer's `<|im_end|>`.
+
+    Raises:
+        ConfigError: the tokenizer has more tokens than the model has embeddings.
+    """
+
+    def __init__(
+        self, engine: Engine, tokenizer: Any, generation: GenerationConfig | None = None
+    ) -> None:
+        vocab_size = engine.config.llm.vocab_size
+        if len(tokenizer) > vocab_size:
+            raise ConfigError(
+                f"the tokenizer has {len(tokenizer)} tokens, the model has embeddings for "
+                f"{vocab_size}; use the tokenizer that the model was trained with"
+            )
+        generation = generation or GenerationConfig()
+        if not generation.eos_token_ids:
+            end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+            generation = dataclasses.replace(generation, eos_token_ids=(end,))
+        self.engine = engine
+        self.tokenizer = tokenizer
+        self.generation = generation
+
+    def score_frames(
+        self, video: EncodedVideo, question: str, *, progress: Progress | None = None
+    ) -> FrameScores | None:
+        """Scores every sampled frame for a question; None where selection keeps all frames.
+
+        Raises:
+            ValueError: the question is empty or contains the video mark.
+        """
+        return self.score_questions([video], [self.text_after(video, question)], progress)[0]
+
+    def select_frames(
+        self, video: EncodedVideo, question: str, *, progress: Progress | None = None
+    ) -> Frames:
+        """Returns the sampled frames that the question is answered from, None for all."""
+        return select_frames(video, self.score_frames(video, question, progress=progress))
+
+    def text_after(
+        self, video: EncodedVideo, question: str, history: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
+        """Returns the token ids after the video; `history` holds (question, answer) pairs.
+
+        Raises:
+            ValueError: the question is empty or contains the video mark.
+        """
+        self.check_question(question)
+        ids = inference_ids(self.tokenizer, question, video.plan.message, history)
+        return split_at_video(ids)[1]
+
+    def check_question(self, question: str) -> None:
+        """Raises ValueError for a question that is empty or contains the video mark."""
+        if not question.strip():
+            raise ValueError("the question is empty; ask something about the video")
+        inference_ids(self.tokenizer, question, "")
+
+    def cache_of(self, video: EncodedVideo, frames: Frames) -> tuple[LayerGroupCache, ...]:
+        """Returns the compressed keys and values of the selected frames; those of all are kept."""
+        if frames is None and video.cache is not None:
+            return video.cache
+        cache = self.engine.prefill_video([video.visual_tokens(frames)], [video.prefix_ids])
+        if frames is None:
+            video.cache = cache
+        return cache
+
+    def make_answer(
+        self,
+        video: EncodedVideo,
+        question: str,
+        token_ids: np.ndarray,
+        frames: Frames,
+        scores: FrameScores | None,
+        account: Account,
+        compilations: int,
+    ) -> Answer:
+        """Builds the answer whose tokens are `token_ids`, and takes its costs from `account`."""
+        costs = account.take()
+        return Answer(
+            question=question,
+            text=answer_text(self.tokenizer.decode(token_ids, skip_special_tokens=True)),
+            token_ids=tuple(int(token) for token in token_ids),
+            num_frames=video.num_frames,
+            duration=video.plan.duration,
+            selected_frames=frames,
+            scores=None if scores is None else scores.total,
+            seconds=costs.seconds,
+            wall_seconds=costs.wall_seconds,
+            work=costs.work,
+            compilations=compilations,
+        )
+
+    def score_questions(
+        self,
+        videos: Sequence[EncodedVideo],
+        suffixes: Sequence[Sequence[int]],
+        progress: Progress | None,
+    ) -> list[FrameScores | None]:
+        """Scores frames per question; each distinct video's windows are passed over once."""
+        chat = ChatIds.of(self.tokenizer)
+        scores: list[FrameScores | None] = [None] * len(videos)
+        by_video: dict[int, list[int]] = {}
+        for i, video in enumerate(videos):
+            if video.windows is not None:
+                by_video.setdefault(id(video), []).append(i)
+        for indices in by_video.values():
+            queries = [Query.of(suffixes[i], chat.start, chat.assistant) for i in indices]
+            results = score_frames(self.engine, videos[indices[0]], queries, progress)
+            for i, result in zip(indices, results, strict=True):
+                scores[i] = result
+        return scores
