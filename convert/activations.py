@@ -1,15 +1,15 @@
-"""Recorded activations against the model of a checkpoint, layer by layer.
+"""Comparison of a checkpoint's model with activations recorded in PyTorch, layer by layer.
 
-An .npz file recorded with the original holds one or both of these groups (batch dimension 1 removed
-or kept, float32 is best):
+The .npz file has one or both of these groups (with or without a batch dimension of 1, preferably
+float32):
 
-    pixel_values [clips, T, 3, S, S]        normalised frames, T frames a clip
-    features [clips, T * patches, C]        optional: output of the vision tower
+    pixel_values [clips, T, 3, S, S]        normalized frames, T per clip
+    features [clips, T * patches, C]        optional: output of the video encoder
     llm_embeds [clips, tokens, D]           optional: output of the projector
 
-    input_ids [S]                           prompt with -200 in the place of the video
-    visual_tokens [clips, tokens, D]        what the video was replaced by
-    hidden_after_layer_NN [rows, D]         any of the layers, counted from 0
+    input_ids [S]                           prompt with the placeholder -200 for the video
+    visual_tokens [clips, tokens, D]        visual tokens that replace the placeholder
+    hidden_after_layer_NN [rows, D]         optional: any layers, counted from 0
     final_normed_hidden [rows, D]           optional
     logits [rows, vocab]                    optional
 """
@@ -38,7 +38,7 @@ from xcomp_jax.models.xcomp import XComp
 
 PLACEHOLDER = -200
 _LAYER = re.compile(r"hidden_after_layer_([0-9]+)")
-_KNOWN = ("pixel_values", "features", "llm_embeds", "input_ids", "visual_tokens",
+ARRAY_NAMES = ("pixel_values", "features", "llm_embeds", "input_ids", "visual_tokens",
           "final_normed_hidden", "logits")  # fmt: skip
 
 Arrays = Mapping[str, np.ndarray]
@@ -46,11 +46,11 @@ Arrays = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Departure:
-    """One recorded array: how far ours is from it.
+    """Difference between one recorded array and the model's output.
 
     Attributes:
-        max_abs: largest |ours - recorded|.
-        relative: the same over the largest |recorded|.
+        max_abs: largest |output - recorded|.
+        relative: max_abs / largest |recorded|.
         ok: whether `relative` is within the tolerance.
     """
 
@@ -68,7 +68,7 @@ def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> li
     """Runs the model of a checkpoint in float32 on recorded inputs.
 
     Args:
-        folder: a checkpoint of either kind; one of the original's is run with published LP-Comp.
+        folder: a checkpoint of either kind; a PyTorch checkpoint runs with the published LP-Comp.
         recorded: .npz file as described above.
         tolerance: accepted difference relative to the largest recorded value of an array.
 
@@ -76,7 +76,7 @@ def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> li
         One entry for each recorded output, in the order of computation.
 
     Raises:
-        ConversionError: the file lacks an input, holds other arrays or shapes than the model gives.
+        ConversionError: the file lacks an input, or has unknown arrays or wrong shapes.
         CheckpointError: the checkpoint cannot be read.
     """
     arrays = _read(recorded)
@@ -85,45 +85,48 @@ def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> li
     else:
         model, params = load_torch_checkpoint(folder, dtype="float32")
     model = dataclasses.replace(model, dtype="float32")
-    found = []
-    for name, ours in _outputs(model, params, arrays, recorded):
-        want = np.asarray(arrays[name], np.float64).reshape(-1, arrays[name].shape[-1])
-        got = np.asarray(ours, np.float64).reshape(-1, ours.shape[-1])
-        if got.shape != want.shape:
-            problem = f"{name!r}: recorded {arrays[name].shape}, the model gives {ours.shape}"
+    departures = []
+    for name, output in _outputs(model, params, arrays, recorded):
+        expected = np.asarray(arrays[name], np.float64).reshape(-1, arrays[name].shape[-1])
+        actual = np.asarray(output, np.float64).reshape(-1, output.shape[-1])
+        if actual.shape != expected.shape:
+            problem = f"{name!r} is {arrays[name].shape}, the model computes {output.shape}"
             raise ConversionError(str(recorded), [problem])
-        gap, scale = float(np.abs(got - want).max()), float(np.abs(want).max())
+        gap, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
         relative = gap / scale if scale else gap
-        found.append(Departure(name, gap, relative, relative <= tolerance))
-    return found
+        departures.append(Departure(name, gap, relative, relative <= tolerance))
+    return departures
 
 
-def first_departure(found: list[Departure]) -> str:
-    """The sentence that ends a report."""
-    for entry in found:
+def first_departure(departures: list[Departure]) -> str:
+    """Names the first array outside the tolerance, for the last line of a report."""
+    for entry in departures:
         if not entry.ok:
             return f"activations depart first at {entry.name}"
-    return f"all {len(found)} recorded activations agree"
+    return f"all {len(departures)} recorded activations agree"
 
 
 def _read(path: Path) -> Arrays:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # Opened here, since numpy leaves the file open when it rejects its content.
+        with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
-    except (ValueError, BadZipFile, EOFError) as error:
+    except (ValueError, TypeError, BadZipFile, EOFError) as error:
         raise ConversionError(str(path), [f"not a readable .npz file: {error}"]) from error
     problems = []
     for name in arrays:
-        if name not in _KNOWN and not _LAYER.fullmatch(name):
-            problems.append(f"unknown array {name!r}; known: {[*_KNOWN, 'hidden_after_layer_NN']}")
-    has_layers = any(_LAYER.fullmatch(name) or name in _KNOWN[-2:] for name in arrays)
-    for needed, wanted in (
+        if name not in ARRAY_NAMES and not _LAYER.fullmatch(name):
+            problems.append(
+                f"unknown array {name!r}; known: {[*ARRAY_NAMES, 'hidden_after_layer_NN']}"
+            )
+    has_layers = any(_LAYER.fullmatch(name) or name in ARRAY_NAMES[-2:] for name in arrays)
+    for inputs, required in (
         (("pixel_values",), bool({"features", "llm_embeds"} & arrays.keys())),
         (("input_ids", "visual_tokens"), has_layers),
     ):
-        problems += [f"{name!r} is missing" for name in needed if wanted and name not in arrays]
+        problems += [f"{name!r} is missing" for name in inputs if required and name not in arrays]
     if not has_layers and not {"features", "llm_embeds"} & arrays.keys():
-        problems.append("no recorded output to compare with")
+        problems.append("contains no recorded output to compare with")
     if problems:
         raise ConversionError(str(path), problems)
     return arrays
@@ -132,7 +135,7 @@ def _read(path: Path) -> Arrays:
 def _outputs(
     model: ModelConfig, params: Any, arrays: Arrays, recorded: Path
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Names of the recorded outputs and our values, in the order of computation."""
+    """Yields names and values of the recorded outputs, in the order of computation."""
     if {"features", "llm_embeds"} & arrays.keys():
         pixels = np.moveaxis(np.asarray(arrays["pixel_values"], np.float32), 2, -1)
         network = XComp(model)
@@ -151,7 +154,7 @@ def _language_outputs(
     ids = np.asarray(arrays["input_ids"]).reshape(-1).astype(np.int32)
     places = np.flatnonzero(ids == PLACEHOLDER)
     if len(places) != 1:
-        problem = f"'input_ids' holds {PLACEHOLDER} {len(places)} times, expected once"
+        problem = f"'input_ids' contains {PLACEHOLDER} {len(places)} times, expected once"
         raise ConversionError(str(recorded), [problem])
     prefix, suffix = ids[None, : places[0]], ids[None, places[0] + 1 :]
     visual = np.asarray(arrays["visual_tokens"], np.float32)
@@ -162,7 +165,7 @@ def _language_outputs(
     layers = [np.asarray(layer[0]) for stage in out.layers for layer in stage]
     numbers = {int(match[1]): name for name in sorted(arrays) if (match := _LAYER.fullmatch(name))}
     if beyond := sorted(number for number in numbers if number >= len(layers)):
-        problem = f"recorded layers {beyond}, the model has {len(layers)}"
+        problem = f"layers {beyond} are recorded, but the model has {len(layers)}"
         raise ConversionError(str(recorded), [problem])
     for number in sorted(numbers):
         yield numbers[number], layers[number]

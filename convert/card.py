@@ -1,4 +1,4 @@
-"""The README.md beside every converted checkpoint: what it is and where it comes from."""
+"""Model card (README.md) of a converted checkpoint: model, origin and use."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from xcomp_jax.convert.variants import match_variant
 
 
 def jax_card(model: ModelConfig, source: Mapping[str, Any], stored: str) -> str:
-    """Card of a checkpoint of ours.
+    """Formats the card of an XComp-JAX checkpoint.
 
     Args:
-        model: its configuration.
-        source: as saved in its config.json, see `convert.from_torch`.
-        stored: dtype of its parameters.
+        model: configuration of the model.
+        source: origin as saved in config.json, see `xcomp_jax.convert.from_torch`.
+        stored: dtype of the parameters.
     """
     return "\n".join(
         [
             "# XComp-JAX checkpoint",
             "",
-            f"Converted from `{source['name']}`{_at(source)} with `python -m convert from_torch`.",
+            f"Converted from `{source['name']}`{_at(source)} with `xcomp convert from-torch`.",
             "",
             *_model_section(model, stored),
             "## Source files",
             "",
             *_file_table(source["files"]),
             "",
-            f"They hold {source['dtype']}. The sha256 of every converted array is in config.json, "
-            "and the original's configuration under `source.hf_config`.",
+            f"The tensors are {source['dtype']}. config.json has the sha256 of every converted "
+            "parameter and, under `source.hf_config`, the configuration of the PyTorch checkpoint.",
             "",
             "## Use",
             "",
             "```python",
-            "from xcomp_jax.checkpoint import load_params",
+            "import xcomp_jax",
             "",
-            'model_config, params = load_params("path/of/this/folder")',
+            'session = xcomp_jax.from_pretrained("path/to/this/folder")',
+            'config, params = xcomp_jax.load_params("path/to/this/folder")  # the bare model',
             "```",
             "",
-            "`python -m convert verify ORIGINAL THIS` compares it with its original tensor by "
-            "tensor; `python -m convert to_torch THIS OUT` writes it back.",
+            "`xcomp convert verify SOURCE THIS` compares it with its source tensor by tensor; "
+            "`xcomp convert to-torch THIS OUT` exports it to the PyTorch layout.",
             "",
         ]
     )
@@ -55,14 +56,16 @@ def torch_card(
     stored: str,
     files: Sequence[Mapping[str, Any]],
 ) -> str:
-    """Card of a written checkpoint in the original's layout; `files` are its weights."""
-    origin = f", which came from `{source['name']}`{_at(source)}" if "name" in source else ""
+    """Formats the card of an exported PyTorch checkpoint; `files` describes its weights."""
+    origin = (
+        f", which was converted from `{source['name']}`{_at(source)}" if "name" in source else ""
+    )
     compression = dataclasses.asdict(model.compression)
     return "\n".join(
         [
-            "# Checkpoint in the layout of the original PyTorch code",
+            "# Checkpoint in PyTorch layout",
             "",
-            f"Written by `python -m convert to_torch` from an XComp-JAX checkpoint{origin}.",
+            f"Exported from an XComp-JAX checkpoint{origin} with `xcomp convert to-torch`.",
             "",
             *_model_section(model, stored),
             "## Weights",
@@ -71,9 +74,9 @@ def torch_card(
             "",
             "## Use",
             "",
-            "The original's Python files are not part of this folder; put the release that matches "
-            "your use beside the weights. LP-Comp is not in config.json there but is set by "
-            f"environment variables; this model was used with `{compression}`.",
+            "This folder has no Python files; add those of the PyTorch release that you use. The "
+            "PyTorch code reads the LP-Comp settings from environment variables instead of "
+            f"config.json; the settings of this model are `{compression}`.",
             "",
         ]
     )
@@ -91,7 +94,7 @@ def _model_section(model: ModelConfig, stored: str) -> list[str]:
         part = path.split("/")[0]
         totals[part] = totals.get(part, 0) + math.prod(shape)
     variant = match_variant(model)
-    rows = [("published model of these shapes", variant.name if variant else "none")]
+    rows = [("published model with this configuration", variant.name if variant else "none")]
     rows += [(f"{part} parameters", f"{total:,}") for part, total in totals.items()]
     rows += [("all parameters", f"{sum(totals.values()):,}"), ("stored as", stored)]
     for part in ("vision", "projector", "llm", "compression"):

@@ -1,4 +1,4 @@
-"""One error type for everything a checkpoint can be refused for."""
+"""Error type of the converter, which lists every problem at once."""
 
 from __future__ import annotations
 
@@ -7,30 +7,32 @@ from collections.abc import Iterable, Iterator
 
 
 class ConversionError(ValueError):
-    """A checkpoint that cannot be converted.
+    """Raised when a checkpoint cannot be converted, read or compared.
 
     Attributes:
-        subject: the file, folder or model it is about.
-        problems: every problem that was found, one sentence each; never empty.
+        subject: file, folder or model that the error is about.
+        problems: one sentence for each problem; never empty.
     """
 
     def __init__(self, subject: str, problems: Iterable[str]) -> None:
         self.subject, self.problems = subject, list(problems)
-        count = len(self.problems)
-        lines = "".join(f"\n  - {problem}" for problem in self.problems)
-        super().__init__(f"{subject}: {count} problem{'s' * (count != 1)}{lines}")
+        if len(self.problems) == 1:
+            super().__init__(f"{subject}: {self.problems[0]}")
+        else:
+            lines = "".join(f"\n  - {problem}" for problem in self.problems)
+            super().__init__(f"{subject}: {len(self.problems)} problems{lines}")
 
 
-def refuse(subject: object, problems: Iterable[str]) -> None:
-    """Raises ConversionError when there is at least one problem."""
+def raise_problems(subject: object, problems: Iterable[str]) -> None:
+    """Raises ConversionError if there is at least one problem."""
     problems = list(problems)
     if problems:
         raise ConversionError(str(subject), problems)
 
 
 @contextlib.contextmanager
-def collect(problems: list[str]) -> Iterator[None]:
-    """Adds the problems of a refusal inside the block to `problems` instead of raising it."""
+def collect_problems(problems: list[str]) -> Iterator[None]:
+    """Appends the problems of a ConversionError inside the block to `problems`."""
     try:
         yield
     except ConversionError as error:

@@ -1,4 +1,4 @@
-"""The original's checkpoint into ours."""
+"""Conversion of a PyTorch checkpoint into an XComp-JAX checkpoint or a parameter tree."""
 
 from __future__ import annotations
 
@@ -6,20 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
-from xcomp_jax.convert.errors import collect, refuse
-from xcomp_jax.convert.files import check_disk, companions, describe_file, missing_companions
-from xcomp_jax.convert.hf_config import stored_dtype, to_model_config
-from xcomp_jax.convert.hub import find_source
-from xcomp_jax.convert.mesh import mesh_shardings
-from xcomp_jax.convert.safetensors_read import Tensor
-from xcomp_jax.convert.torch_folder import CONFIG, read_json_object, read_weights, weight_files
-from xcomp_jax.convert.tree import Shardings, fill_tree, lazy_tree, plan_leaves
+from xcomp_jax.convert.config import stored_dtype, to_model_config
+from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems
+from xcomp_jax.convert.fill import Shardings, fill_tree, lazy_tree, mesh_shardings, plan_leaves
+from xcomp_jax.convert.folder import CONFIG, read_json_object, read_weights, weight_files
+from xcomp_jax.convert.hub import Source, find_source, is_commit
+from xcomp_jax.convert.tensors import Tensor
+from xcomp_jax.convert.write import check_disk, companions, describe_file, missing_companions
 
 
 def load_torch_checkpoint(
@@ -36,20 +36,20 @@ def load_torch_checkpoint(
 
     Args:
         source: the folder.
-        dtype: `float32`, `float16` or `bfloat16` of the parameters; default what the files hold.
-        compression: LP-Comp of the model; default the published one.
-        shardings: a jax.sharding.Sharding for all arrays, or a tree of the parameters' structure
-            with one each; the result is then jax.Arrays, and each process reads only its slices.
-            Default: numpy arrays.
-        overrides: values that take the place of tensors of these (original) names, or are added.
-        config: used instead of the folder's config.json.
+        dtype: `float32`, `float16` or `bfloat16` of the parameters; default: as stored.
+        compression: LP-Comp of the model; default: the published one.
+        shardings: a jax.sharding.Sharding for all parameters, or a tree with one for each. The
+            result then holds jax.Arrays, and each process reads only its slices. Default: numpy
+            arrays.
+        overrides: values by PyTorch name that replace tensors or are added.
+        config: replaces the folder's config.json.
         progress: shows a bar on stderr.
 
     Returns:
-        The model's configuration and the nested tree of its parameters.
+        The model configuration and the nested tree of parameters.
 
     Raises:
-        ConversionError: listing everything that is wrong with the checkpoint.
+        ConversionError: lists all problems of the checkpoint.
     """
     hf_config, model, tensors = _read_folder(source, config, compression)
     for name, array in (overrides or {}).items():
@@ -70,38 +70,37 @@ def convert_from_torch(
     mesh: MeshConfig | None = None,
     overwrite: bool = False,
     progress: bool = False,
+    endpoint: str | None = None,
+    cache_dir: Path | None = None,
 ) -> str:
-    """Converts a local folder or a repository of the hub into a checkpoint of ours.
+    """Converts a local folder or a hub repository into an XComp-JAX checkpoint.
 
     Args:
         name: folder or hub id.
         out: folder to create.
-        revision: commit of the hub repository.
+        revision: commit, branch or tag of the hub repository; see `find_source`.
         dtype, compression, progress: see `load_torch_checkpoint`.
-        mesh: read onto these devices, each process its own slices, and write from there; every
-            process of the run calls this. Default: this process alone, a few rows at a time.
-        overwrite: replace a checkpoint at `out`.
+        mesh: reads onto these devices, each process its own slices, and writes from there; every
+            process calls this function. Default: this process alone, a few rows at a time.
+        overwrite: replaces a checkpoint at `out`.
+        endpoint, cache_dir: see `find_source`.
 
     Returns:
         A summary for the user.
 
     Raises:
-        ConversionError, CheckpointError: nothing new is left at `out` then.
+        ConversionError, CheckpointError: `out` is unchanged.
     """
     check_free(out, overwrite=overwrite)
-    source = find_source(name, revision)
+    if mesh is not None:
+        _check_revision(name, revision)
+    source = find_source(name, revision, endpoint=endpoint, cache_dir=cache_dir)
     hf_config, model, tensors = _read_folder(source.folder, None, compression)
     model, leaves = plan_leaves(name, tensors, model, dtype=dtype, declared=stored_dtype(hf_config))
     stored = leaves[0].dtype.name
     size = sum(leaf.nbytes for leaf in leaves)
     check_disk(out, size)
-    provenance = {
-        "name": source.name,
-        "revision": source.revision,
-        "dtype": " and ".join(sorted({tensor.dtype for tensor in tensors.values()})),
-        "files": [describe_file(path) for path in weight_files(source.folder)],
-        "hf_config": dict(hf_config),
-    }
+    provenance = _provenance(source, hf_config, tensors)
     with (
         new_folder(out, overwrite=overwrite) as draft,
         tqdm(total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress) as bar,
@@ -118,27 +117,44 @@ def convert_from_torch(
             extra_files=companions(source.folder),
             texts={"README.md": jax_card(model, provenance, stored)},
         )
-        refuse(name, [problem for leaf in leaves for problem in leaf.problems])
-    return _summary(out, len(tensors), stored, missing_companions(source.folder))
+        raise_problems(name, [problem for leaf in leaves for problem in leaf.problems])
+    summary = f"{out}: {len(tensors)} tensors as {stored}"
+    missing = missing_companions(source.folder)
+    return summary + (f"\nmissing in the source: {', '.join(missing)}" if missing else "")
+
+
+def _check_revision(name: str, revision: str | None) -> None:
+    """Requires a commit from several processes: each would resolve a moving branch on its own."""
+    if jax.process_count() > 1 and not Path(name).is_dir() and not is_commit(revision or ""):
+        raise ConversionError(
+            name,
+            [f"revision {revision!r} is not a full commit, which several processes require"],
+        )
+
+
+def _provenance(
+    source: Source, hf_config: Mapping[str, Any], tensors: Mapping[str, Tensor]
+) -> dict[str, Any]:
+    """Describes the origin of a checkpoint for its config.json and model card."""
+    return {
+        "name": source.name,
+        "revision": source.revision,
+        "dtype": " and ".join(sorted({tensor.dtype for tensor in tensors.values()})),
+        "files": [describe_file(path) for path in weight_files(source.folder)],
+        "hf_config": dict(hf_config),
+    }
 
 
 def _read_folder(
     folder: Path, config: Mapping[str, Any] | None, compression: CompressionConfig | None
 ) -> tuple[Mapping[str, Any], ModelConfig, dict[str, Tensor]]:
-    """Configuration and tensors; the problems of both are reported together."""
+    """Reads configuration and tensors; the problems of both are reported together."""
     problems: list[str] = []
-    with collect(problems):
+    with collect_problems(problems):
         config = read_json_object(folder / CONFIG) if config is None else config
         model = to_model_config(config, compression=compression)
-    with collect(problems):
+    with collect_problems(problems):
         tensors = read_weights(folder)
-    refuse(folder, problems)
+    raise_problems(folder, problems)
     assert config is not None
     return config, model, tensors
-
-
-def _summary(out: Path, count: int, stored: str, missing: list[str]) -> str:
-    text = f"{out}: {count} tensors as {stored}"
-    if missing:
-        text += f"\nnot in the source, so not in the checkpoint either: {', '.join(missing)}"
-    return text

@@ -1,4 +1,4 @@
-"""Two checkpoints of either kind, tensor by tensor, and the report about it."""
+"""Comparison of two checkpoints of either kind, tensor by tensor, with a report."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 from tqdm import tqdm
 
 from xcomp_jax.convert.activations import Departure, compare_activations, first_departure
-from xcomp_jax.convert.compare import Comparison, compare
-from xcomp_jax.convert.either import JaxCheckpoint, TorchCheckpoint, open_checkpoint
-from xcomp_jax.convert.fields import differing_fields
+from xcomp_jax.convert.config import differing_fields
+from xcomp_jax.convert.folder import OpenCheckpoint, TorchCheckpoint, open_checkpoint
+from xcomp_jax.convert.tensors import Comparison, compare
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What `verify` found; `text` for people, `to_json` for programs."""
+    """Result of `verify`, as text for people and as JSON for programs."""
 
     a: str
     b: str
@@ -32,7 +32,7 @@ class Report:
         return not self.config_differences and all(row.ok for row in rows)
 
     def text(self, *, full: bool) -> str:
-        """A table of all tensors when `full`, else of those that are not identical."""
+        """Formats all tensors if `full`, otherwise those that are not identical."""
         rows = [row for row in self.tensors if full or row.verdict != "identical"]
         counts = Counter(row.verdict.split(":")[0] for row in self.tensors)
         lines = [
@@ -92,20 +92,20 @@ def verify(
 
     Args:
         a, b: folders, each of either kind.
-        atol, rtol: accepted is |a - b| <= atol + rtol * |b|; by default only equality.
-        allow_dtype: accept another dtype when the values agree.
-        activations: recorded .npz file that the model of `b` is run against, layer by layer.
+        atol, rtol: |a - b| <= atol + rtol * |b| is accepted; default: only equality.
+        allow_dtype: accepts another dtype if the values agree.
+        activations: .npz file of recorded activations to compare the model of `b` with.
         activations_tolerance: see `compare_activations`.
-        report: written as `report`.json and `report`.txt.
+        report: path of the files `report`.json and `report`.txt to write.
         progress: shows a bar on stderr.
 
     Raises:
-        ConversionError, CheckpointError: one of them cannot be read.
+        ConversionError, CheckpointError: a folder or the recording cannot be read.
     """
     left, right = open_checkpoint(a), open_checkpoint(b)
-    # Our arrays hold many tensors each; their order reads each array once.
-    first = right if isinstance(left, TorchCheckpoint) else left
-    names = list(dict.fromkeys([*first.shapes, *left.shapes, *right.shapes]))
+    # A stacked parameter holds many tensors: in its order, each parameter is read once.
+    ordered = right if isinstance(left, TorchCheckpoint) else left
+    names = list(dict.fromkeys([*ordered.shapes, *left.shapes, *right.shapes]))
     rows = [
         _compare(name, left, right, atol, rtol, allow_dtype)
         for name in tqdm(names, desc="comparing", unit="tensor", disable=not progress)
@@ -122,11 +122,13 @@ def verify(
     return result
 
 
-Opened = TorchCheckpoint | JaxCheckpoint
-
-
 def _compare(
-    name: str, left: Opened, right: Opened, atol: float, rtol: float, allow_dtype: bool
+    name: str,
+    left: OpenCheckpoint,
+    right: OpenCheckpoint,
+    atol: float,
+    rtol: float,
+    allow_dtype: bool,
 ) -> Comparison:
     shapes = left.shapes.get(name), right.shapes.get(name)
     dtypes = left.dtypes.get(name), right.dtypes.get(name)
@@ -140,10 +142,10 @@ def _compare(
     )
 
 
-def _config_differences(left: Opened, right: Opened) -> list[str]:
-    """Fields of the configurations that differ, leaving out what is not both folders' business.
+def _config_differences(left: OpenCheckpoint, right: OpenCheckpoint) -> list[str]:
+    """Describes the fields that differ, except those that only one of the folders defines.
 
-    The dtype is judged by the tensors; LP-Comp is not part of the original's configuration.
+    The dtype is compared by the tensors, and a PyTorch config.json has no LP-Comp settings.
     """
     skipped = {"dtype"}
     if isinstance(left, TorchCheckpoint) or isinstance(right, TorchCheckpoint):

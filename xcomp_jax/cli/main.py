@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from xcomp_jax import __version__
-from xcomp_jax.cli import ask, chat, encode, scan, tune
+from xcomp_jax.cli import ask, chat, convert, encode, scan, tune
 
 EXAMPLES = """examples:
   xcomp tune --config configs/smoke.py --workdir runs/smoke
@@ -28,6 +28,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     ask.add_parser(commands)
     chat.add_parser(commands)
+    convert.add_parser(commands)
     encode.add_parser(commands)
     scan.add_parser(commands)
     tune.add_parser(commands)

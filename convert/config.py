@@ -1,14 +1,14 @@
-"""The original's config.json and our ModelConfig, in both directions.
+"""Conversion between the config.json of a PyTorch checkpoint and ModelConfig.
 
-Only what decides shapes and arithmetic is read. LP-Comp is not in the original's file (it is chosen
-by environment variables there), so the compression is an argument here.
+Only keys that determine shapes and arithmetic are read. The PyTorch code configures LP-Comp by
+environment variables rather than in config.json, so the compression is an argument here.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from xcomp_jax.config import (
@@ -18,26 +18,13 @@ from xcomp_jax.config import (
     ModelConfig,
     ProjectorConfig,
     VisionConfig,
+    to_dict,
 )
-from xcomp_jax.convert.dtypes import FLOATS, compute_dtype
-from xcomp_jax.convert.errors import ConversionError, refuse
-from xcomp_jax.convert.fields import differing_fields
+from xcomp_jax.convert.errors import ConversionError, raise_problems
+from xcomp_jax.convert.tensors import FLOATS, compute_dtype
+from xcomp_jax.convert.variants import HF_CONFIG, VISION_TOWERS
 
-VISION_TOWERS: dict[str, VisionConfig] = {
-    "umt-hd-large": VisionConfig(image_size=448),
-    "umt-large": VisionConfig(image_size=224),
-    "internvideo2": VisionConfig(
-        architecture="internvideo2",
-        image_size=224,
-        patch_size=14,
-        width=1408,
-        depth=40,
-        mlp_ratio=48 / 11,
-        clip_frames=4,
-    ),
-}
-
-# Sizes that the original hard codes; recorded tiny models carry them under these keys.
+# Sizes hard coded in the PyTorch code; tiny test models store them under these keys.
 _TINY_KEYS = {
     "tiny_image_size": "image_size",
     "tiny_vision_hidden_size": "width",
@@ -59,8 +46,8 @@ _LLM_KEYS: dict[str, type] = {
     "tie_word_embeddings": bool,
 }
 
-# Far beyond any model, but small enough that a wrong or hostile file is refused before anything of
-# that size is built.
+# Beyond any model, but small enough that a corrupt or hostile file is rejected before anything of
+# that size is allocated.
 _RANGE = (1, 1 << 20)
 _RANGES: dict[str, tuple[float, float]] = {
     "vocab_size": (1, 1 << 24),
@@ -74,7 +61,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "tiny_vision_num_layers": (1, 1000),
 }
 
-# Keys whose other values mean arithmetic that is not built; absent means the first value.
+# Supported values of keys that change the arithmetic; a missing key means the first value.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "rope_scaling": (None,),
@@ -84,24 +71,25 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
 
 _PROJECTOR_TYPE = re.compile(r"tome(?P<tokens>[0-9]{1,6})_mlp_hd64")
 PROJECTOR_HEAD_DIM = 64
+CONFIG_SUBJECT = "config.json"
 
 
 def stored_dtype(config: Mapping[str, Any]) -> str | None:
-    """The dtype the file says its tensors have (`torch_dtype`, newer files: `dtype`), if any."""
+    """Returns the declared dtype of the tensors (`torch_dtype`; `dtype` in newer files), if any."""
     return config.get("torch_dtype", config.get("dtype"))
 
 
 def to_model_config(
     config: Mapping[str, Any], *, compression: CompressionConfig | None = None
 ) -> ModelConfig:
-    """The ModelConfig that an original config.json describes.
+    """Builds the ModelConfig that a PyTorch config.json describes.
 
     Args:
         config: the parsed file.
-        compression: LP-Comp of the model; default the published one, `CompressionConfig()`.
+        compression: LP-Comp of the model; default: the published one, `CompressionConfig()`.
 
     Raises:
-        ConversionError: listing every key that is missing, ill-typed, unsupported or contradictory.
+        ConversionError: lists every missing, ill-typed, unsupported or contradictory key.
     """
     problems: list[str] = []
     llm = _read_llm(config, problems)
@@ -109,7 +97,7 @@ def to_model_config(
     tokens = _read_tokens_per_frame(config, problems)
     stored = stored_dtype(config)
     if stored is not None and stored not in list(FLOATS):
-        problems.append(f"torch_dtype={stored!r}; known: {sorted(FLOATS)}")
+        problems.append(f"torch_dtype={stored!r} is not supported; supported: {sorted(FLOATS)}")
     problems += [
         f"{key}={config[key]!r} is not supported; supported: {list(values)}"
         for key, values in _SUPPORTED.items()
@@ -126,7 +114,7 @@ def to_model_config(
             )
         except ConfigError as error:
             problems.append(str(error))
-    raise ConversionError("config.json of the original", problems)
+    raise ConversionError(CONFIG_SUBJECT, problems)
 
 
 def _get(config: Mapping[str, Any], key: str, kind: type, problems: list[str]) -> Any:
@@ -147,7 +135,7 @@ def _get(config: Mapping[str, Any], key: str, kind: type, problems: list[str]) -
 
 
 def _read_llm(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    # Files of transformers 5 keep the base of the rotary embedding one level deeper.
+    # transformers 5 stores the base of the rotary embedding one level deeper.
     nested = config.get("rope_parameters")
     if isinstance(nested, Mapping):
         if nested.get("rope_type", "default") != "default":
@@ -159,7 +147,9 @@ def _read_llm(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
 def _read_vision(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     name = _get(config, "mm_vision_tower", str, problems)
     if name is not None and name not in VISION_TOWERS:
-        problems.append(f"mm_vision_tower={name!r} is not built; known: {sorted(VISION_TOWERS)}")
+        problems.append(
+            f"mm_vision_tower={name!r} is not supported; supported: {sorted(VISION_TOWERS)}"
+        )
     tower = VISION_TOWERS.get(name, VisionConfig())
     fields: dict[str, Any] = dataclasses.asdict(tower) | {
         "clip_frames": _get(config, "mm_local_num_frames", int, problems),
@@ -168,9 +158,9 @@ def _read_vision(config: Mapping[str, Any], problems: list[str]) -> dict[str, An
     for key, field in _TINY_KEYS.items():
         if key in config:
             fields[field] = _get(config, key, int, problems)
-    said = config.get("mm_hidden_size", fields["width"])
-    if said != fields["width"]:
-        problems.append(f"mm_hidden_size={said!r}, but {name!r} has width {fields['width']}")
+    width = config.get("mm_hidden_size", fields["width"])
+    if width != fields["width"]:
+        problems.append(f"mm_hidden_size={width!r}, but {name!r} has width {fields['width']}")
     return fields
 
 
@@ -179,7 +169,7 @@ def _read_tokens_per_frame(config: Mapping[str, Any], problems: list[str]) -> in
     match = _PROJECTOR_TYPE.fullmatch(kind or "")
     if kind is not None and match is None:
         problems.append(
-            f"mm_projector_type={kind!r} is not supported; known: tome<tokens>_mlp_hd64"
+            f"mm_projector_type={kind!r} is not supported; supported: tome<tokens>_mlp_hd64"
         )
     return int(match["tokens"]) if match else 1
 
@@ -187,18 +177,18 @@ def _read_tokens_per_frame(config: Mapping[str, Any], problems: list[str]) -> in
 def to_hf_config(
     model: ModelConfig, *, stored: str, base: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
-    """A config.json for the original's code.
+    """Builds a config.json for the PyTorch code.
 
     Args:
-        model: what to describe.
+        model: configuration to describe.
         stored: dtype of the written tensors.
-        base: the config.json this model came from; everything it says beyond `model` is kept.
-            Without it a complete file is made from the published values.
+        base: config.json that this model was converted from; its other keys are kept.
+            Default: the published values.
 
     Raises:
-        ConversionError: the original's code has no such model.
+        ConversionError: the PyTorch code cannot build such a model.
     """
-    config = dict(_PUBLISHED if base is None else base)
+    config = dict(HF_CONFIG if base is None else base)
     llm, vision = model.llm, model.vision
     config |= {key: getattr(llm, key) for key in _LLM_KEYS if key != "rope_theta"}
     if "rope_parameters" in config and "rope_theta" not in config:
@@ -222,12 +212,12 @@ def to_hf_config(
 
 
 def _check_expressible(model: ModelConfig, config: Mapping[str, Any]) -> None:
-    """The original hard codes much of its encoder: reading the file back must give this model."""
+    """Checks that reading the file back gives this model: the PyTorch encoder is partly fixed."""
     tower = dataclasses.asdict(VISION_TOWERS[config["mm_vision_tower"]])
-    refuse(
-        "config.json of the original",
+    raise_problems(
+        CONFIG_SUBJECT,
         [
-            f"vision.{name}={value!r} cannot be said there, its code has {tower[name]!r}"
+            f"vision.{name}={value!r} cannot be exported, the PyTorch code has {tower[name]!r}"
             for name, value in dataclasses.asdict(model.vision).items()
             if name not in _VISION_FIELDS and value != tower[name]
         ],
@@ -236,39 +226,32 @@ def _check_expressible(model: ModelConfig, config: Mapping[str, Any]) -> None:
     assert not differing_fields(model, described, without=("dtype",)), (model, described)
 
 
-def _tower_name(said: str | None, vision: VisionConfig) -> str:
-    alike = [n for n, t in VISION_TOWERS.items() if t.architecture == vision.architecture]
-    if said in alike:
-        return said
-    same_size = [n for n in alike if VISION_TOWERS[n].image_size == vision.image_size]
-    return [*same_size, *alike][0]
+def _tower_name(current: str | None, vision: VisionConfig) -> str:
+    names = [n for n, t in VISION_TOWERS.items() if t.architecture == vision.architecture]
+    if current in names:
+        return current
+    same_size = [n for n in names if VISION_TOWERS[n].image_size == vision.image_size]
+    return [*same_size, *names][0]
 
 
-# A model that was never converted has no file to start from.
-_PUBLISHED: dict[str, Any] = {
-    "architectures": ["VideoChatFlashQwenForCausalLM"],
-    "model_type": "videochat_flash_qwen",
-    "attention_dropout": 0.0,
-    "bos_token_id": 151643,
-    "eos_token_id": 151645,
-    "frame_aspect_ratio": "square",
-    "hidden_act": "silu",
-    "image_aspect_ratio": "square",
-    "initializer_range": 0.02,
-    "max_position_embeddings": 131072,
-    "mm_llm_compress": False,
-    "mm_newline_position": "nothing",
-    "mm_patch_merge_type": "spatial_nopad",
-    "mm_pos_num_frames": 8,
-    "mm_use_im_patch_token": False,
-    "mm_use_im_start_end": False,
-    "mm_vision_select_feature": "patch",
-    "rope_scaling": None,
-    "sliding_window": None,
-    "tokenizer_model_max_length": 131072,
-    "tokenizer_padding_side": "right",
-    "use_cache": True,
-    "use_mm_proj": True,
-    "use_sliding_window": False,
-    "vision_encode_type": "video_image",
-}
+def differing_fields(
+    a: ModelConfig, b: ModelConfig, *, without: Collection[str]
+) -> list[tuple[str, Any, Any]]:
+    """Returns name and both values of every field that differs, except in the parts `without`."""
+    fields_a, fields_b = _flat_fields(a), _flat_fields(b)
+    return [
+        (name, fields_a[name], fields_b[name])
+        for name in fields_a
+        if fields_a[name] != fields_b[name] and name.split(".")[0] not in without
+    ]
+
+
+def _flat_fields(model: ModelConfig) -> dict[str, Any]:
+    """Maps `llm.hidden_size` to its value, for every field."""
+    flat: dict[str, Any] = {}
+    for part, value in to_dict(model).items():
+        if isinstance(value, dict):
+            flat |= {f"{part}.{name}": field for name, field in value.items()}
+        else:
+            flat[part] = value
+    return flat

@@ -1,8 +1,8 @@
-"""Reading safetensors files that nobody vouches for.
+"""Reading of untrusted safetensors files.
 
-The header is checked completely before the first value is looked at: its length, its JSON, every
-dtype, shape and byte range, and that the ranges fill the file without gap or overlap. The values
-stay in a read-only memory map, so that a slice costs its own bytes and nothing else.
+The whole header is checked before any value is read: its length, its JSON, every dtype, shape and
+byte range, and that the ranges fill the file without gap or overlap. Values stay in a read-only
+memory map, so that reading a slice costs only the bytes of that slice.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from typing import Any
 
 import numpy as np
 
-from xcomp_jax.convert.dtypes import FLOATS
 from xcomp_jax.convert.errors import ConversionError
-from xcomp_jax.convert.layouts import Shape
+from xcomp_jax.convert.tensors import FLOATS, Shape, Tensor
 
 _PREFIX = 8
-# The header of a 7B model has 0.1 MB. The format allows 100 MB, which would become gigabytes of
-# Python objects before the first check.
+# A 7B model has a header of 0.1 MB. The format allows 100 MB, which would take gigabytes of Python
+# objects before the first check.
 MAX_HEADER_BYTES = 16 << 20
-# Far above any tensor, far below what overflows in numpy.
+# Larger than any tensor, and small enough not to overflow in numpy.
 _MAX_ELEMENTS = 1 << 56
 
-# Every dtype of the format with its bits, so that a valid file of another kind is told apart from a
-# broken one.
+# Bits of every dtype of the format: a valid file with integers is not reported as broken.
 _BITS = {
     "F64": 64, "I64": 64, "U64": 64, "C64": 64, "F32": 32, "I32": 32, "U32": 32,
     "F16": 16, "BF16": 16, "I16": 16, "U16": 16, "I8": 8, "U8": 8, "BOOL": 8,
@@ -43,39 +41,20 @@ _FLOATS = {
 
 
 class SafetensorsError(ConversionError):
-    """A file that is not a well-formed safetensors file."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Tensor:
-    """One named tensor of a checkpoint; `values` is None when its dtype is none of FLOATS.
-
-    `origin` says where it comes from, for messages.
-    """
-
-    name: str
-    dtype: str
-    shape: Shape
-    values: np.ndarray | None
-    origin: str
-
-    @classmethod
-    def from_array(cls, name: str, array: np.ndarray, origin: str) -> Tensor:
-        known = array.dtype.name in FLOATS
-        return cls(name, array.dtype.name, array.shape, array if known else None, origin)
+    """Raised for a file that is not a well-formed safetensors file."""
 
 
 def read_safetensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file, as read-only views of the file.
+    """Returns all tensors of a file as read-only views of the file.
 
     Raises:
-        SafetensorsError: the file is truncated, tampered with or not safetensors at all.
+        SafetensorsError: the file is truncated, corrupted or not a safetensors file.
         OSError: the file cannot be opened.
     """
     size = path.stat().st_size
     if size < _PREFIX:
         raise SafetensorsError(
-            str(path), [f"truncated: {size} bytes, and the header length alone takes {_PREFIX}"]
+            str(path), [f"truncated: {size} bytes, but the header length alone takes {_PREFIX}"]
         )
     with path.open("rb") as file:
         length = int.from_bytes(file.read(_PREFIX), "little")
@@ -101,7 +80,7 @@ class _Entry:
         dtype = _FLOATS.get(self.dtype)
         if dtype is None:
             return Tensor(self.name, self.dtype, self.shape, None, origin)
-        # np.ndarray rather than frombuffer: it takes empty tensors and offsets at the very end.
+        # np.ndarray, since np.frombuffer rejects empty tensors and offsets at the end.
         values: np.ndarray = np.ndarray(self.shape, dtype, mapped, start + self.begin)
         return Tensor(self.name, dtype.name, self.shape, values, origin)
 
@@ -109,10 +88,10 @@ class _Entry:
 def _check_header_length(path: Path, length: int, size: int) -> None:
     problems = []
     if length > MAX_HEADER_BYTES:
-        problems.append(f"header of {length} bytes, at most {MAX_HEADER_BYTES} are read")
+        problems.append(f"header of {length} bytes, but the limit is {MAX_HEADER_BYTES}")
     if length > size - _PREFIX:
         problems.append(
-            f"truncated or tampered with: the header is said to have {length} bytes, but only "
+            f"truncated or corrupted: the stated header length is {length} bytes, but only "
             f"{size - _PREFIX} follow"
         )
     if problems:
@@ -135,12 +114,12 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    built = dict(pairs)
-    if len(built) != len(pairs):
+    mapping = dict(pairs)
+    if len(mapping) != len(pairs):
         counts = collections.Counter(name for name, _ in pairs)
-        twice = sorted(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"key(s) given twice: {twice}")
-    return built
+        duplicates = sorted(name for name, count in counts.items() if count > 1)
+        raise ValueError(f"duplicate key(s) {duplicates}")
+    return mapping
 
 
 def _check_entries(header: dict[str, Any], data_bytes: int) -> tuple[list[_Entry], list[str]]:
@@ -161,7 +140,7 @@ def _is_size(value: Any) -> bool:
 
 
 def _check_entry(name: str, fields: Any, data_bytes: int) -> _Entry | str:
-    """The entry, or what is wrong with it."""
+    """Returns the entry, or a description of the problem."""
     if not isinstance(fields, dict) or set(fields) != {"dtype", "shape", "data_offsets"}:
         return f"{name!r}: expected the fields dtype, shape and data_offsets, got {_short(fields)}"
     dtype, shape, offsets = fields["dtype"], fields["shape"], fields["data_offsets"]
@@ -172,12 +151,12 @@ def _check_entry(name: str, fields: Any, data_bytes: int) -> _Entry | str:
     if math.prod(max(size, 1) for size in shape) > _MAX_ELEMENTS:
         return f"{name!r}: shape {_short(shape)} has more than {_MAX_ELEMENTS} elements"
     if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
-        return f"{name!r}: data_offsets {_short(offsets)} are not two positions"
+        return f"{name!r}: data_offsets {_short(offsets)} are not a pair of positions"
     begin, end = offsets
     if not begin <= end <= data_bytes:
         return (
             f"{name!r}: data_offsets {_short(offsets)} lie outside the {data_bytes} bytes of data "
-            "(truncated or tampered with)"
+            "(truncated or corrupted)"
         )
     bits = math.prod(shape) * _BITS[dtype]
     if bits != 8 * (end - begin):
