@@ -97,14 +97,15 @@ def reading_flops(
     return total
 
 
-def scoring_flops(config: ModelConfig, plan: ScoringPlan, *, before: int, rows: int) -> int:
-    """The scores themselves of one window: question rows against the keys of every segment."""
+def scoring_flops(config: ModelConfig, plan: ScoringPlan, *, rows: int) -> int:
+    """Counts the scores of one window: question rows against the keys of every segment."""
     total = 0
-    for part, segments in zip(plan.watched, plan.segments, strict=True):
-        if segments is not None:
-            keys = before + segments.size * segments.clip_tokens + rows + part.left_over
-            pairs = segments.count * (rows + part.left_over) * keys
-            total += part.stage.num_layers * 2 * pairs * config.llm.hidden_size
+    for group in plan.groups:
+        if group.segments is not None:
+            segments, text_rows = group.segments, rows + group.leftover
+            keys = plan.prefix_length + segments.size * segments.clip_tokens + text_rows
+            pairs = segments.count * text_rows * keys
+            total += group.layers.num_layers * 2 * pairs * config.llm.hidden_size
     return total
 
 

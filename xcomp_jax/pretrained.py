@@ -1,17 +1,135 @@
-"""Loads and saves models by the name of a folder or of a repository on the Hugging Face hub."""
+"""Loads and saves models by folder or Hugging Face hub id: the front door of the library."""
 
 from __future__ import annotations
 
+import dataclasses
 import os
-from collections.abc import Mapping
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from xcomp_jax.checkpoint import save_params
+from xcomp_jax.checkpoint.read import PARAMS_FOLDER
+from xcomp_jax.config import CompressionConfig, DType, ModelConfig, SamplingConfig, SelectionConfig
+from xcomp_jax.inference.open_session import (
+    DEFAULT_SELECTION,
+    checked_selection,
+    default_dtype,
+    open_session,
+)
+from xcomp_jax.inference.session import Session
+from xcomp_jax.token_store import TokenStore
 
 if TYPE_CHECKING:
     from jax.sharding import Mesh
 
-    from xcomp_jax.config import DType, ModelConfig, SamplingConfig, SelectionConfig
-    from xcomp_jax.inference.session import Session
-    from xcomp_jax.token_store import TokenStore
 
-from xcomp_jax.inference.open_session import DEFAULT_SELECTION
+def from_pretrained(
+    name: str | os.PathLike[str],
+    *,
+    revision: str | None = None,
+    dtype: DType | None = None,
+    compression: CompressionConfig | None = None,
+    sampling: SamplingConfig | None = None,
+    selection: SelectionConfig | None = DEFAULT_SELECTION,
+    store: TokenStore | str | os.PathLike[str] | None = None,
+    mesh: Mesh | None = None,
+) -> Session:
+    """Loads a checkpoint as a session that encodes videos and answers questions.
+
+    Args:
+        name: a folder written by `xcomp tune`, `xcomp convert` or `save_pretrained`, a folder in
+            the original's PyTorch layout, or a hub id such as "owner/name".
+        revision: branch, tag or commit of a hub id; default: the default branch. It is resolved to
+            a commit, which is printed.
+        dtype: of parameters and arithmetic; default: float32 on a CPU, elsewhere the checkpoint's.
+        compression: of a checkpoint in PyTorch layout; default: LP-Comp as published.
+        sampling: which frames of a video are read; default: the checkpoint's, else the original's.
+        selection: how a question selects frames; default: the paper's rule; None uses all frames.
+        store: keeps visual tokens between processes; a store or its folder.
+        mesh: devices to use; default: all local ones.
+
+    Raises:
+        ValueError: no such folder or repository, or not a checkpoint; the message says what is
+            wrong with it.
+    """
+    if store is not None and not isinstance(store, TokenStore):
+        store = TokenStore(Path(store).expanduser())
+    folder = Path(name).expanduser()
+    if (folder / PARAMS_FOLDER).is_dir():
+        if revision is not None or compression is not None:
+            raise ValueError(
+                f"{folder} is a converted checkpoint: revision and compression apply to PyTorch "
+                "checkpoints only; remove them"
+            )
+        return open_session(
+            folder, dtype=dtype, sampling=sampling, selection=selection, store=store, mesh=mesh
+        )
+    return _open_torch(str(name), revision, dtype, compression, sampling, selection, store, mesh)
+
+
+def save_pretrained(
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    params: dict[str, Any],
+    *,
+    tokenizer: Any = None,
+    sampling: SamplingConfig | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint that `from_pretrained` and `load_params` read.
+
+    Args:
+        folder: to be created.
+        tokenizer: saved beside the parameters; `from_pretrained` needs one, `load_params` does not.
+        sampling: which frames of a video the model was trained on.
+        overwrite: replace a checkpoint that is already there.
+
+    Raises:
+        CheckpointError: the folder exists, or the parameters contradict `config`.
+    """
+    source: dict[str, Any] = {"saved_by": "save_pretrained"}
+    if sampling is not None:
+        source["sampling"] = dataclasses.asdict(sampling)
+    with tempfile.TemporaryDirectory() as tokenizer_folder:
+        files: list[Path] = []
+        if tokenizer is not None:
+            tokenizer.save_pretrained(tokenizer_folder)
+            files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
+        save_params(folder, config, params, source=source, extra_files=files, overwrite=overwrite)
+
+
+def _open_torch(
+    name: str,
+    revision: str | None,
+    dtype: DType | None,
+    compression: CompressionConfig | None,
+    sampling: SamplingConfig | None,
+    selection: SelectionConfig | None,
+    store: TokenStore | None,
+    mesh: Mesh | None,
+) -> Session:
+    """Opens a checkpoint in the original's layout, converted in memory."""
+    import jax
+
+    from xcomp_jax.convert.from_torch import load_torch_checkpoint
+    from xcomp_jax.convert.hub import find_source
+    from xcomp_jax.engine.generation_config import greedy_as_evaluated
+    from xcomp_jax.text.tokenizer import load_tokenizer
+
+    source = find_source(name, revision)
+    config, params = load_torch_checkpoint(
+        source.folder, dtype=default_dtype(dtype), compression=compression
+    )
+    if mesh is None:
+        params = jax.tree.map(jax.numpy.asarray, params)
+    return Session(
+        config,
+        params,
+        load_tokenizer(str(source.folder)),
+        generation=greedy_as_evaluated(source.folder),
+        sampling=sampling,
+        selection=checked_selection(config, selection),
+        store=store,
+        mesh=mesh,
+    )

@@ -85,9 +85,7 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
         help="number of frames to sample, a multiple of the encoder's clip length (default: by "
         "the video's duration, as in the original)",
     )
-    parser.add_argument(
-        "--start", type=float, metavar="S", help="first second to use (default: 0)"
-    )
+    parser.add_argument("--start", type=float, metavar="S", help="first second to use (default: 0)")
     parser.add_argument(
         "--end", type=float, metavar="S", help="last second to use (default: the video's end)"
     )

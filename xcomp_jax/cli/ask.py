@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     pages = _pages(options.evidence, len(questions))
     for page in pages:
         check_evidence_path(page)
-    info = probe(options.video)  # before the model is loaded: a mistyped name is the commonest error
+    info = probe(options.video)  # first, because names are mistyped most often
     session = load_session(options)
     for question in questions:
         session.check_question(question)

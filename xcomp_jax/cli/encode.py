@@ -68,7 +68,9 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         "The encoder comes from --checkpoint, or from the configuration's init_from. The store "
         "(--store, or data.mixture.features) holds features only and has no size limit.",
     )
-    group.add_argument("--mixture", type=Path, metavar="FILE", help="yaml file of the mixture, instead of VIDEO")
+    group.add_argument(
+        "--mixture", type=Path, metavar="FILE", help="yaml file of the mixture, instead of VIDEO"
+    )
     add_mixture_options(group)
     group.add_argument(
         "--table",
@@ -91,7 +93,13 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="number of independent processes that share the files (default: 1)",
     )
-    group.add_argument("--process-id", type=int, default=0, metavar="I", help="this process, from 0 to N - 1 (default: 0)")
+    group.add_argument(
+        "--process-id",
+        type=int,
+        default=0,
+        metavar="I",
+        help="this process, from 0 to N - 1 (default: 0)",
+    )
 
 
 def run(options: argparse.Namespace) -> int:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -228,7 +229,7 @@ class Engine:
         """
         length = len(query.ids)
         ids = np.pad(np.asarray(query.ids, np.int32), (0, bucket(length, SUFFIX_UNIT) - length))
-        text: Any = TextQuery(ids=ids, length=np.int32(length), header=np.int32(query.header))
+        text = TextQuery(*map(jnp.asarray, (ids, np.int32(length), np.int32(query.header))))
         with account.measure("score windows"), self.placement.scope():
             # Scores of each layer group: [L, W, segments, clips of a segment].
             group_scores: Any = jax.device_get(

@@ -13,6 +13,7 @@ import functools
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from xcomp_jax.engine.generation_config import GenerationConfig
@@ -197,7 +198,7 @@ def generate(
     config: GenerationConfig,
     *,
     text: TextCache | None = None,
-    text_length: Array | None = None,
+    text_length: Array | np.ndarray | None = None,
     seed: int = 0,
     record: bool = False,
 ) -> Generated:
@@ -216,7 +217,9 @@ def generate(
         first_logits,
         cache,
         text,
-        jnp.zeros(first_logits.shape[0], jnp.int32) if text_length is None else text_length,
+        jnp.asarray(
+            np.zeros(first_logits.shape[0], np.int32) if text_length is None else text_length
+        ),
         _Settings.of(config),
         jax.random.key(seed),
         max_new_tokens=config.max_new_tokens,

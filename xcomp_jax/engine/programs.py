@@ -49,6 +49,7 @@ def prefill(
 ) -> tuple[Array, tuple[LayerGroupCache, ...]]:
     """Returns logits [B, vocab] after the last text token, and the cache of every layer group."""
     out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
+    assert out.cache is not None
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
     return apply.logits(model, params, last), out.cache
 

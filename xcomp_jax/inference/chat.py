@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from xcomp_jax.account import open_account
 from xcomp_jax.config import ConfigError
 from xcomp_jax.engine.compilation import COMPILATIONS
@@ -65,7 +67,7 @@ class Conversation:
                 text_length=reused,
             )
             generated = answerer.engine.generate(state, answerer.generation, seed=seed)
-            token_ids = generated.ids[0, : generated.count[0]]
+            token_ids = np.asarray(generated.ids[0, : generated.count[0]])
             answer = answerer.make_answer(
                 video,
                 question,

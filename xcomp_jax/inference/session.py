@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jax.sharding import Mesh
 
 from xcomp_jax.account import open_account
@@ -241,7 +242,7 @@ class Session(Answerer):
                 )
                 generated = self.engine.generate(state, self.generation, seed=seed)
                 for row, i in enumerate(batch):
-                    token_ids = generated.ids[row, : generated.count[row]]
+                    token_ids = np.asarray(generated.ids[row, : generated.count[row]])
                     answers.append(
                         self.make_answer(
                             videos[i],

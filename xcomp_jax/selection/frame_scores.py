@@ -82,5 +82,8 @@ def scores_of_frames(
 
 
 def best_frames(scores: np.ndarray, select: int) -> tuple[int, ...]:
-    """Returns the `select` frames with the highest scores [F], ascending; ties go to the earlier."""
+    """Returns the `select` frames with the highest scores [F], ascending.
+
+    Of equal scores the earlier frame is selected.
+    """
     return tuple(sorted(np.argsort(-scores, kind="stable")[:select].tolist()))

@@ -139,7 +139,7 @@ def _score_groups(
             length=query.length + group.leftover if plan.whole_text else query.header,
         )
         x, group_scores = _score_group(decoder, x, params, group, cache, rows, plan.prefix_length)
-        if group.segments is not None:
+        if group_scores is not None:
             scores.append(group_scores)
     return tuple(scores)
 
