@@ -1,14 +1,4 @@
-"""Measures this project on the device at hand.
-
-    python -m launch.bench kernels                 # attention and clip scoring, one table
-    python -m launch.bench gpu                     # everything, in 8 minutes; JSON and Markdown
-    python -m launch.bench gpu --tiny              # the same on a toy, on any machine
-    python -m launch.bench blocks --write          # fastest block sizes, into the kernels' table
-    python -m launch.bench fit v5e h200            # frames that fit a device that is not there
-
-Needs JAX, Flax, Optax and Orbax. `fit` needs the compiler of what it is asked about: libtpu for
-TPUs, a CUDA plugin of JAX for GPUs.
-"""
+"""Run the benches of `xcomp bench`."""
 
 from __future__ import annotations
 
@@ -16,88 +6,105 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Any
+
+from xcomp_jax.launch.bench.arguments import DESCRIPTION, EXAMPLES, RESULTS, add_benches
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; returns the exit code."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
-    if options.command == "blocks" and options.write and options.tiny:
-        parser.error("--write and --tiny: what is fastest for a toy is of no use in the table")
-    if options.command == "fit":
-        from xcomp_jax.launch.preflight.environment import ENVIRONMENT
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds every bench as a sub-command that `run` executes."""
+    add_benches(parser)
+    parser.set_defaults(run=run)
 
-        os.environ.update(ENVIRONMENT)  # before JAX looks for devices
-    # Once the environment says so: importing these imports JAX.
-    from xcomp_jax.launch.bench import blocks, fit, gpu, kernels, results
-    from xcomp_jax.launch.bench.clock import Deadline
 
-    deadline = Deadline(getattr(options, "minutes", 0))
-    match options.command:
-        case "kernels":
-            sections = {"Kernels": list(kernels.measure(tiny=options.tiny, deadline=deadline))}
-        case "gpu":
-            sections = gpu.measure(tiny=options.tiny, deadline=deadline)
-        case "blocks":
-            sections = {"Block sizes": list(blocks.measure(deadline, tiny=options.tiny))}
-            if options.write:
-                blocks.add_to_table(sections["Block sizes"])
+def run(options: argparse.Namespace) -> int:
+    """Runs one bench and prints its tables; returns the exit code."""
+    # Each bench imports what it needs, so that --help is fast and kernels need few packages.
+    match options.bench:
+        case "kernels" | "gpu" | "blocks":
+            return _run_on_device(options)
         case "fit":
-            found = fit.measure(
-                options.machines, tuple(options.frames), tiny=options.tiny, whole=options.whole
-            )
-            print(results.table(list(found)))
-            return 0
+            return _run_fit(options)
+        case "selection-speed":
+            from xcomp_jax.launch.bench import selection_speed
+
+            return selection_speed.run(options)
+        case "selection-costs":
+            from xcomp_jax.launch.bench import selection_costs
+
+            return selection_costs.run(options)
+        case "ask":
+            from xcomp_jax.launch.bench import ask
+
+            return ask.run(options)
+        case "training-overhead":
+            from xcomp_jax.launch.bench import training_overhead
+
+            return training_overhead.run(options)
+        case "convert-roundtrip":
+            return _run_convert_roundtrip(options)
+    raise ValueError(f"bench {options.bench!r} not found")
+
+
+def _run_on_device(options: argparse.Namespace) -> int:
+    if options.bench == "blocks" and options.write and options.tiny:
+        raise ValueError("--write needs sizes of real shapes; leave out --tiny")
+    from xcomp_jax.launch.bench import accelerator, blocks, kernels, results
+    from xcomp_jax.launch.bench.deadline import Deadline
+
+    deadline = Deadline(options.minutes)
+    sections: dict[str, list[dict[str, Any]]]
+    if options.bench == "kernels":
+        sections = {"Kernels": list(kernels.measure(tiny=options.tiny, deadline=deadline))}
+    elif options.bench == "gpu":
+        sections = accelerator.measure(tiny=options.tiny, deadline=deadline)
+    else:
+        sections = {"Block sizes": list(blocks.measure(deadline, tiny=options.tiny))}
+        if options.write:
+            blocks.add_to_table(sections["Block sizes"])
     for title, rows in sections.items():
         print(f"\n{title}\n\n{results.table(rows)}")
     if not options.tiny or options.out is not None:
-        print(
-            f"\nwritten: {results.write(options.command, sections, options.out or results.RESULTS)}"
-        )
+        path = results.write(options.bench, sections, options.out or RESULTS)
+        print(f"\nwritten: {path}")
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _run_fit(options: argparse.Namespace) -> int:
+    from xcomp_jax.launch.preflight.environment import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT)  # before JAX looks for devices
+    from xcomp_jax.launch.bench import fit, results
+
+    rows = fit.measure(
+        options.machines, tuple(options.frames), tiny=options.tiny, whole=options.whole
+    )
+    print(results.table(list(rows)))
+    return 0
+
+
+def _run_convert_roundtrip(options: argparse.Namespace) -> int:
+    from xcomp_jax.launch.bench import convert_roundtrip
+
+    arguments = ["--folder", str(options.folder)]
+    for name in ("variant", "dtype"):
+        if getattr(options, name) is not None:
+            arguments += [f"--{name}", getattr(options, name)]
+    return convert_roundtrip.main(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `xcomp bench` without the other commands; returns the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m launch.bench",
-        description=__doc__,
+        prog="xcomp bench",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, words, minutes in (
-        ("kernels", "attention and clip scoring, each implementation of each", 8),
-        # What begins last may take a minute and a half: eight in all.
-        ("gpu", "kernels, prefill, encoder, decoding, a training step", 6.5),
-        ("blocks", "search the fastest block sizes", 60),
-    ):
-        command = commands.add_parser(
-            name, help=words, description=words, epilog=f"example: python -m launch.bench {name}"
-        )
-        command.add_argument(
-            "--minutes", type=float, default=minutes, help="begin nothing new after (%(default)s)"
-        )
-        command.add_argument("--out", type=Path, help="folder of results (launch/bench/results)")
-        if name == "blocks":
-            command.add_argument("--write", action="store_true", help="add to the kernels' table")
-        command.add_argument(
-            "--tiny", action="store_true", help="a toy; written only where --out says"
-        )
-    command = commands.add_parser(
-        "fit",
-        help="frames that fit a device, by compiling for it",
-        epilog="example: python -m launch.bench fit v5e --frames 4096 12288",
-    )
-    command.add_argument("machines", nargs="+", metavar="MACHINE", help="v5e v5p v6e h100 h200")
-    command.add_argument(
-        "--frames", nargs=2, type=int, default=(1024, 4096), help="compiled sizes (1024 4096)"
-    )
-    command.add_argument("--tiny", action="store_true", help="a toy")
-    command.add_argument(
-        "--whole", action="store_true", help="compile all distinct lengths (minutes for a TPU)"
-    )
-    return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ValueError as error:
+        print(f"xcomp bench: {error}", file=sys.stderr)
+        return 2

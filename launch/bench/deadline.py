@@ -1,4 +1,4 @@
-"""A time by which everything must be over."""
+"""Limit the time of a bench."""
 
 from __future__ import annotations
 
@@ -6,16 +6,11 @@ import time
 
 
 class Deadline:
-    """`minutes` from now."""
+    """A point in time, `minutes` from now, after which no new measurement starts."""
 
     def __init__(self, minutes: float) -> None:
         self._end = time.monotonic() + 60 * minutes
 
     @property
-    def left(self) -> float:
-        """Seconds."""
-        return self._end - time.monotonic()
-
-    @property
     def passed(self) -> bool:
-        return self.left <= 0
+        return time.monotonic() >= self._end

@@ -1,13 +1,4 @@
-"""Choosing frames by the question: the definition against ours, in one run on this machine.
-
-    python -m launch.qc_speed                     # 1,024 and 2,048 frames, 1 and 10 questions
-    python -m launch.qc_speed --frames 1024 --questions 1
-
-The embedded model looks at made-up frames. Both sides are compiled before they are timed, get the
-same decoded frames and choose the same ones, which is checked; the shortest of three runs counts.
-By the definition the work for ten questions is ten times that for one, so one question is timed and
-multiplied.
-"""
+"""Time question-conditioned selection against its definition, in one run on this machine."""
 
 from __future__ import annotations
 
@@ -34,7 +25,11 @@ QUESTION = "Question: which color flashes at second {}? Answer red, green, blue 
 
 
 def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tuple[float, float]]:
-    """Seconds by the definition and ours, for each number of questions."""
+    """Returns the seconds of the definition and of the session, per number of questions.
+
+    Raises:
+        RuntimeError: they do not select the same frames.
+    """
     size = session.config.vision.image_size
     pixels = np.random.default_rng(0).integers(0, 256, (num_frames, size, size, 3), np.uint8)
     times = tuple(float(i) for i in range(num_frames))
@@ -63,13 +58,13 @@ def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tu
     select = memory.select or num_frames
     same = len(set(best_frames(first, select)) & set(best_frames(second, select)))
     if same != select:
-        raise RuntimeError(f"only {same} of {select} chosen frames are the same")
+        raise RuntimeError(f"only {same} of {select} selected frames are the same")
     naive = least_seconds(definition)
     return [(naive * count, least_seconds(functools.partial(ours, count))) for count in counts]
 
 
 def least_seconds(work: Callable[[], object]) -> float:
-    """Of a few runs: whatever else the machine does only makes one longer."""
+    """Times a few runs and returns the shortest, since other load only makes a run longer."""
     seconds = []
     for _ in range(RUNS):
         begin = time.perf_counter()
@@ -78,19 +73,11 @@ def least_seconds(work: Callable[[], object]) -> float:
     return min(seconds)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def run(options: argparse.Namespace) -> int:
     """Prints a Markdown table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--frames", type=int, nargs="+", default=[1024, 2048], metavar="N")
-    parser.add_argument("--questions", type=int, nargs="+", default=[1, 10], metavar="N")
-    parser.add_argument("--repeats", type=int, default=SelectionConfig.repeats)
-    options = parser.parse_args(arguments)
-    session = embedded_session(
-        selection=SelectionConfig(select=256, min_frames=0, repeats=options.repeats)
-    )
-    print("| frames | questions | definition | ours | ratio |")
+    repeats = options.repeats or SelectionConfig.repeats
+    session = embedded_session(selection=SelectionConfig(select=256, min_frames=0, repeats=repeats))
+    print("| frames | questions | definition | session | ratio |")
     print("|---|---|---|---|---|")
     for num_frames in options.frames:
         measured = measure(session, num_frames, options.questions)
@@ -100,7 +87,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"| {naive / ours:.1f} x |",
                 flush=True,
             )
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -37,8 +37,8 @@ memory the device has.
 """
 
 TABLE_DESCRIPTION = """Prints the table of pods for which the training step was compiled. Each
-row is one `xcomp preflight` in its own process. Results are kept as files in --out, so that a second
-call compiles only the missing rows; with --quick, rows whose whole step was compiled are reused."""
+row is one `xcomp preflight` in its own process. Results are kept as files in --out, so that a new
+call compiles only missing rows; with --quick, rows whose whole step was compiled are reused."""
 
 TABLE_EXAMPLES = """examples:
   xcomp preflight table                        # every row, hours of compiling for TPUs

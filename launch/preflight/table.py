@@ -43,7 +43,7 @@ def table(figures: dict[str, dict[str, Any]]) -> str:
     """Returns a Markdown table with one line per row."""
     lines = [
         "| model, frames | topology | mesh | micro-batches | GiB per device | fits "
-        "| PFLOP per step | sent per device | least step time, bound by | compiled | compile cost |",
+        "| PFLOP per step | sent per device | least step time, bound by | compiled | cost |",
         "|" + "---|" * 11,
     ]
     lines += [_line(row) for row in figures.values()]

@@ -1,0 +1,8 @@
+"""Run one bench: `python -m xcomp_jax.launch.bench --help`."""
+
+import sys
+
+from xcomp_jax.launch.bench.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
