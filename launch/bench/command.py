@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -84,13 +85,13 @@ def _run_fit(options: argparse.Namespace) -> int:
 
 
 def _run_convert_roundtrip(options: argparse.Namespace) -> int:
-    from xcomp_jax.launch.bench import convert_roundtrip
-
     arguments = ["--folder", str(options.folder)]
     for name in ("variant", "dtype"):
         if getattr(options, name) is not None:
             arguments += [f"--{name}", getattr(options, name)]
-    return convert_roundtrip.main(arguments)
+    # Its own process, because it starts others by spawning, which imports the main module again.
+    command = [sys.executable, "-m", "xcomp_jax.launch.bench.convert_roundtrip", *arguments]
+    return subprocess.run(command, check=False).returncode
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

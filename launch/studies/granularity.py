@@ -53,8 +53,10 @@ class Agreement:
     @classmethod
     def of(cls, by_frame: Answer, by_clip: Answer) -> Agreement:
         """Compares two answers to the same question, each from selected frames."""
-        assert by_frame.selected_frames is not None and by_frame.scores is not None
-        assert by_clip.selected_frames is not None and by_clip.scores is not None
+        assert by_frame.selected_frames is not None
+        assert by_frame.scores is not None
+        assert by_clip.selected_frames is not None
+        assert by_clip.scores is not None
         common = set(by_frame.selected_frames) & set(by_clip.selected_frames)
         return cls(
             shared=len(common) / len(by_clip.selected_frames),
