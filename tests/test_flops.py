@@ -17,7 +17,7 @@ from xcomp_jax.flops import (
     scoring_flops,
     training_flops,
 )
-from xcomp_jax.launch.bench.qc_costs import count
+from xcomp_jax.launch.bench.selection_costs import count
 from xcomp_jax.models.xcomp import XComp, abstract_params
 from xcomp_jax.selection.plan import plan_scoring
 from xcomp_jax.selection.scoring import prefill_windows

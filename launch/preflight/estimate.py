@@ -19,6 +19,12 @@ SPARE = 0.03
 TOO_SMALL = {"xla_tpu_max_hbm_size_mib": 16}
 """Compiler option for a memory size into which no training step fits."""
 
+# A plan that is refused before code is generated, and small programs refused after it.
+_REQUIRED = (
+    r"memory required .*?\(([\d.]+)([KMG]?)\) exceeds",
+    r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm",
+)
+
 LARGEST = 5
 """Number of operations listed in a report."""
 
@@ -148,9 +154,11 @@ def least_needed(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> int | N
 
 def required_bytes(message: str) -> int | None:
     """Reads the required memory from a compiler's refusal, which rounds it to hundredths."""
-    match = re.search(r"memory required .*?\(([\d.]+)([KMG]?)\) exceeds", message)
     units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-    return int(float(match[1]) * units[match[2]]) if match else None
+    for pattern in _REQUIRED:
+        if match := re.search(pattern, message):
+            return int(float(match[1]) * units[match[2]])
+    return None
 
 
 def _memory(analysis: Any) -> Memory:
