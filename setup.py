@@ -1,4 +1,4 @@
-"""Packaging of XComp-JAX. Tool settings live in pyproject.toml."""
+"""Package XComp-JAX; tool settings are in pyproject.toml."""
 
 from pathlib import Path
 
@@ -12,9 +12,9 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
-    # convert/, configs/ and launch/ are installed as xcomp_jax.convert and so on (links in the package):
-    # generic names must not land in site-packages.
-    packages=find_packages(include=["xcomp_jax*"]),
+    # convert/, configs/ and launch/ are linked into the package, so that a wheel installs them as
+    # xcomp_jax.convert etc. and adds no generic name. find_packages follows the links.
+    packages=find_packages(include=["xcomp_jax", "xcomp_jax.*"]),
     package_data={"xcomp_jax.ops": ["block_sizes.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
@@ -38,11 +38,14 @@ setup(
     ],
     extras_require={
         "test": [
+            "beartype>=0.19",
+            "jaxtyping>=0.3",
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
             "ruff==0.17.5",
             "mypy>=1.13",
+            "setuptools>=70",
             "tensorboardX>=2.6",
             "wandb>=0.18",
         ],

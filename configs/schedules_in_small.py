@@ -1,6 +1,6 @@
-"""The recipe of `python -m launch.schedules_in_small`: a base and a short tuning, to be compared.
+"""Recipe of the study `xcomp_jax.launch.studies.schedules`: a base and a short tuning.
 
-The compression of its second stage is replaced by each of those compared.
+The study replaces the compression of the second stage by that of each condition.
 """
 
 import dataclasses
@@ -16,8 +16,8 @@ from xcomp_jax.config import (
 )
 from xcomp_jax.variants import SMOKE, SMOKE_SAMPLING
 
-# A toy reads what it needs in its first layers. Over 8 of them compression alone cost its answers
-# next to nothing, whatever the schedule; over 5 the schedules differ where it still reads.
+# A tiny model reads the video in its first layers: with 8 layers no schedule cost it accuracy, with
+# 5 the schedules differ in layers that still read.
 MODEL = dataclasses.replace(SMOKE, llm=dataclasses.replace(SMOKE.llm, num_hidden_layers=5))
 
 BASE = StageConfig(
@@ -42,7 +42,7 @@ TUNING = dataclasses.replace(
 
 
 def get_config() -> ConfigDict:
-    """One seed of the comparison."""
+    """Returns the experiment of one seed."""
     return ConfigDict(
         to_dict(
             ExperimentConfig(

@@ -1,8 +1,8 @@
-"""The whole system in minutes on two CPU cores: generated videos, base, compression tuning, report.
+"""Smoke test of the whole system, minutes on two CPU cores: data, base, tuning, report.
 
     xcomp tune --config configs/smoke.py --workdir runs/smoke
 
-Copy this file to begin an experiment of your own.
+Copy this file to start an experiment.
 """
 
 from ml_collections import ConfigDict
@@ -20,7 +20,7 @@ BATCH = 16
 
 
 def get_config() -> ConfigDict:
-    """A tiny base without compression, then supervised compression tuning with LP-Comp."""
+    """Returns two stages: a tiny base, then supervised compression tuning with LP-Comp."""
     return ConfigDict(
         to_dict(
             ExperimentConfig(
@@ -44,7 +44,7 @@ def get_config() -> ConfigDict:
                         beta2=0.99,
                         compression=CompressionConfig(schedule="none"),
                         trainable=("vision", "projector", "llm"),
-                        # Less memory is also faster here: fresh pages cost more than arithmetic.
+                        # Faster on a CPU: allocating pages costs more than recomputing.
                         remat=True,
                     ),
                     StageConfig(

@@ -1,7 +1,6 @@
-"""The published recipe: supervised compression tuning of VideoChat-Flash-2B (paper 4.1, appendix
-A).
+"""Published recipe: compression tuning of VideoChat-Flash-2B (arXiv 2604.14149, section 4.1).
 
-    python -m convert from_torch VideoChat-Flash-Qwen2_5-2B_res448 checkpoints/base-2b
+    xcomp convert from-torch VideoChat-Flash-Qwen2_5-2B_res448 checkpoints/base-2b
     xcomp tune --config configs/xcomp_2b.py --workdir runs/xcomp-2b
 
 71,927 samples (2.5 % of the base's stage-3 mixture), one epoch: 2,247 steps of 32.
@@ -23,7 +22,7 @@ from xcomp_jax.variants import XCOMP_2B
 
 
 def get_config() -> ConfigDict:
-    """One stage; the encoder stays frozen, the projector and the language model learn."""
+    """Returns one stage that trains projector and language model; the encoder is frozen."""
     return ConfigDict(
         to_dict(
             ExperimentConfig(
@@ -31,7 +30,7 @@ def get_config() -> ConfigDict:
                 model=XCOMP_2B,
                 data=DataConfig(
                     source="mixture",
-                    # The published part of every set; its yaml takes a tenth of most.
+                    # The published share of each dataset; the yaml file holds a tenth of most.
                     mixture=MixtureConfig(path="data/mixture.yaml", end=0.25, shuffle_seed=42),
                     tokenizer="Qwen/Qwen2.5-1.5B-Instruct",
                     max_text_tokens=2048,
@@ -52,7 +51,7 @@ def get_config() -> ConfigDict:
                         remat=True,
                     ),
                 ),
-                # One example on a device; of more than 32 devices, several share a video.
+                # One example per device; with more than 32 devices, several share a video.
                 mesh=MeshConfig(fsdp=-1, context=-1),
                 init_from="checkpoints/base-2b",
                 save_every_steps=200,

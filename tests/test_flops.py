@@ -10,6 +10,7 @@ import pytest
 
 from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import CompressionConfig, LLMConfig, SelectionConfig, StageConfig
+from xcomp_jax.engine.programs import prefill_windows, score_windows
 from xcomp_jax.flops import (
     encoder_flops,
     prefill_flops,
@@ -17,12 +18,11 @@ from xcomp_jax.flops import (
     scoring_flops,
     training_flops,
 )
-from xcomp_jax.launch.bench.qc_costs import count
+from xcomp_jax.launch.bench.selection_costs import count
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import XComp, abstract_params
 from xcomp_jax.selection.plan import plan_scoring
-from xcomp_jax.selection.scoring import prefill_windows
-from xcomp_jax.selection.scoring import score_windows as score_program
+from xcomp_jax.selection.window_pass import TextQuery
 from xcomp_jax.training.step import text_loss
 from xcomp_jax.variants import SMOKE, XCOMP_2B
 
@@ -65,30 +65,31 @@ def test_scoring_a_window() -> None:
     params, model = abstract_params(MODEL), XComp(MODEL)
     visual = FRAMES * 8
     stages = plan_layer_groups(MODEL.compression, num_layers=3, tokens_per_frame=8)
-    plan = plan_scoring(stages, SELECTION, visual_tokens=visual, tokens_per_frame=8)
-    assert all(segments is not None and segments.count == 1 for segments in plan.segments)
+    plan = plan_scoring(
+        stages, SELECTION, visual_tokens=visual, tokens_per_frame=8, prefix_length=PREFIX
+    )
+    assert all(group.segments and group.segments.count == 1 for group in plan.groups)
     ids = jax.ShapeDtypeStruct((PREFIX,), jnp.int32)
     tokens = jax.ShapeDtypeStruct((1, visual, 256), jnp.float32)
-    watching = compiled_flops(prefill_windows, model, params, ids, tokens, plan.watched)
+    watching = compiled_flops(prefill_windows, model, params, ids, tokens, plan)
     want = prefill_flops(MODEL, stages, text=PREFIX, visual=visual, as_computed=True)
     # Only its keys and values are wanted of the last layer, and the compiler sees it.
     last = PREFIX + visual // 4
     want -= unused(last, last * last, queries=True)
     assert watching == pytest.approx(want, rel=0.1)
 
-    keys = jax.eval_shape(prefill_windows, model, params, ids, tokens, plan.watched)
+    keys = jax.eval_shape(prefill_windows, model, params, ids, tokens, plan)
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     text = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
-    scoring = compiled_flops(
-        score_program, model, params, keys, text, scalar, scalar, scalar, plan=plan, before=PREFIX
-    )
+    query = TextQuery(text, scalar, scalar)
+    scoring = compiled_flops(score_windows, model, params, keys, query, plan)
     want = reading_flops(
         MODEL, stages, before=PREFIX, visual=visual, rows=ROWS, as_computed=True
-    ) + scoring_flops(MODEL, plan, before=PREFIX, rows=ROWS)
+    ) + scoring_flops(MODEL, plan, rows=ROWS)
     want -= unused(ROWS, ROWS * (last + ROWS), queries=False)
     assert scoring == pytest.approx(want, rel=0.1)
     # Control: the scores themselves are seen by this check.
-    assert abs(scoring_flops(MODEL, plan, before=PREFIX, rows=ROWS)) > 0.02 * want
+    assert abs(scoring_flops(MODEL, plan, rows=ROWS)) > 0.02 * want
 
 
 def test_the_encoder() -> None:

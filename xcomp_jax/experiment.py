@@ -13,18 +13,20 @@ from ml_collections import ConfigDict
 
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict, type_at
 
+CONFIGS = Path(__file__).with_name("configs")
+
 
 def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConfig:
     """Reads `get_config()` of a Python file and applies `field.path=value` overrides.
+
+    Args:
+        path: a file, or the bare name of a configuration in `xcomp_jax/configs`, such as `smoke`.
 
     Raises:
         ConfigError: no such file or function, an unknown field (the nearest ones are named), a
             value of the wrong type, or a combination that cannot be.
     """
-    if not path.is_file():
-        raise ConfigError(
-            f"{path}: no such configuration file; the repository has some in configs/"
-        )
+    path = _file_of(path)
     spec = importlib.util.spec_from_file_location("xcomp_experiment", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
@@ -46,6 +48,19 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
             "own. Set stages.N.compression, and leave the model's as it is"
         )
     return config
+
+
+def _file_of(path: Path) -> Path:
+    """Returns `path`, or the file of the configuration with that bare name."""
+    named = CONFIGS / f"{path}.py"
+    if path.is_file():
+        return path
+    if len(path.parts) == 1 and named.is_file():
+        return named
+    names = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
+    raise ConfigError(
+        f"{path}: no such configuration file; give the path of one, or a name: {', '.join(names)}"
+    )
 
 
 def _apply(values: dict[str, Any], override: str) -> None:

@@ -1,1 +1,4 @@
-"""Speed of the kernels and of the model, measured; needs JAX, Flax, Optax and Orbax alone."""
+"""Measure kernels, the model, selection and training on the device of this machine.
+
+The benches of kernels and the model need only JAX, Flax, Optax and Orbax.
+"""

@@ -1,4 +1,4 @@
-"""Which block sizes are fastest on the device at hand, shape by shape."""
+"""Search the fastest block sizes of the kernels on this device, shape by shape."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.deadline import Deadline
 from xcomp_jax.launch.bench.kernels import attention_inputs, clip_inputs
 from xcomp_jax.launch.bench.shapes import (
     ATTENTION,
@@ -34,9 +34,9 @@ from xcomp_jax.ops.target import current_target
 
 Row = dict[str, Any]
 Sizes = dict[str, int]
-Run = Callable[[bool, Sizes], float]  # (with gradients, block sizes that differ) -> seconds
+Run = Callable[[bool, Sizes], float]  # (with gradients, changed block sizes) -> seconds
 
-# Fields are searched in these groups, one group after the other, each by all combinations.
+# The groups of fields are searched one after another, each over all combinations.
 SEARCH: dict[tuple[str, str], list[dict[str, tuple[int, ...]]]] = {
     ("attention", "tpu"): [
         {
@@ -69,10 +69,11 @@ SEARCH: dict[tuple[str, str], list[dict[str, tuple[int, ...]]]] = {
 
 
 def measure(deadline: Deadline, *, tiny: bool = False) -> Iterator[Row]:
-    """The fastest block sizes of every shape, against the default.
+    """Yields the fastest block sizes of every shape, and the times with them and the default.
 
-    tiny: toys, one candidate each; without an accelerator the kernels of both platforms run in the
-    interpreter, whose times mean nothing.
+    Args:
+        tiny: tiny shapes with one candidate each. Without an accelerator the kernels of both
+            platforms run in interpret mode, whose times are meaningless.
 
     Raises:
         ValueError: the device is neither a TPU nor a GPU.
@@ -81,8 +82,8 @@ def measure(deadline: Deadline, *, tiny: bool = False) -> Iterator[Row]:
     interpret = tiny and platform == "cpu"
     if platform not in ("tpu", "gpu") and not interpret:
         raise ValueError(
-            f"block sizes are measured on a TPU or a GPU, this is a {platform}; --tiny goes "
-            "through the same steps in the interpreter"
+            f"block sizes are measured on a TPU or GPU, and this is a {platform}; --tiny runs the "
+            "same steps in interpret mode"
         )
     attentions, clips = (TINY_ATTENTION, TINY_CLIPS) if tiny else (ATTENTION, CLIPS)
     for name in ("tpu", "gpu") if interpret else (platform,):
@@ -91,29 +92,33 @@ def measure(deadline: Deadline, *, tiny: bool = False) -> Iterator[Row]:
             if deadline.passed:
                 yield {**row, "note": "not measured: out of time"}
                 continue
-            attends = isinstance(shape, AttentionShape)
-            groups = SEARCH["attention" if attends else "clip_scores", name]
+            is_attention = isinstance(shape, AttentionShape)
+            groups = SEARCH["attention" if is_attention else "clip_scores", name]
             if tiny:
                 groups = [{field: sizes[:1] for field, sizes in group.items()} for group in groups]
             key, run = (
-                _attention(shape, name, interpret) if attends else _clips(shape, name, interpret)
+                _attention(shape, name, interpret)
+                if is_attention
+                else _clips(shape, name, interpret)
             )
             yield {**row, "key": key, **_search(groups, run, deadline)}
 
 
 def add_to_table(rows: list[Row]) -> None:
-    """Writes what beat the default into the table, for this device."""
+    """Adds the sizes that beat the default to the kernels' table, for this device."""
     table = json.loads(block_sizes.TABLE.read_text(encoding="utf-8"))
-    mine = table.setdefault(current_target().device_kind, {})
-    mine |= {row["key"]: json.loads(row["sizes"]) for row in rows if row.get("sizes", "{}") != "{}"}
+    sizes = table.setdefault(current_target().device_kind, {})
+    sizes |= {
+        row["key"]: json.loads(row["sizes"]) for row in rows if row.get("sizes", "{}") != "{}"
+    }
     block_sizes.TABLE.write_text(json.dumps(table, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
 def _attention(shape: AttentionShape, platform: str, interpret: bool) -> tuple[str, Run]:
-    """The shape's key in the table, and its time with some block sizes."""
+    """Returns the shape's key in the table, and a function that times block sizes."""
     module: Any = tpu_attention if platform == "tpu" else gpu_attention
-    query, key, value, seen = attention_inputs(shape, jnp.bfloat16)
-    mask = seen if shape.masked else None
+    query, key, value, real = attention_inputs(shape, jnp.bfloat16)
+    mask = real if shape.masked else None
     problem = Problem.of(query, key, value, shape.causal, mask, 0, False)
     options = {"target": current_target(), "interpret": interpret}
 
@@ -127,7 +132,7 @@ def _attention(shape: AttentionShape, platform: str, interpret: bool) -> tuple[s
             out, pull = jax.vjp(attend, *inputs)
             return pull(out)
 
-        return seconds(jax.jit(both if backward else attend), query, key, value, wanted=0.1)
+        return seconds(jax.jit(both if backward else attend), query, key, value, budget=0.1)
 
     return problem.table_key, run
 
@@ -147,30 +152,30 @@ def _clips(shape: ClipShape, platform: str, interpret: bool) -> tuple[str, Run]:
 
     def run(backward: bool, sizes: Sizes) -> float:
         blocks = dataclasses.replace(module.BlockSizes(), **sizes)
-        return seconds(jax.jit(functools.partial(score, blocks=blocks)), *arrays, wanted=0.1)
+        return seconds(jax.jit(functools.partial(score, blocks=blocks)), *arrays, budget=0.1)
 
     return table_key(arrays[0], shape.segments), run
 
 
 def _search(groups: list[dict[str, tuple[int, ...]]], run: Run, deadline: Deadline) -> Row:
-    """Forward fields by the forward pass, the others by both passes."""
+    """Searches the first group by the forward pass, the others by both passes."""
     best: Sizes = {}
     row: Row = {}
     for index, group in enumerate(groups):
         backward = index > 0
         default = fastest = run(backward, best)
-        chosen: Sizes = {}
+        group_best: Sizes = {}
         for values in itertools.product(*group.values()):
             if deadline.passed:
                 break
             sizes = dict(zip(group, values, strict=True))
             try:
-                taken = run(backward, {**best, **sizes})
-            except Exception:  # does not fit this device: not a candidate
+                call_seconds = run(backward, {**best, **sizes})
+            except Exception:  # too large for this device
                 continue
-            if taken < 0.98 * fastest:  # less is noise
-                fastest, chosen = taken, sizes
-        best |= chosen
-        what = "backward" if backward else "forward"
-        row |= {f"{what} default ms": 1e3 * default, f"{what} ms": 1e3 * fastest}
+            if call_seconds < 0.98 * fastest:  # smaller gains are noise
+                fastest, group_best = call_seconds, sizes
+        best |= group_best
+        name = "backward" if backward else "forward"
+        row |= {f"{name} default ms": 1e3 * default, f"{name} ms": 1e3 * fastest}
     return {**row, "sizes": json.dumps(best)}

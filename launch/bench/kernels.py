@@ -1,4 +1,4 @@
-"""One row per operation, shape and implementation: time, and the share of what the device can."""
+"""Measure every implementation of attention and clip scores on every shape."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.deadline import Deadline
 from xcomp_jax.launch.bench.shapes import (
     ATTENTION,
     CLIPS,
@@ -28,19 +28,19 @@ from xcomp_jax.peaks import peak_of
 
 Row = dict[str, Any]
 
-# The XLA reference takes seconds where kernels take milliseconds.
-LARGEST_FOR_XLA = 20_000
+# Above this length the XLA reference takes seconds where kernels take milliseconds.
+MAX_TOKENS_FOR_XLA = 20_000
 
 
 def measure(*, tiny: bool, deadline: Deadline) -> Iterator[Row]:
-    """Rows as they come; what an implementation refuses is a row that says why."""
+    """Yields one row per measurement; an implementation that fails is a row with the error."""
     platform = current_target().platform
     dtype = jnp.float32 if platform == "cpu" else jnp.bfloat16
     for shape in TINY_ATTENTION if tiny else ATTENTION:
         arrays = attention_inputs(shape, dtype)
         for backward in (False, True):
             for name in attention_op.PREFERRED[platform]:
-                if name == "xla" and shape.tokens > LARGEST_FOR_XLA:
+                if name == "xla" and shape.tokens > MAX_TOKENS_FOR_XLA:
                     continue
                 yield _row(
                     "attention" + (" forward+backward" if backward else ""),
@@ -87,26 +87,31 @@ def _row(
     if deadline.passed:
         return {**row, "note": "not measured: out of time"}
     try:
-        taken = seconds(jax.jit(function), *arrays)
-    except Exception as error:  # the other rows are still worth having
+        call_seconds = seconds(jax.jit(function), *arrays)
+    except Exception as error:  # the other rows stay useful
         return {**row, "note": f"{type(error).__name__}: {str(error).splitlines()[0][:160]}"}
-    row |= {"ms": 1e3 * taken, "tflops": flops / taken / 1e12, "gbytes": nbytes / taken / 1e9}
+    row |= {
+        "ms": 1e3 * call_seconds,
+        "tflops": flops / call_seconds / 1e12,
+        "gbytes": nbytes / call_seconds / 1e9,
+    }
     if (peak := peak_of(device.device_kind)) is not None:
-        row["of_roofline"] = peak.least_seconds(flops, nbytes) / taken
+        row["of_roofline"] = peak.least_seconds(flops, nbytes) / call_seconds
     return row
 
 
 def attention_inputs(shape: AttentionShape, dtype: Any) -> tuple[Array, ...]:
+    """Returns random query, key and value, and a mask of real tokens."""
     keys = jax.random.split(jax.random.key(0), 3)
     heads = (shape.heads, shape.kv_heads, shape.kv_heads)
     arrays = (
         jax.random.normal(key, (shape.batch, shape.tokens, n, shape.size), dtype)
         for key, n in zip(keys, heads, strict=True)
     )
-    # Padding where it is in use: after the text before the video, and at the end.
+    # Padding as in use: after the text before the video, and at the end.
     token = jnp.arange(shape.tokens)
-    seen = (token < 14) | ((token >= 16) & (token < shape.tokens - 3))
-    return (*arrays, jnp.broadcast_to(seen, (shape.batch, shape.tokens)))
+    real = (token < 14) | ((token >= 16) & (token < shape.tokens - 3))
+    return (*arrays, jnp.broadcast_to(real, (shape.batch, shape.tokens)))
 
 
 def _attention(
@@ -116,13 +121,13 @@ def _attention(
     query: Array,
     key: Array,
     value: Array,
-    seen: Array,
+    real: Array,
 ) -> Any:
     def attend(*inputs: Array) -> Array:
         return attention_op.attention(
             *inputs,
             causal=shape.causal,
-            key_mask=seen if shape.masked else None,
+            key_mask=real if shape.masked else None,
             implementation=implementation,
         )
 
@@ -133,6 +138,7 @@ def _attention(
 
 
 def clip_inputs(shape: ClipShape, dtype: Any) -> tuple[Any, ...]:
+    """Returns random queries and keys of one window, and the rows of its text."""
     keys = jax.random.split(jax.random.key(0), 4)
     visual = shape.segments.num_clips * shape.segments.clip_tokens
     sizes = (

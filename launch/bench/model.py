@@ -1,4 +1,4 @@
-"""The whole model with random weights, made where they are used."""
+"""Build the model with random weights on the device, and its prefill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp, abstract_params
 from xcomp_jax.variants import XCOMP_2B
 
-# 863 text tokens, as the paper's timing has them: the template before the video, the rest after it.
+# 863 text tokens as in the paper's timing: the template before the video, the rest after it.
 PREFIX, SUFFIX = 14, 849
 
 TINY = ModelConfig(
@@ -45,7 +45,7 @@ TINY = ModelConfig(
 
 
 def model_config(*, tiny: bool, compressed: bool = True) -> ModelConfig:
-    """The published 2B model or a toy, with LP-Comp or without."""
+    """Returns the published 2B model or a tiny one, with or without LP-Comp."""
     config = TINY if tiny else XCOMP_2B
     if compressed:
         return config
@@ -53,30 +53,29 @@ def model_config(*, tiny: bool, compressed: bool = True) -> ModelConfig:
 
 
 def random_params(config: ModelConfig, *parts: str, dtype: Any = None) -> Params:
-    """Parameters of some parts of the model; plausible in size, so that nothing overflows."""
-    wanted = {part: abstract_params(config)[part] for part in parts}
-    leaves, structure = jax.tree.flatten(wanted)
+    """Returns random parameters of some parts of the model, small enough not to overflow."""
+    leaves, structure = jax.tree.flatten({part: abstract_params(config)[part] for part in parts})
 
-    def make(key: Array) -> Params:
+    def init(key: Array) -> Params:
         keys = jax.random.split(key, len(leaves))
-        made = [
+        arrays = [
             0.02 * jax.random.normal(k, leaf.shape, dtype or config.compute_dtype)
             for k, leaf in zip(keys, leaves, strict=True)
         ]
-        return jax.tree.unflatten(structure, made)
+        return jax.tree.unflatten(structure, arrays)
 
-    return jax.jit(make)(jax.random.key(0))
+    return jax.jit(init)(jax.random.key(0))
 
 
 def prefill_inputs(config: ModelConfig, frames: int) -> tuple[Any, ...]:
-    """Text ids, visual tokens, text ids and lengths of one video, all real and random."""
+    """Returns random text ids, visual tokens, text ids and lengths of one video, no padding."""
     tokens = frames * config.projector.tokens_per_frame
     keys = jax.random.split(jax.random.key(1), 3)
     before, after = (
         jax.random.randint(key, (1, n), 0, config.llm.vocab_size)
         for key, n in zip(keys[:2], (PREFIX, SUFFIX), strict=True)
     )
-    # Not zeros: a chip that multiplies zeros draws less power and runs faster.
+    # Random, because a chip that multiplies zeros draws less power and runs faster.
     visual = 0.02 * jax.random.normal(
         keys[2], (1, tokens, config.llm.hidden_size), config.compute_dtype
     )
@@ -85,24 +84,24 @@ def prefill_inputs(config: ModelConfig, frames: int) -> tuple[Any, ...]:
 
 
 def prefill(config: ModelConfig, params: Params, *inputs: Any) -> tuple[Array, Any]:
-    """Logits that follow the prompt, and the cache: all that a first word costs."""
+    """Returns the logits of the first new token, and the cache."""
     model = XComp(config)
     out = apply.prefill(model, params, *inputs, keep_cache=True)
     return apply.logits(model, params, out.suffix[:, -1]), out.cache
 
 
 def jitted_prefill(config: ModelConfig) -> Any:
-    """`prefill` of `config` as (params, *inputs) -> (logits, cache)."""
+    """Returns the jitted `prefill` of `config`: (params, *inputs) -> (logits, cache)."""
     return jax.jit(functools.partial(prefill, config))
 
 
 def prefill_flops(config: ModelConfig, frames: int) -> int:
-    """Of `prefill`: the products of every layer with its own tokens, and one row of the head."""
+    """Counts the operations of `prefill`: every layer with its own tokens, one row of the head."""
     tokens = config.projector.tokens_per_frame
-    stages = plan_layer_groups(
+    groups = plan_layer_groups(
         config.compression,
         num_layers=config.llm.num_hidden_layers,
         tokens_per_frame=tokens,
     )
-    layers = flops.prefill_flops(config, stages, text=PREFIX + SUFFIX, visual=frames * tokens)
+    layers = flops.prefill_flops(config, groups, text=PREFIX + SUFFIX, visual=frames * tokens)
     return layers + 2 * config.llm.hidden_size * config.llm.vocab_size

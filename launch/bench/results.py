@@ -1,4 +1,4 @@
-"""Measured rows as Markdown and JSON, the newest of each device in a folder of its own."""
+"""Format measured rows as Markdown, and write them as Markdown and JSON by device."""
 
 from __future__ import annotations
 
@@ -11,18 +11,17 @@ from typing import Any
 
 import jax
 
-RESULTS = Path(__file__).with_name("results")
 Row = Mapping[str, Any]
 
 
 def environment() -> dict[str, str]:
-    """The device and the versions that decide the figures."""
-    versions = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax")}
-    return {"device": jax.devices()[0].device_kind, "devices": str(jax.device_count()), **versions}
+    """Returns the device and the versions on which the figures depend."""
+    packages = {name: metadata.version(name) for name in ("jax", "jaxlib", "flax")}
+    return {"device": jax.devices()[0].device_kind, "devices": str(jax.device_count()), **packages}
 
 
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table of all columns that any row has, in order of appearance."""
+    """Returns a Markdown table of the columns of all rows, in order of appearance."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     lines = [columns, ["---"] * len(columns)]
     lines += [[_cell(name, row.get(name, "")) for name in columns] for row in rows]
@@ -35,17 +34,17 @@ def _cell(name: str, value: Any) -> str:
     return str(value).replace("|", "/").replace("\n", " ")
 
 
-def write(name: str, sections: Mapping[str, Iterable[Row]], folder: Path = RESULTS) -> Path:
-    """Replaces `folder`/<device>/`name`.json and .md; returns the Markdown's path."""
-    about = environment()
-    device = re.sub(r"[^a-z0-9]+", "_", about["device"].lower()).strip("_")
-    whole = {title: list(rows) for title, rows in sections.items()}
+def write(name: str, sections: Mapping[str, Iterable[Row]], folder: Path) -> Path:
+    """Writes `folder`/<device>/`name`.json and .md, and returns the path of the Markdown file."""
+    versions = environment()
+    device = re.sub(r"[^a-z0-9]+", "_", versions["device"].lower()).strip("_")
+    contents = {title: list(rows) for title, rows in sections.items()}
     path = folder / device / f"{name}.md"
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = ", ".join(f"{key} {value}" for key, value in about.items())
+    text = ", ".join(f"{key} {value}" for key, value in versions.items())
     parts = [f"# {name}\n\n{text}\n"]
-    parts += [f"## {title}\n\n{table(rows)}\n" for title, rows in whole.items() if rows]
+    parts += [f"## {title}\n\n{table(rows)}\n" for title, rows in contents.items() if rows]
     path.write_text("\n".join(parts), encoding="utf-8")
-    content = json.dumps({"environment": about, "sections": whole}, indent=1)
-    path.with_suffix(".json").write_text(content + "\n", encoding="utf-8")
+    figures = json.dumps({"environment": versions, "sections": contents}, indent=1)
+    path.with_suffix(".json").write_text(figures + "\n", encoding="utf-8")
     return path

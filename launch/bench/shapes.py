@@ -1,4 +1,4 @@
-"""Shapes worth measuring, named after what has them, and the work each one is."""
+"""List the measured shapes, named after the model part that uses them, and their work."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import dataclasses
 
 from xcomp_jax.ops.clip_scores import Segments
 
-BYTES = 2  # of a bfloat16
+BFLOAT16_BYTES = 2
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionShape:
-    """Self-attention; `masked` where the caller has padding inside the sequence."""
+    """Self-attention; `masked` when the sequence contains padding."""
 
     name: str
     batch: int
@@ -23,20 +23,20 @@ class AttentionShape:
     masked: bool
 
     def flops(self, *, backward: bool) -> float:
-        """Of two products forward and five backward, without what causality leaves out."""
+        """Counts two products forward and five backward, without the masked half if causal."""
         product = 2.0 * self.batch * self.heads * self.size * self.tokens**2
         return product * (0.5 if self.causal else 1.0) * (7 if backward else 2)
 
     def nbytes(self, *, backward: bool) -> float:
-        """Each array once: query, key, value and output, and with gradients theirs too."""
-        rows = self.batch * self.tokens * self.size * BYTES
+        """Counts query, key, value and output once, and their gradients with `backward`."""
+        rows = self.batch * self.tokens * self.size * BFLOAT16_BYTES
         once = rows * (2 * self.heads + 2 * self.kv_heads)
         return float(once * (3 if backward else 1))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ClipShape:
-    """Clip scoring of one window by the 2B model's heads."""
+    """Clip scoring of one window with the heads of the 2B model."""
 
     name: str
     segments: Segments
@@ -47,14 +47,14 @@ class ClipShape:
     size: int = 128
 
     def flops(self) -> float:
-        """Scores of the segments, and of the text once."""
+        """Counts the scores of all segments, and of the text once."""
         keys = self.segments.count * self.segments.size * self.segments.clip_tokens
         return 2.0 * self.heads * self.rows * self.size * (keys + self.prefix + self.rows)
 
     def nbytes(self) -> float:
-        """Queries and keys once; the result is nothing beside them."""
+        """Counts queries and keys once; the result is negligible."""
         keys = self.segments.num_clips * self.segments.clip_tokens + self.prefix + self.rows
-        return float(self.size * BYTES * (self.heads * self.rows + self.kv_heads * keys))
+        return float(self.size * BFLOAT16_BYTES * (self.heads * self.rows + self.kv_heads * keys))
 
 
 def _decoder(name: str, tokens: int, heads: int, kv_heads: int) -> AttentionShape:

@@ -1,4 +1,4 @@
-"""Seconds of a compiled program, without counting what it takes to start it."""
+"""Time a compiled program without its dispatch latency."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ import jax
 ROUNDS = 5
 
 
-def seconds(function: Callable[..., Any], *arguments: Any, wanted: float = 0.3) -> float:
-    """Median over rounds of the mean of calls queued back to back, about `wanted` s in all.
+def seconds(function: Callable[..., Any], *arguments: Any, budget: float = 0.3) -> float:
+    """Returns the seconds of one call: the median over rounds of calls queued back to back.
 
-    `function` is compiled by the first call, which is not counted; the second says how many calls
-    a round may hold.
+    The first call compiles and does not count; the second one sets the number of calls per round.
+
+    Args:
+        budget: total seconds to aim at.
     """
     jax.block_until_ready(function(*arguments))
     once = _queued(function, arguments, 1)
-    calls = max(1, int(wanted / ROUNDS / max(once, 1e-7)))
-    rounds = ROUNDS if once * ROUNDS < 4 * wanted else 2
+    calls = max(1, int(budget / ROUNDS / max(once, 1e-7)))
+    rounds = ROUNDS if once * ROUNDS < 4 * budget else 2
     return statistics.median(_queued(function, arguments, calls) for _ in range(rounds))
 
 

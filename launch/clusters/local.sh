@@ -1,18 +1,18 @@
 #!/usr/bin/env bash
-# Trains with several processes on this machine: the same program as on a cluster.
+# Trains with several processes on one machine, with the same program as on a cluster.
 #
-#   launch/local.sh 2 --config configs/smoke.py --workdir runs/two
+#   launch/clusters/local.sh 2 --config configs/smoke.py --workdir runs/two
 #
-# The arguments after the number go to `xcomp tune`. Started again, the run continues. An interrupt
-# reaches every process, which saves before it ends.
+# Arguments after the number are passed to `xcomp tune`. The same command resumes the run. An
+# interrupt is passed to every process, which saves before it exits.
 set -euo pipefail
 
-usage() { echo "usage: launch/local.sh NUM_PROCESSES --config FILE --workdir FOLDER [...]" >&2; exit 2; }
+usage() { echo "usage: launch/clusters/local.sh NUM_PROCESSES --config FILE --workdir DIR [...]" >&2; exit 2; }
 [[ $# -ge 2 && $1 =~ ^[1-9][0-9]*$ ]] || usage
 count=$1
 shift
 
-# Free now; whoever takes it before process 0 does makes this run fail at once, not hang.
+# If another program takes the port before process 0 does, the run fails at once instead of hanging.
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 
 pids=()
@@ -24,14 +24,14 @@ for ((i = 0; i < count; i++)); do
   pids+=($!)
 done
 
-# The code of the first process that failed.
+# Exits with the code of the first process that failed.
 code=0
 for pid in "${pids[@]}"; do
-  # A signal ends `wait`, not the process.
+  # A signal interrupts `wait` while the process continues.
   while :; do
-    wait "$pid" && one=0 || one=$?
+    wait "$pid" && status=0 || status=$?
     kill -0 "$pid" 2>/dev/null || break
   done
-  ((code != 0)) || code=$one
+  ((code != 0)) || code=$status
 done
 exit "$code"

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Trains on GPUs of a Slurm cluster, one process for each GPU.
+# Trains on the GPUs of a Slurm cluster, one process per GPU.
 #
-#   sbatch --nodes=4 launch/slurm.sh --config configs/xcomp_2b.py --workdir /mnt/xcomp/runs/xcomp-2b ...
+#   sbatch --nodes=4 launch/clusters/slurm.sh --config configs/xcomp_2b.py --workdir /mnt/xcomp/runs/xcomp-2b ...
 #
-# The arguments go to `xcomp tune`. Submit from the repository's root with the environment active in
-# which it is installed, and put the workdir where all nodes see it (launch/README.md has the whole
-# command). Two minutes before the time limit every process is told to save; the job then queues again
-# by itself and continues.
+# Arguments are passed to `xcomp tune`. Submit from the root of the repository, in the environment in
+# which it is installed, with a workdir on a disk that all nodes share (launch/clusters/README.md has
+# the whole command). Two minutes before the time limit every process saves, and the job requeues
+# itself and resumes.
 #SBATCH --job-name=xcomp
 #SBATCH --gpus-per-node=8
 #SBATCH --ntasks-per-node=8
@@ -19,11 +19,11 @@
 set -euo pipefail
 
 if [[ $# -eq 0 || -z ${SLURM_JOB_ID:-} ]]; then
-  echo "usage: sbatch --nodes=N launch/slurm.sh --config FILE --workdir FOLDER [...]" >&2
+  echo "usage: sbatch --nodes=N launch/clusters/slurm.sh --config FILE --workdir DIR [...]" >&2
   exit 2
 fi
 
-# The number means: saved, and the same command continues (`xcomp tune --help`).
+# Exit code of `xcomp tune` when it saved and the same command resumes.
 readonly CONTINUE=75
 
 srun --kill-on-bad-exit=1 xcomp tune --distributed "$@" && code=0 || code=$?

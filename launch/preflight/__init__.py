@@ -1,1 +1,1 @@
-"""Compiling for machines that are not there (TPU and GPU), on any machine with a CPU."""
+"""Ahead-of-time checks: compile a run for a TPU or GPU pod that is not attached."""

@@ -1,9 +1,12 @@
-"""What must be in the environment before JAX is imported to compile for an absent machine."""
+"""Define the environment variables that compiling for an absent device needs.
+
+They take effect only when set before JAX is imported.
+"""
 
 from __future__ import annotations
 
-# A second process that loads libtpu would fail on a lock file; no device is ever touched. The two
-# TPU names stop libtpu from looking for a cloud machine's description of itself.
+# Several processes may load libtpu, since no device is touched; without ALLOW_MULTIPLE_LIBTPU_LOAD
+# the second one fails on a lock file. The two TPU names keep libtpu from querying cloud metadata.
 ENVIRONMENT = {
     "JAX_PLATFORMS": "cpu",
     "TPU_SKIP_MDS_QUERY": "1",

@@ -1,4 +1,4 @@
-"""What compiling a program tells: memory of one device, traffic, and the least time of a run."""
+"""Estimate the memory, traffic and least run time of a program by compiling it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,24 @@ from xcomp_jax.launch.preflight.pods import Pod
 from xcomp_jax.launch.preflight.program import Program
 
 SPARE = 0.03
-"""Of a device's memory, for what a compiler does not know: other programs, fragmentation."""
+"""Share of memory kept free for what the compiler does not count: other programs, fragmentation."""
 
-NEXT_TO_NOTHING = {"xla_tpu_max_hbm_size_mib": 16}
-"""Memory of a device on which no training step fits."""
+TOO_SMALL = {"xla_tpu_max_hbm_size_mib": 16}
+"""Compiler option for a memory size into which no training step fits."""
+
+# A plan that is refused before code is generated, and small programs refused after it.
+_REQUIRED = (
+    r"memory required .*?\(([\d.]+)([KMG]?)\) exceeds",
+    r"Used ([\d.]+)([KMG]?) of [\d.]+[KMG]? hbm",
+)
 
 LARGEST = 5
-"""Operations named in a report."""
+"""Number of operations listed in a report."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Bytes of one device. arguments: state and batch; temporary: what the run needs besides."""
+    """Bytes per device: `arguments` are state and batch, `temporary` is everything else."""
 
     arguments: int
     temporary: int
@@ -34,13 +40,16 @@ class Memory:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """One program on one pod.
+    """Estimate of one program on one pod.
 
-    memory: None where the compiler gave up because it is too much; refusal: what it said.
-    least_bytes: what it comes down to when pressed (`least_needed`); None where that is not known.
-    sent: what one device sends in one run; unread: why that is not known, although it compiled.
-    compute_s, memory_s, links_s: what arithmetic, memory and interconnect take at their best.
-    spare: share of the memory that must be left over for it to fit.
+    Attributes:
+        memory: None if the compiler refused the program for lack of memory.
+        refusal: message of that refusal.
+        sent: collectives of one run, in bytes that one device sends.
+        unread: reason why `sent` is unknown although the program compiled.
+        compute_s, memory_s, links_s: least time of arithmetic, memory and interconnect.
+        least_bytes: least memory the compiler can plan with (`least_needed`); None if unknown.
+        spare: share of the memory that must stay free for the program to fit.
     """
 
     program: str
@@ -60,18 +69,17 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """With `spare` left over."""
+        """Whether the program needs at most the memory without `spare`."""
         room = self.capacity_bytes * (1 - self.spare)
         return self.memory is not None and self.memory.needed <= room
 
     @property
     def floor_s(self) -> float:
-        """The roofline: whichever takes longest, everything else hidden behind it."""
+        """Least run time: the slowest of arithmetic, memory and links, fully overlapped."""
         return max(self.compute_s, self.memory_s, self.links_s)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON; traffic added up by kind, and by the operations that cause most
-        of it."""
+        """Returns plain values for JSON, with the traffic summed by kind and by source."""
         return {
             **{key: value for key, value in vars(self).items() if key not in ("memory", "sent")},
             "memory": self.memory and dataclasses.asdict(self.memory),
@@ -83,7 +91,11 @@ class Estimate:
 
 
 def estimate(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> Estimate:
-    """Compiles `program` for `pod`."""
+    """Compiles `program` for `pod`.
+
+    Raises:
+        JaxRuntimeError: the compiler refused it for another reason than memory.
+    """
     began = time.monotonic()
     memory, refusal, unread = None, None, None
     sent: list[Collective] = []
@@ -100,7 +112,7 @@ def estimate(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> Estimate:
         try:
             sent = collectives(compiled.as_text(), len(pod.devices))
         except jax.errors.JaxRuntimeError as error:
-            # A libtpu newer than jaxlib writes instructions that jaxlib cannot read.
+            # A libtpu newer than jaxlib writes instructions that this jaxlib cannot parse.
             unread = str(error).splitlines()[0]
     executed = (program.flops + program.recomputed) / len(pod.devices)
     return Estimate(
@@ -114,37 +126,39 @@ def estimate(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> Estimate:
         unread=unread,
         compute_s=pod.peak.least_seconds(executed, 0),
         memory_s=pod.peak.least_seconds(0, program.moved_bytes),
-        links_s=sum(one.nbytes for one in sent) / (pod.link_gbytes * 1e9),
+        links_s=sum(collective.nbytes for collective in sent) / (pod.link_gbytes * 1e9),
         compile_s=time.monotonic() - began,
     )
 
 
 def least_needed(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> int | None:
-    """Bytes of a device that a TPU's compiler asks for when it has next to none.
+    """Returns the least bytes per device with which a TPU compiler can plan the program.
 
-    With more it takes more, to have copies under way earlier: what it used of the memory there was
-    is not what a program needs. It refuses before it makes any code, in a tenth of the time that a
-    whole step takes. None for other devices.
+    Given more memory the compiler uses more, to start copies earlier, so the memory it used is not
+    the memory a program needs. Compiling for far too little memory makes it report the minimum
+    before it generates code, in a tenth of the time of a whole step. Returns None without a TPU.
     """
     if pod.devices[0].platform != "tpu":
         return None
     with jax.set_mesh(mesh):
         lowered = program.lower()
     try:
-        analysis = lowered.compile(compiler_options=NEXT_TO_NOTHING).memory_analysis()
+        analysis = lowered.compile(compiler_options=TOO_SMALL).memory_analysis()
     except jax.errors.JaxRuntimeError as error:
-        asked = asked_bytes(str(error))
-        if asked is None:
+        required = required_bytes(str(error))
+        if required is None:
             raise
-        return asked
+        return required
     return _memory(analysis).needed
 
 
-def asked_bytes(message: str) -> int | None:
-    """The first figure of a compiler's refusal, which it rounds to hundredths."""
-    match = re.search(r"memory required .*?\(([\d.]+)([KMG]?)\) exceeds", message)
+def required_bytes(message: str) -> int | None:
+    """Reads the required memory from a compiler's refusal, which rounds it to hundredths."""
     units = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
-    return int(float(match[1]) * units[match[2]]) if match else None
+    for pattern in _REQUIRED:
+        if match := re.search(pattern, message):
+            return int(float(match[1]) * units[match[2]])
+    return None
 
 
 def _memory(analysis: Any) -> Memory:
@@ -158,7 +172,7 @@ def _memory(analysis: Any) -> Memory:
 
 
 def _out_of_memory(message: str) -> str | None:
-    """The sentence with both figures, if that is what the compiler complains about."""
+    """Returns the sentence with both figures; None if memory is not the reason of the refusal."""
     if "RESOURCE_EXHAUSTED" not in message:
         return None
     match = re.search(r"memory required .*? exceeds available HBM \([^)]*\)", message)

@@ -1,9 +1,9 @@
-"""Machines to compile for, described instead of attached.
+"""Describe devices to compile for without attaching them.
 
     with described("v5e"): jax.jit(f).lower(...).compile()
 
-TPUs need the compiler, `pip install libtpu`; GPUs the plugin, `pip install jax[cuda12]` or
-`jax[cuda13]`, but no driver. Set `environment.ENVIRONMENT` before JAX is imported.
+TPUs need the compiler (`pip install libtpu`), GPUs the plugin (`pip install 'jax[cuda12]'` or
+`'jax[cuda13]'`) but no driver. Set `environment.ENVIRONMENT` before JAX is imported.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ GIB = 2**30
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Machine:
-    """One kind of device: how the compiler names the smallest set of them, and what it can do.
+    """One kind of device.
 
-    memory_bytes: what a program may use of one; link_gbytes: GB/s that one device can send to the
-    others of its pod or host while it receives as much (vendors' figures, half of what they add up
-    for both directions).
+    Attributes:
+        topology: the compiler's name of the smallest set of these devices.
+        memory_bytes: memory per device that a program may use.
+        link_gbytes: GB/s that one device can send to the others of its pod or host while it
+            receives as much (half of the vendor's figure, which adds both directions).
+        target_config: description of a GPU that is not attached.
     """
 
     platform: str
@@ -47,7 +50,7 @@ def _tpu(topology: str, memory_bytes: int, link_gbytes: float) -> Machine:
 
 
 def _gpu(name: str, memory_bytes: int, bandwidth: int) -> Machine:
-    # Hopper SXM; the two differ in memory only. Figures as the driver reports them.
+    # Hopper SXM, as the driver reports it; H100 and H200 differ in memory only.
     config = f"""
 gpu_device_info {{
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -73,7 +76,7 @@ device_description_str: "{name}"
 
 
 MACHINES = {
-    # What the compiler leaves of 16, 95 and 32 GiB.
+    # Usable part of 16, 95 and 32 GiB, as the compiler reports it.
     "v5e": _tpu("v5e:1x1", int(15.75 * GIB), 200),
     "v5p": _tpu("v5p:2x2x1", int(95.74 * GIB), 600),
     "v6e": _tpu("v6e:1x1", int(31.25 * GIB), 400),
@@ -83,26 +86,26 @@ MACHINES = {
 
 
 def missing(machine: Machine) -> str | None:
-    """What must be installed before `machine` can be compiled for, or None."""
+    """Returns the command that installs the compiler of `machine`, or None if it is installed."""
     if machine.platform == "tpu":
         return None if importlib.util.find_spec("libtpu") else "pip install libtpu"
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
-    found = any(importlib.util.find_spec(name) for name in plugins)
-    return None if found else "pip install 'jax[cuda12]' (or cuda13)"
+    installed = any(importlib.util.find_spec(name) for name in plugins)
+    return None if installed else "pip install 'jax[cuda12]' (or cuda13)"
 
 
 def absent_devices(name: str, topology: str | None = None) -> list[Any]:
-    """Devices of the machine `name`: the smallest set, or all of `topology` in the compiler's name.
+    """Describes the devices of machine `name`: the smallest set, or all devices of `topology`.
 
     Raises:
-        KeyError: an unknown name. RuntimeError: its compiler is not installed, or does not know the
-            topology.
+        KeyError: the name is unknown.
+        RuntimeError: the compiler is not installed, or does not know the topology.
     """
     if name not in MACHINES:
         raise KeyError(f"{name!r} not found; known: {sorted(MACHINES)}")
     machine = MACHINES[name]
-    if lacking := missing(machine):
-        raise RuntimeError(f"compiling for {name} needs: {lacking}")
+    if command := missing(machine):
+        raise RuntimeError(f"compiling for {name} needs: {command}")
     topology = topology or machine.topology
     options: dict[str, Any] = {"platform": machine.platform}
     if machine.target_config is None:
@@ -114,10 +117,11 @@ def absent_devices(name: str, topology: str | None = None) -> list[Any]:
 
 @contextlib.contextmanager
 def described(name: str) -> Iterator[Mesh]:
-    """A mesh of one device of the machine `name`, in force: `ops` then choose kernels for it.
+    """Enters a mesh of one device of machine `name`, so that `ops` choose kernels for it.
 
     Raises:
-        KeyError: an unknown name. RuntimeError: its compiler is not installed.
+        KeyError: the name is unknown.
+        RuntimeError: the compiler is not installed.
     """
     devices = absent_devices(name)[:1]
     axes = (AxisType.Auto,) * len(AXES)
@@ -127,5 +131,5 @@ def described(name: str) -> Iterator[Mesh]:
 
 
 def shape(mesh: Mesh, sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    """An array that is not there either, on the mesh's only device."""
+    """Returns an abstract array on the mesh's only device."""
     return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(mesh, PartitionSpec()))

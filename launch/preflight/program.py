@@ -1,4 +1,4 @@
-"""One program to compile for a pod, and what is known of it before."""
+"""Define a program to compile for a pod, and abstract arrays on its mesh."""
 
 from __future__ import annotations
 
@@ -16,11 +16,13 @@ from xcomp_jax.sharding import BATCH
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Program:
-    """A program and the least work that one run of it is.
+    """A program and the least work of one run.
 
-    lower: traces it; the mesh is in force meanwhile.
-    flops: of all devices together, what the mathematics asks for; recomputed: what remat adds.
-    moved_bytes: of one device, what must at least pass between its memory and its arithmetic.
+    Attributes:
+        lower: traces the program; called under the mesh.
+        flops: operations of the model, over all devices.
+        recomputed: operations that remat adds, over all devices.
+        moved_bytes: least bytes that one device reads from and writes to its memory.
     """
 
     name: str
@@ -31,29 +33,29 @@ class Program:
 
 
 def split_over_batch(mesh: Mesh, sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    """An array that is not there, its first axis split as batches are."""
+    """Returns an abstract array whose first axis is sharded like a batch."""
     return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(mesh, BATCH))
 
 
-def everywhere(mesh: Mesh, sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
-    """An array that is not there, whole on every device."""
+def replicated(mesh: Mesh, sizes: tuple[int, ...], dtype: Any) -> jax.ShapeDtypeStruct:
+    """Returns an abstract array that every device holds whole."""
     return jax.ShapeDtypeStruct(sizes, dtype, sharding=NamedSharding(mesh, PartitionSpec()))
 
 
 def placed(tree: Any, shardings: Any, dtype: Any = None) -> Any:
-    """Shapes of `tree` with `shardings`, floating leaves in `dtype` where one is given."""
+    """Returns the abstract arrays of `tree` with `shardings`; `dtype` replaces floating dtypes."""
 
-    def one(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
+    def leaf_with(leaf: Any, sharding: Any) -> jax.ShapeDtypeStruct:
         floating = dtype is not None and jnp.issubdtype(leaf.dtype, jnp.floating)
         return jax.ShapeDtypeStruct(
             leaf.shape, dtype if floating else leaf.dtype, sharding=sharding
         )
 
-    return jax.tree.map(one, tree, shardings)
+    return jax.tree.map(leaf_with, tree, shardings)
 
 
 def device_bytes(tree: Any) -> int:
-    """Bytes of one device's part of `placed` shapes."""
+    """Returns the bytes per device of a tree of `placed` arrays."""
     return sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in jax.tree.leaves(tree)

@@ -1,4 +1,4 @@
-"""Estimates as text for a terminal."""
+"""Format estimates for a terminal."""
 
 from __future__ import annotations
 
@@ -9,46 +9,53 @@ from xcomp_jax.launch.preflight.estimate import LARGEST, Estimate
 from xcomp_jax.launch.preflight.machines import GIB
 
 
-def text(made: Estimate, advice: Sequence[str] = ()) -> str:
-    """One program on one pod, a few lines."""
-    lines = [made.program]
-    if made.memory is None:
-        lines.append(f"  memory    the compiler refuses: {made.refusal}")
-    else:
-        lines.append(
-            f"  memory    {made.memory.needed / GIB:.2f} of {made.capacity_bytes / GIB:.2f} GiB a "
-            f"device: {made.memory.arguments / GIB:.2f} state and batch, "
-            f"{made.memory.temporary / GIB:.2f} while it runs"
-        )
-    if made.least_bytes is not None:
-        lines.append(
-            f"            pressed for room the compiler plans with {made.least_bytes / GIB:.2f}; "
-            "it takes more where there is more"
-        )
-    recomputed = f" + {made.recomputed / 1e12:,.1f} recomputed" if made.recomputed else ""
-    lines.append(f"  work      {made.flops / 1e12:,.1f} TFLOP{recomputed}, all devices together")
-    lines += _traffic(made)
-    lines.append(
-        f"  floor     {made.floor_s:.3f} s: arithmetic {made.compute_s:.3f}, memory "
-        f"{made.memory_s:.3f}, links {made.links_s:.3f}"
-    )
-    verdict = "fits" if made.fits else "does NOT fit"
-    lines.append(f"  verdict   {verdict} ({made.spare:.0%} of the memory must stay free)")
-    lines += [f"            try {line}" for line in advice]
+def text(program: Estimate, advice: Sequence[str] = ()) -> str:
+    """Returns a few lines about one program on one pod."""
+    recomputed = f" + {program.recomputed / 1e12:,.1f} recomputed" if program.recomputed else ""
+    verdict = "fits" if program.fits else "does NOT fit"
+    lines = [
+        program.program,
+        *_memory(program),
+        f"  work      {program.flops / 1e12:,.1f} TFLOP{recomputed}, over all devices",
+        *_traffic(program),
+        f"  floor     {program.floor_s:.3f} s: arithmetic {program.compute_s:.3f}, memory "
+        f"{program.memory_s:.3f}, links {program.links_s:.3f}",
+        f"  verdict   {verdict} ({program.spare:.0%} of the memory must stay free)",
+        *(f"            try {line}" for line in advice),
+    ]
     return "\n".join(lines)
 
 
-def _traffic(made: Estimate) -> list[str]:
-    if made.unread is not None:
-        return [
-            "  traffic   unknown, and left out of the floor: this jaxlib cannot read what the "
-            f"compiler wrote; take the libtpu or plugin that this JAX asks for ({made.unread})"
+def _memory(program: Estimate) -> list[str]:
+    memory = program.memory
+    if memory is None:
+        lines = [f"  memory    refused by the compiler: {program.refusal}"]
+    else:
+        lines = [
+            f"  memory    {memory.needed / GIB:.2f} of {program.capacity_bytes / GIB:.2f} GiB per "
+            f"device: {memory.arguments / GIB:.2f} state and batch, "
+            f"{memory.temporary / GIB:.2f} temporary"
         ]
-    kinds = by("kind", made.sent)
+    if program.least_bytes is not None:
+        lines.append(
+            f"            the compiler can plan with {program.least_bytes / GIB:.2f}; it uses more "
+            "if the device has more"
+        )
+    return lines
+
+
+def _traffic(program: Estimate) -> list[str]:
+    if program.unread is not None:
+        return [
+            "  traffic   unknown and not part of the floor: this jaxlib cannot parse the compiled "
+            "program; install the libtpu or plugin that this JAX version requires "
+            f"({program.unread})"
+        ]
+    kinds = by("kind", program.sent)
     summary = ", ".join(f"{kind} {n / 1e9:.2f}" for kind, n in kinds.items())
-    first = f"  traffic   {sum(kinds.values()) / 1e9:.2f} GB sent by a device"
-    sources = list(by("source", made.sent).items())[:LARGEST]
+    total = f"  traffic   {sum(kinds.values()) / 1e9:.2f} GB sent per device"
+    sources = list(by("source", program.sent).items())[:LARGEST]
     return [
-        first + (f": {summary}" if summary else ""),
+        total + (f": {summary}" if summary else ""),
         *(f"            {n / 1e9:>8.2f} GB  {source}" for source, n in sources),
     ]

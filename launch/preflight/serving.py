@@ -1,8 +1,7 @@
-"""The programs behind a question about a long video, ready to be compiled for a mesh that is not
-there.
+"""Define the programs behind a question about a long video, to be compiled for a pod.
 
-A device (or the devices that share one part of a batch) looks at one video; parameters are in the
-compute dtype and live where training would put them.
+Each device (or group of devices that shares one part of a batch) serves one video. Parameters are
+in the compute dtype and sharded as in training.
 """
 
 from __future__ import annotations
@@ -15,115 +14,124 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ModelConfig, SelectionConfig
-from xcomp_jax.engine.programs import CLIPS_PER_CALL, encode_clips, prefill
+from xcomp_jax.engine.encoder import CLIPS_PER_DEVICE
+from xcomp_jax.engine.engine import WINDOWS_PER_DEVICE
+from xcomp_jax.engine.programs import encode_clips, prefill, prefill_windows, score_windows
 from xcomp_jax.flops import encoder_flops, prefill_flops, reading_flops, scoring_flops
-from xcomp_jax.inference.selector import WINDOWS_PER_CALL
 from xcomp_jax.launch.preflight.program import (
     Program,
     device_bytes,
-    everywhere,
     placed,
+    replicated,
     split_over_batch,
 )
 from xcomp_jax.launch.preflight.training import Sizes
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp, abstract_params
 from xcomp_jax.selection.plan import plan_scoring, plan_windows
-from xcomp_jax.selection.scoring import prefill_windows, score_windows
+from xcomp_jax.selection.window_pass import TextQuery
 from xcomp_jax.sharding import BATCH, batch_split, parameter_shardings
 
 
 def serving_programs(
     config: ModelConfig, selection: SelectionConfig, mesh: Mesh, sizes: Sizes
 ) -> list[Program]:
-    """Encoding clips, filling the cache of whole videos, watching windows and scoring them.
+    """Returns the programs that encode clips, prefill videos, and prefill and score windows.
 
     Raises:
-        ConfigError: fewer frames than a scoring window's segments need.
+        ConfigError: the video has fewer frames than the segments of one scoring window.
     """
-    model, llm = XComp(config), config.llm
-    stages = plan_layer_groups(
-        config.compression,
-        num_layers=llm.num_hidden_layers,
-        tokens_per_frame=config.projector.tokens_per_frame,
+    shapes = abstract_params(config)
+    params = placed(shapes, parameter_shardings(shapes, mesh), config.compute_dtype)
+    return [
+        _encoding(config, mesh, params),
+        _prefill(config, mesh, params, sizes),
+        *_selection(config, selection, mesh, params, sizes),
+    ]
+
+
+def _encoding(config: ModelConfig, mesh: Mesh, params: Any) -> Program:
+    clips, side = CLIPS_PER_DEVICE * mesh.size, config.vision.image_size
+    shape = (clips, config.vision.clip_frames, side, side, 3)
+    pixels = split_over_batch(mesh, shape, jnp.uint8)
+    return Program(
+        name=f"encoding {CLIPS_PER_DEVICE} clips per device",
+        lower=lambda: encode_clips.lower(XComp(config), params, pixels),
+        flops=clips * encoder_flops(config),
+        moved_bytes=device_bytes(params),
     )
-    whole = abstract_params(config)
-    params = placed(whole, parameter_shardings(whole, mesh), config.compute_dtype)
-    read_once = device_bytes(params)
-    videos = batch_split(mesh)
-    head = 2 * llm.hidden_size * llm.vocab_size
 
-    def array(dtype: Any, *shape: int) -> jax.ShapeDtypeStruct:
-        return split_over_batch(mesh, shape, dtype)
 
-    clips, side = CLIPS_PER_CALL * videos, config.vision.image_size
-    pixels = array(jnp.uint8, clips, config.vision.clip_frames, side, side, 3)
-
+def _prefill(config: ModelConfig, mesh: Mesh, params: Any, sizes: Sizes) -> Program:
+    llm, videos = config.llm, batch_split(mesh)
     tokens = sizes.frames * config.projector.tokens_per_frame
-    lengths: Any = (array(jnp.int32, videos),) * 3
+
+    def ids(*shape: int) -> Any:
+        return split_over_batch(mesh, (videos, *shape), jnp.int32)
+
     sequence = (
-        array(jnp.int32, videos, sizes.prefix),
-        array(config.compute_dtype, videos, tokens, llm.hidden_size),
-        array(jnp.int32, videos, sizes.suffix),
-        Lengths(*lengths),
+        ids(sizes.prefix),
+        split_over_batch(mesh, (videos, tokens, llm.hidden_size), config.compute_dtype),
+        ids(sizes.suffix),
+        Lengths(ids(), ids(), ids()),
+    )
+    layers = prefill_flops(
+        config, _layer_groups(config), text=sizes.prefix + sizes.suffix, visual=tokens
+    )
+    head = 2 * llm.hidden_size * llm.vocab_size
+    return Program(
+        name=f"prefill of {sizes.frames} frames",
+        lower=lambda: prefill.lower(XComp(config), params, *sequence),
+        flops=videos * (layers + head),
+        moved_bytes=device_bytes(params),
     )
 
-    windows = plan_windows(selection, sizes.frames)
-    count, seen = WINDOWS_PER_CALL * videos, windows.length * config.projector.tokens_per_frame
+
+def _selection(
+    config: ModelConfig, selection: SelectionConfig, mesh: Mesh, params: Any, sizes: Sizes
+) -> list[Program]:
+    model, per_frame = XComp(config), config.projector.tokens_per_frame
+    count = WINDOWS_PER_DEVICE * batch_split(mesh)
+    visual = plan_windows(selection, sizes.frames).length * per_frame
     plan = plan_scoring(
-        stages,
+        _layer_groups(config),
         selection,
-        visual_tokens=seen,
-        tokens_per_frame=config.projector.tokens_per_frame,
+        visual_tokens=visual,
+        tokens_per_frame=per_frame,
+        prefix_length=sizes.prefix,
     )
-    watched = [part.stage for part in plan.watched]
-    window = array(config.compute_dtype, count, seen, llm.hidden_size)
-    before = everywhere(mesh, (sizes.prefix,), jnp.int32)
-    keys = jax.eval_shape(prefill_windows, model, params, before, window, plan.watched)
-    # [layers, windows, ...]: a window's states stay with the devices that watched it.
+    groups = [group.layers for group in plan.groups]
+    window = split_over_batch(mesh, (count, visual, config.llm.hidden_size), config.compute_dtype)
+    before = replicated(mesh, (sizes.prefix,), jnp.int32)
+    caches = jax.eval_shape(prefill_windows, model, params, before, window, plan)
+    # [layers, windows, ...]: the states of a window stay on the devices that computed them.
     by_window = NamedSharding(mesh, PartitionSpec(None, *BATCH))
-    keys = placed(keys, jax.tree.map(lambda _: by_window, keys))
-    scalar = everywhere(mesh, (), jnp.int32)
-    question = everywhere(mesh, (sizes.suffix,), jnp.int32)
-    reading = reading_flops(config, watched, before=sizes.prefix, visual=seen, rows=sizes.suffix)
-    scores = scoring_flops(config, plan, before=sizes.prefix, rows=sizes.suffix)
+    caches = placed(caches, jax.tree.map(lambda _: by_window, caches))
+    scalar: Any = replicated(mesh, (), jnp.int32)
+    question: Any = replicated(mesh, (sizes.suffix,), jnp.int32)
+    query = TextQuery(question, scalar, scalar)
+    reading = reading_flops(config, groups, before=sizes.prefix, visual=visual, rows=sizes.suffix)
+    scores = scoring_flops(config, plan, rows=sizes.suffix)
+    read_once = device_bytes(params)
     return [
         Program(
-            name=f"encoding {CLIPS_PER_CALL} clips a device",
-            lower=lambda: encode_clips.lower(model, params, pixels),
-            flops=clips * encoder_flops(config),
+            name=f"prefill of {WINDOWS_PER_DEVICE} windows per device",
+            lower=lambda: prefill_windows.lower(model, params, before, window, plan),
+            flops=count * prefill_flops(config, groups, text=sizes.prefix, visual=visual),
             moved_bytes=read_once,
         ),
         Program(
-            name=f"prefill of {sizes.frames} frames",
-            lower=lambda: prefill.lower(model, params, *sequence),
-            flops=videos
-            * (
-                prefill_flops(config, stages, text=sizes.prefix + sizes.suffix, visual=tokens)
-                + head
-            ),
-            moved_bytes=read_once,
-        ),
-        Program(
-            name=f"watching {WINDOWS_PER_CALL} windows a device",
-            lower=lambda: prefill_windows.lower(model, params, before, window, plan.watched),
-            flops=count * prefill_flops(config, watched, text=sizes.prefix, visual=seen),
-            moved_bytes=read_once,
-        ),
-        Program(
-            name=f"scoring {WINDOWS_PER_CALL} windows a device",
-            lower=lambda: score_windows.lower(
-                model,
-                params,
-                keys,
-                question,
-                scalar,
-                scalar,
-                scalar,
-                plan=plan,
-                before=sizes.prefix,
-            ),
+            name=f"scoring {WINDOWS_PER_DEVICE} windows per device",
+            lower=lambda: score_windows.lower(model, params, caches, query, plan),
             flops=count * (reading + scores),
-            moved_bytes=read_once + device_bytes(keys),
+            moved_bytes=read_once + device_bytes(caches),
         ),
     ]
+
+
+def _layer_groups(config: ModelConfig) -> Any:
+    return plan_layer_groups(
+        config.compression,
+        num_layers=config.llm.num_hidden_layers,
+        tokens_per_frame=config.projector.tokens_per_frame,
+    )

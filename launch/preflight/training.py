@@ -1,4 +1,4 @@
-"""The training step of a configuration, ready to be compiled for a mesh that is not there."""
+"""Define the training step of a configuration as a program to compile for a pod."""
 
 from __future__ import annotations
 
@@ -17,14 +17,16 @@ from xcomp_jax.sharding import batch_sharding
 from xcomp_jax.training.step import init_state, make_train_step, state_shardings
 
 PREFIX_SLOTS = 16
-"""Text before the video: the system turn and the beginning of the user's, rounded up."""
+"""Text tokens before the video: system turn and start of the user turn, rounded up."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Sizes:
-    """Of one example, padding included: frames, and tokens before and after the video.
+    """Sizes of one example, padding included.
 
-    encoded: batches hold what a store has of the encoder's work instead of pixels.
+    Attributes:
+        prefix, suffix: text tokens before and after the video.
+        encoded: batches hold encoder features from a token store instead of pixels.
     """
 
     frames: int
@@ -34,13 +36,13 @@ class Sizes:
 
 
 def step_program(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Sizes) -> Program:
-    """One optimiser step.
+    """Returns the program of one optimizer step.
 
     Args:
-        model: with the stage's compression.
+        model: the model with the compression of `stage` (`config.stage_model`).
 
     Raises:
-        ConfigError: the mesh cannot split a micro batch.
+        ConfigError: the mesh does not divide a micro-batch.
     """
     step: Any = make_train_step(model, stage, mesh)
     state, batch = arguments(model, stage, mesh, sizes)
@@ -63,7 +65,7 @@ def step_program(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Size
 def arguments(
     model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Sizes
 ) -> tuple[Any, dict[str, jax.ShapeDtypeStruct]]:
-    """Shapes of the state and of one batch, as the step takes them."""
+    """Returns the abstract state and batch that the step takes."""
     state = jax.eval_shape(lambda params: init_state(stage, params), abstract_params(model))
     tokens = sizes.frames * model.projector.tokens_per_frame
     side = model.vision.image_size
@@ -90,10 +92,9 @@ def arguments(
 
 
 def _weights_read(model: ModelConfig, stage: StageConfig, mesh: Mesh) -> float:
-    """Bytes of weights that one device multiplies by, each time it does so."""
+    """Returns the bytes of weights that one device reads in a step, once per pass."""
     total = 0
     for name, part in abstract_params(model).items():
         passes = 2 + stage.remat if name in stage.trainable else 1
         total += passes * sum(leaf.size for leaf in jax.tree.leaves(part))
-    passed = stage.accumulate_steps * total * model.compute_dtype.itemsize
-    return passed / mesh.shape["tensor"]
+    return stage.accumulate_steps * total * model.compute_dtype.itemsize / mesh.shape["tensor"]

@@ -1,0 +1,1 @@
+"""Studies of the method on the generated task; each prints or writes a report."""

@@ -11,12 +11,8 @@ import numpy as np
 import pytest
 
 from tests.tiny import TINY, exact, tiny_params
-from xcomp_jax.engine.generate import (
-    GenerationConfig,
-    generate,
-    greedy_as_evaluated,
-    process_scores,
-)
+from xcomp_jax.engine.generate import generate, process_scores
+from xcomp_jax.engine.generation_config import GenerationConfig, greedy_as_evaluated
 from xcomp_jax.engine.programs import prefill
 from xcomp_jax.models.xcomp import XComp
 

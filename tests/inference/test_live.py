@@ -1,4 +1,4 @@
-"""Watching while it happens equals watching afterwards."""
+"""A live video equals the same frames encoded afterwards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.inference.test_selecting import QUESTIONS, SELECTION, noise
 from xcomp_jax.engine.clips import ArrayFrames
 from xcomp_jax.inference.follow import follow
 from xcomp_jax.inference.live import LiveVideo
-from xcomp_jax.inference.open_session import embedded_session
+from xcomp_jax.inference.open_session import demo_session
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.sampling import FramePlan
@@ -23,7 +23,7 @@ from xcomp_jax.video.stream import stream_frames
 
 @pytest.fixture(scope="module", name="session")
 def session_fixture() -> Session:
-    return embedded_session(selection=SELECTION)
+    return demo_session(selection=SELECTION)
 
 
 def offline(session: Session, pixels: np.ndarray, fps: float):
@@ -33,33 +33,35 @@ def offline(session: Session, pixels: np.ndarray, fps: float):
     return session.encode_frames(ArrayFrames(pixels), plan, name="offline")
 
 
-def test_every_prefix_equals_offline(session: Session) -> None:
+def test_live_prefix_equals_offline(session: Session) -> None:
     pixels = noise(104, session.config.vision.image_size)
     live = LiveVideo(session, fps=2.0)
-    with pytest.raises(ValueError, match="0 frames have come, a clip needs 4"):
-        live.memory()
-    asked = 0
+    with pytest.raises(ValueError, match="0 frames were pushed, the first clip needs 4"):
+        live.encoded()
+    num_questions = 0
     for count, frame in enumerate(pixels, start=1):
         live.push(frame)
         if count in (6, 102):
             whole = count // 4 * 4
-            now, then = live.memory(), offline(session, pixels[:whole], 2.0)
+            now, then = live.encoded(), offline(session, pixels[:whole], 2.0)
             assert now.plan == then.plan
-            answers = [session.ask(memory, QUESTIONS[0]) for memory in (now, then)]
+            answers = [session.ask(video, QUESTIONS[0]) for video in (now, then)]
             assert answers[0].token_ids == answers[1].token_ids, count
             assert answers[0].selected_frames == answers[1].selected_frames
             assert (answers[0].selected_frames is not None) == (whole > 24)
             if answers[0].scores is not None:
                 np.testing.assert_allclose(answers[0].scores, answers[1].scores, rtol=1e-6)
-            asked += 1
-    assert asked == 2
+            num_questions += 1
+    assert num_questions == 2
 
 
-def test_frames_of_another_size_are_refused(session: Session) -> None:
+def test_push_wrong_size_is_refused(session: Session) -> None:
     live = LiveVideo(session, fps=1.0)
-    with pytest.raises(ValueError, match=r"frames are uint8 \[32, 32, 3\], this one is uint8"):
+    with pytest.raises(
+        ValueError, match=r"the frame is uint8 \[8, 8, 3\], the model takes uint8 \[32, 32, 3\]"
+    ):
         live.push(np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(ValueError, match="must be positive"):
+    with pytest.raises(ValueError, match="is not positive"):
         LiveVideo(session, fps=0)
 
 
@@ -72,8 +74,8 @@ def make_video(path: Path, seconds: int) -> bytes:
     return path.read_bytes()
 
 
-def test_a_growing_file(tmp_path: Path) -> None:
-    session = embedded_session(selection=None)
+def test_follow_growing_file_equals_offline(tmp_path: Path) -> None:
+    session = demo_session(selection=None)
     data = make_video(tmp_path / "whole.mkv", 8)
     growing = tmp_path / "growing.mkv"
     growing.write_bytes(data[:1000])
@@ -91,15 +93,15 @@ def test_a_growing_file(tmp_path: Path) -> None:
         assert live.finished.wait(60)
         writer.join()
         assert live.error is None
-        memory = live.memory()
+        video = live.encoded()
     frames = np.stack(list(stream_frames([data], name="whole.mkv", fps=2.0, size=32)))
-    assert memory.num_frames == 16
+    assert video.num_frames == 16
     then = offline(session, frames[:16], 2.0)
-    answers = [session.ask(m, QUESTIONS[1]) for m in (memory, then)]
+    answers = [session.ask(m, QUESTIONS[1]) for m in (video, then)]
     assert answers[0].token_ids == answers[1].token_ids
 
 
-def test_what_is_no_stream_says_so(tmp_path: Path) -> None:
+def test_unreadable_stream_is_refused(tmp_path: Path) -> None:
     data = make_video(tmp_path / "whole.mp4", 1)
     with pytest.raises(VideoError, match="readable from its beginning"):
         list(stream_frames([b"not a video at all" * 100], name="text.mkv", fps=1, size=32))

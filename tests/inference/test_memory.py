@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from xcomp_jax.launch.bench.measure_ask import FPS, measure, write_video
+from xcomp_jax.launch.bench.ask import FPS, measure, write_video
 
 
 def test_ten_minutes_take_no_more_memory_than_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""States that were saved answer as if they had just been computed, and no others are taken."""
+"""Saved caches answer like computed ones; caches of anything else are refused."""
 
 from __future__ import annotations
 
@@ -8,62 +8,62 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.inference.test_selecting import QUESTIONS, SELECTION, watch
-from xcomp_jax.inference.open_session import embedded_session
-from xcomp_jax.inference.saved import load_states, save_states
+from tests.inference.test_selecting import QUESTIONS, SELECTION, encode
+from xcomp_jax.inference.open_session import demo_session
+from xcomp_jax.inference.saved import load_caches, save_caches
 from xcomp_jax.inference.session import Session
 
 
 @pytest.fixture(scope="module", name="session")
 def session_fixture() -> Session:
-    return embedded_session(selection=SELECTION)
+    return demo_session(selection=SELECTION)
 
 
-def test_another_day_only_text_is_read(tmp_path: Path) -> None:
-    session = embedded_session(dtype="bfloat16", selection=SELECTION)
-    memory, _ = watch(session)
-    with pytest.raises(ValueError, match="no states to save yet"):
-        save_states(session, memory, tmp_path / "states")
-    session.ask(memory, QUESTIONS[0])
-    save_states(session, memory, tmp_path / "states")
-    later, _ = watch(session)
-    load_states(session, later, tmp_path / "states")
-    got, want = (session.ask(m, QUESTIONS[1]) for m in (later, memory))
-    assert "windows watched" not in got.work
+def test_loaded_caches_leave_only_text(tmp_path: Path) -> None:
+    session = demo_session(dtype="bfloat16", selection=SELECTION)
+    video, _ = encode(session)
+    with pytest.raises(ValueError, match="no caches to save"):
+        save_caches(session, video, tmp_path / "caches")
+    session.ask(video, QUESTIONS[0])
+    save_caches(session, video, tmp_path / "caches")
+    later, _ = encode(session)
+    load_caches(session, later, tmp_path / "caches")
+    got, want = (session.ask(m, QUESTIONS[1]) for m in (later, video))
+    assert "windows prefilled" not in got.work
     np.testing.assert_array_equal(got.scores, want.scores)
     assert got.token_ids == want.token_ids
 
 
-def test_where_all_frames_are_used(tmp_path: Path) -> None:
-    session = embedded_session(selection=None)
-    memory, _ = watch(session, 24)
-    want = session.ask(memory, QUESTIONS[0])
-    save_states(session, memory, tmp_path / "whole")
-    later, _ = watch(session, 24)
-    load_states(session, later, tmp_path / "whole")
+def test_cache_of_all_frames_round_trips(tmp_path: Path) -> None:
+    session = demo_session(selection=None)
+    video, _ = encode(session, 24)
+    want = session.ask(video, QUESTIONS[0])
+    save_caches(session, video, tmp_path / "whole")
+    later, _ = encode(session, 24)
+    load_caches(session, later, tmp_path / "whole")
     got = session.ask(later, QUESTIONS[0])
     assert got.token_ids == want.token_ids
     assert got.work.keys() == {"text rows"}
 
 
-def test_states_of_something_else_are_refused(session: Session, tmp_path: Path) -> None:
-    memory, _ = watch(session)
-    session.ask(memory, QUESTIONS[0])
-    path = tmp_path / "states"
-    save_states(session, memory, path)
-    shorter, _ = watch(session, 100)
-    other = embedded_session(selection=dataclasses.replace(SELECTION, repeats=2))
-    for owner, later in ((session, shorter), (other, watch(other)[0])):
-        with pytest.raises(ValueError, match="states of another video, frames, model or selection"):
-            load_states(owner, later, path)
-        assert later.states == {}
-    later, _ = watch(session)
+def test_foreign_or_damaged_caches_are_refused(session: Session, tmp_path: Path) -> None:
+    video, _ = encode(session)
+    session.ask(video, QUESTIONS[0])
+    path = tmp_path / "caches"
+    save_caches(session, video, path)
+    shorter, _ = encode(session, 100)
+    other = demo_session(selection=dataclasses.replace(SELECTION, repeats=2))
+    for owner, later in ((session, shorter), (other, encode(other)[0])):
+        with pytest.raises(ValueError, match="caches of another video, frames, model or selection"):
+            load_caches(owner, later, path)
+        assert later.window_caches == {}
+    later, _ = encode(session)
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
     with pytest.raises(ValueError, match="does not match its checksum"):
-        load_states(session, later, path)
+        load_caches(session, later, path)
     path.write_bytes(data[:100])
-    with pytest.raises(ValueError, match="not a readable file of states"):
-        load_states(session, later, path)
-    assert later.states == {}
+    with pytest.raises(ValueError, match="not a readable file of caches"):
+        load_caches(session, later, path)
+    assert later.window_caches == {}

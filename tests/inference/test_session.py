@@ -1,4 +1,4 @@
-"""Asking about real video files with the embedded model."""
+"""Questions about real video files with the demo model."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import pytest
 from xcomp_jax.config import CompressionConfig, ConfigError
 from xcomp_jax.engine.buckets import bucket
 from xcomp_jax.engine.compilation import COMPILATIONS
-from xcomp_jax.inference.open_session import embedded_session
+from xcomp_jax.inference.open_session import demo_session
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.errors import VideoError
 
 
 @pytest.fixture(scope="module", name="session")
 def session_fixture() -> Session:
-    return embedded_session()
+    return demo_session()
 
 
 def make_video(path: Path, seconds: float, seed: int) -> Path:
@@ -40,7 +40,7 @@ def videos_fixture(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make_video(folder / f"{i}.mp4", 2 + i, i) for i in range(2)]
 
 
-def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]) -> None:
+def test_ask_in_same_bucket_compiles_nothing(session: Session, videos: list[Path]) -> None:
     def ask(video: Path, question: str, frames: int) -> int:
         before = COMPILATIONS.count
         session.ask(session.encode_video(video, num_frames=frames), question)
@@ -60,44 +60,44 @@ def test_the_next_question_compiles_nothing(session: Session, videos: list[Path]
     assert ask(videos[0], "What color is it?", 96) > 0
 
 
-def test_a_batch_answers_like_single_questions(session: Session, videos: list[Path]) -> None:
-    looked = [
+def test_ask_batch_equals_single_questions(session: Session, videos: list[Path]) -> None:
+    encoded = [
         session.encode_video(video, num_frames=frames)
         for video, frames in zip(videos, (8, 32), strict=True)
     ]
     questions = ["What color is the moving shape?", "When does the flash appear, early or late?"]
     alone = [
         session.ask(video, question).token_ids
-        for video, question in zip(looked, questions, strict=True)
+        for video, question in zip(encoded, questions, strict=True)
     ]
-    together = session.ask_batch(looked, questions)
+    together = session.ask_batch(encoded, questions)
     assert [answer.token_ids for answer in together] == alone
     assert alone[0] != alone[1]
 
 
-def test_refusals(session: Session, videos: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"num_frames=10 must be a positive multiple .* of 4"):
+def test_invalid_requests_are_refused(session: Session, videos: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"num_frames=10 is not a positive multiple of 4"):
         session.encode_video(videos[0], num_frames=10)
     with pytest.raises(VideoError, match=r"missing\.mp4"):
         session.encode_video(tmp_path / "missing.mp4")
-    with pytest.raises(ValueError, match="a question is empty"):
+    with pytest.raises(ValueError, match="the question is empty"):
         session.ask(session.encode_video(videos[0], num_frames=16), "  ")
-    looked = session.encode_video(videos[0], num_frames=8)
+    encoded = session.encode_video(videos[0], num_frames=8)
     with pytest.raises(ValueError, match="1 videos need as many questions, got 2"):
-        session.ask_batch([looked], ["a", "b"])
+        session.ask_batch([encoded], ["a", "b"])
 
 
-def test_strides_that_do_not_divide_are_refused(session: Session, videos: list[Path]) -> None:
+def test_strides_not_dividing_are_refused(session: Session, videos: list[Path]) -> None:
     compression = CompressionConfig(
         schedule="stepwise", keep="average", drop_after_layers=(2,), strides=(3,)
     )
     config = dataclasses.replace(session.config, compression=compression)
     other = Session(config, session.params, session.tokenizer)
     with pytest.raises(ConfigError, match="cannot be taken in runs of 3"):
-        other.ask(other.watch(videos[0], num_frames=8), "What?")
+        other.ask(other.encode_video(videos[0], num_frames=8), "What?")
 
 
-def test_a_foreign_tokenizer_is_refused(session: Session) -> None:
+def test_foreign_tokenizer_is_refused(session: Session) -> None:
     class Large:
         def __len__(self) -> int:
             return 10**6

@@ -1,4 +1,4 @@
-"""Run by test_preflight.py with eight CPU devices: what the preflight says about known programs."""
+"""Print preflight estimates of known programs as JSON; test_preflight.py runs it on 8 devices."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tests.tiny import TINY
 from xcomp_jax.config import CompressionConfig, MeshConfig, StageConfig
 from xcomp_jax.launch.preflight.collectives import by, collectives
 from xcomp_jax.launch.preflight.estimate import Estimate, estimate, least_needed
+from xcomp_jax.launch.preflight.extrapolation import extended, shortened
 from xcomp_jax.launch.preflight.pods import Pod
-from xcomp_jax.launch.preflight.stages import extended, shortened
 from xcomp_jax.launch.preflight.training import Sizes, step_program
 from xcomp_jax.peaks import Peak
 from xcomp_jax.sharding import make_mesh
@@ -29,7 +29,7 @@ STAGE = StageConfig(
     compression=CompressionConfig(),
     remat=True,
 )
-# Wide for its few tokens, so that weights, gradients and kept inputs are what takes memory.
+# Wide, so that weights, gradients and remat inputs take most of the memory despite few tokens.
 MODEL = dataclasses.replace(
     TINY,
     llm=dataclasses.replace(TINY.llm, hidden_size=128, intermediate_size=256, num_hidden_layers=10),
@@ -39,27 +39,27 @@ SIZES = Sizes(frames=32, prefix=8, suffix=24, encoded=True)
 
 
 def known_collectives() -> dict[str, float]:
-    """Five turns of a loop, each gathering 4 KiB and adding up 2 KiB; one more sum after it."""
+    """Counts five loop iterations that gather 4 KiB and reduce 2 KiB each, and a last reduction."""
     mesh = jax.make_mesh((8,), ("x",), axis_types=(AxisType.Auto,))
 
     def local(x: jax.Array) -> jax.Array:  # [128] of [1024]
-        def turn(x: jax.Array, _: None) -> tuple[jax.Array, None]:
+        def body(x: jax.Array, _: None) -> tuple[jax.Array, None]:
             whole = jax.lax.all_gather(x, "x", tiled=True)
             return x + jax.lax.psum(whole[:512], "x")[:128], None
 
-        x, _ = jax.lax.scan(turn, x, length=5)
+        x, _ = jax.lax.scan(body, x, length=5)
         return jax.lax.psum(x, "x")
 
     function = jax.shard_map(
         local, mesh=mesh, in_specs=PartitionSpec("x"), out_specs=PartitionSpec(), check_vma=False
     )
-    here = NamedSharding(mesh, PartitionSpec("x"))
-    x = jax.ShapeDtypeStruct((1024,), jnp.float32, sharding=here)
+    sharding = NamedSharding(mesh, PartitionSpec("x"))
+    x = jax.ShapeDtypeStruct((1024,), jnp.float32, sharding=sharding)
     return by("kind", collectives(jax.jit(function).lower(x).compile().as_text(), 8))
 
 
 def estimates() -> dict[str, Estimate]:
-    """A step as it is and from its first and last stage, and on memory too small for it."""
+    """Estimates a step as a whole, extrapolated, and of its first and last layer groups alone."""
     pod = Pod("cpu:8", jax.devices(), 2**30, 1.0, Peak(1.0, 1.0))
     mesh = make_mesh(MeshConfig(data=1, fsdp=4, tensor=2), jax.devices())
     model = dataclasses.replace(MODEL, compression=STAGE.compression)
@@ -71,5 +71,5 @@ def estimates() -> dict[str, Estimate]:
 
 
 if __name__ == "__main__":
-    made = {name: one.as_dict() for name, one in estimates().items()}
-    json.dump({"known": known_collectives(), **made}, sys.stdout)
+    figures = {name: result.as_dict() for name, result in estimates().items()}
+    json.dump({"known": known_collectives(), **figures}, sys.stdout)

@@ -1,4 +1,4 @@
-"""Memory of a training step with and without remat, where no stage of the decoder is a loop.
+"""Print the memory of a training step with and without remat, with layer groups of one layer.
 
 python -m tests.launch.remat_program v5e:4x4
 """
@@ -22,7 +22,7 @@ FIELDS = (
 
 
 def temporary_bytes(topology: str) -> dict[str, int]:
-    """What the step needs besides its arguments, by whether layers are recomputed."""
+    """Returns the temporary bytes of the step, by the value of remat."""
     from xcomp_jax.config import MeshConfig
     from xcomp_jax.experiment import load_experiment
     from xcomp_jax.launch.preflight.estimate import estimate
@@ -33,16 +33,16 @@ def temporary_bytes(topology: str) -> dict[str, int]:
     pod = describe(topology)
     mesh = make_mesh(MeshConfig(), pod.devices)
     sizes = Sizes(frames=1024, prefix=16, suffix=2032, encoded=True)
-    found = {}
+    results = {}
     for remat in (True, False):
         fields = [f"stages.0.{field}" for field in (*FIELDS, f"remat={remat}")]
         config = load_experiment(CONFIG, ["model.llm.num_hidden_layers=3", *fields])
         stage = config.stages[0]
         program = step_program(config.stage_model(stage), stage, mesh, sizes)
-        made = estimate(program, pod, mesh)
-        assert made.memory is not None, made.refusal
-        found[str(remat)] = made.memory.temporary
-    return found
+        step = estimate(program, pod, mesh)
+        assert step.memory is not None, step.refusal
+        results[str(remat)] = step.memory.temporary
+    return results
 
 
 if __name__ == "__main__":

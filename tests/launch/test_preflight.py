@@ -1,9 +1,11 @@
-"""The preflight on programs whose answers are known."""
+"""Test the preflight on programs with known memory and traffic."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +21,17 @@ from xcomp_jax.config import (
     on_devices,
 )
 from xcomp_jax.experiment import load_experiment
-from xcomp_jax.launch.preflight import __main__ as aot_compile
-from xcomp_jax.launch.preflight import pods, stages
+from xcomp_jax.launch.preflight import check, command, pods
 from xcomp_jax.launch.preflight.advice import advice
 from xcomp_jax.launch.preflight.collectives import Collective, collectives
-from xcomp_jax.launch.preflight.estimate import Estimate, Memory, asked_bytes
-from xcomp_jax.launch.preflight.scaling import ROWS, table
-from xcomp_jax.launch.preflight.stages import shortened
+from xcomp_jax.launch.preflight.estimate import Estimate, Memory, required_bytes
+from xcomp_jax.launch.preflight.extrapolation import EXTRAPOLATED_SPARE, shortened
+from xcomp_jax.launch.preflight.rows import ROWS
+from xcomp_jax.launch.preflight.table import table
 from xcomp_jax.sharding import AXES
 from xcomp_jax.training.step import check_micro_batches
 from xcomp_jax.variants import XCOMP_2B
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 STAGE = StageConfig(name="sct", num_steps=1, learning_rate=1e-5, accumulate_steps=4, remat=True)
 
 
@@ -39,15 +40,15 @@ def results_fixture() -> dict[str, Any]:
     return printed_on_eight_devices("tests.launch.eight_devices", timeout=600)
 
 
-def test_bytes_of_known_collectives(results: dict[str, Any]) -> None:
-    """A ring sends 7/8 of what is gathered and twice 7/8 of what is added up."""
+def test_collectives_of_known_program_have_known_bytes(results: dict[str, Any]) -> None:
+    """A ring of 8 sends 7/8 of a gathered array, and twice 7/8 of a reduced one."""
     assert results["known"] == {
         "all-gather": 5 * 4096 * 7 / 8,
         "all-reduce": 5 * 2 * 2048 * 7 / 8 + 2 * 512 * 7 / 8,
     }
 
 
-def test_two_stages_tell_about_all(results: dict[str, Any]) -> None:
+def test_extrapolation_from_two_groups_meets_whole_step(results: dict[str, Any]) -> None:
     whole, quick, short = (results[name] for name in ("whole", "quick", "short"))
     assert quick["memory"]["arguments"] == whole["memory"]["arguments"]
     assert quick["memory"]["temporary"] == pytest.approx(whole["memory"]["temporary"], rel=0.25)
@@ -56,12 +57,12 @@ def test_two_stages_tell_about_all(results: dict[str, Any]) -> None:
     )
     for field in ("flops", "recomputed", "compute_s", "memory_s"):
         assert quick[field] == whole[field] > 0
-    # Control: without what is added, the layers left out are missed.
+    # Control: without extrapolation the layers in between are missing.
     assert short["memory"]["arguments"] < 0.75 * whole["memory"]["arguments"]
     assert sum(short["sent_bytes"].values()) < 0.75 * sum(whole["sent_bytes"].values())
 
 
-def test_the_shortened_model_has_the_longest_and_the_shortest_layers() -> None:
+def test_shortened_model_keeps_first_and_last_group() -> None:
     model, stage = shortened(XCOMP_2B, STAGE)
     assert model.llm.num_hidden_layers == 3 + 4
     assert model.compression == stage.compression
@@ -69,12 +70,12 @@ def test_the_shortened_model_has_the_longest_and_the_shortest_layers() -> None:
     with pytest.raises(ConfigError, match="remat=True"):
         shortened(XCOMP_2B, dataclasses.replace(STAGE, remat=False))
     plain = dataclasses.replace(STAGE, compression=CompressionConfig(schedule="none"))
-    with pytest.raises(ConfigError, match="there are only 1"):
+    with pytest.raises(ConfigError, match="has only 1"):
         shortened(XCOMP_2B, plain)
 
 
-def an_estimate(needed: int) -> Estimate:
-    """Of 10 GiB."""
+def estimate_of(needed: int) -> Estimate:
+    """Returns an estimate on a device of 10 GiB."""
     return Estimate(
         program="step",
         memory=Memory(arguments=2**30, temporary=needed - 2**30, needed=needed),
@@ -91,16 +92,18 @@ def an_estimate(needed: int) -> Estimate:
     )
 
 
-def test_what_a_compiler_asks_for_when_it_refuses() -> None:
-    said = "the total memory required for HLO temporaries ({}) exceeds available HBM (16.00M)."
-    for figure, asked in (("9.06G", 9.06 * 2**30), ("512.50M", 512.5 * 2**20)):
-        assert asked_bytes(said.format(figure)) == int(asked)
-    assert asked_bytes("RESOURCE_EXHAUSTED: too many cooks") is None
+def test_required_bytes_reads_compiler_refusal() -> None:
+    message = "the total memory required for HLO temporaries ({}) exceeds available HBM (16.00M)."
+    for figure, nbytes in (("9.06G", 9.06 * 2**30), ("512.50M", 512.5 * 2**20)):
+        assert required_bytes(message.format(figure)) == int(nbytes)
+    used = "Ran out of memory in memory space hbm. Used 31.93M of 16.00M hbm. Exceeded"
+    assert required_bytes(used) == int(31.93 * 2**20)
+    assert required_bytes("RESOURCE_EXHAUSTED: another reason") is None
 
 
-def test_verdict_and_advice() -> None:
+def test_advice_depends_on_verdict_and_stage() -> None:
     mesh = {"data": 1, "fsdp": 8, "tensor": 1, "context": 1}
-    fits, tight = an_estimate(9 * 2**30), an_estimate(int(9.9 * 2**30))
+    fits, tight = estimate_of(9 * 2**30), estimate_of(int(9.9 * 2**30))
     assert fits.fits
     assert advice(fits, STAGE, mesh) == []
     assert not tight.fits
@@ -109,56 +112,83 @@ def test_verdict_and_advice() -> None:
     lines = advice(tight, micro, mesh)
     assert lines[0].startswith("remat=True")
     assert "accumulate_steps=4 instead of 2: 1 instead of 2 example(s)" in lines[1]
-    # One example on each device already: a video must be shared.
+    # With one example per device, two devices must share a video.
     assert "context=2, fsdp=4 with accumulate_steps=8" in advice(tight, STAGE, mesh)[0]
-    # What only two stages tell needs more room, and is no last word.
-    guessed = dataclasses.replace(fits, spare=stages.EXTRAPOLATED_SPARE)
-    assert not guessed.fits
-    assert advice(guessed, STAGE, mesh)[0].startswith("the whole step")
+    # An extrapolated estimate needs more spare memory.
+    extrapolated = dataclasses.replace(fits, spare=EXTRAPOLATED_SPARE)
+    assert not extrapolated.fits
+    assert advice(extrapolated, STAGE, mesh)[0].startswith("compile the whole step")
 
 
-def test_refusals(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bad_topologies_and_meshes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="must read MACHINE:SIZES"):
         pods.describe("v5p")
     monkeypatch.setattr("xcomp_jax.launch.preflight.machines.missing", lambda _: "pip install it")
     with pytest.raises(ConfigError, match=r"compiling for v5p needs: pip install it"):
         pods.describe("v5p:4x4x4")
-    assert aot_compile._mesh_config("data=2, fsdp=-1") == MeshConfig(data=2, fsdp=-1)
+    assert check.parse_mesh("data=2, fsdp=-1") == MeshConfig(data=2, fsdp=-1)
     with pytest.raises(ConfigError, match=r"unknown field.*fdsp"):
-        aot_compile._mesh_config("fdsp=8")
+        check.parse_mesh("fdsp=8")
 
 
-def test_every_row_of_the_table_is_a_split_that_can_be() -> None:
+def test_table_rows_have_meshes_that_divide_their_batches() -> None:
     for row in ROWS.values():
-        config = load_experiment(CONFIGS / f"{row.config}.py", ())
+        config = load_experiment(Path(row.config), ())
         if row.mesh is not None:
-            config = dataclasses.replace(config, mesh=aot_compile._mesh_config(row.mesh))
+            config = dataclasses.replace(config, mesh=check.parse_mesh(row.mesh))
         devices = math.prod(int(n) for n in row.topology.partition(":")[2].split("x"))
-        here = on_devices(config, devices)
-        mesh = jax.sharding.AbstractMesh(dataclasses.astuple(here.mesh), AXES)
-        check_micro_batches(here.stages[0], mesh)
+        adapted = on_devices(config, devices)
+        mesh = jax.sharding.AbstractMesh(dataclasses.astuple(adapted.mesh), AXES)
+        check_micro_batches(adapted.stages[0], mesh)
 
 
-def test_the_table_says_what_does_not_fit() -> None:
-    found = {
+def test_table_marks_rows_that_do_not_fit() -> None:
+    figures = {
         "h100": {
             "config": "xcomp_2b",
             "topology": "h100:8",
             "frames": 1024,
             "mesh": {"data": 1, "fsdp": 8},
             "micro batches": 4,
-            "programs": [an_estimate(11 * 2**30).as_dict()],
+            "programs": [estimate_of(11 * 2**30).as_dict()],
             "spent": {"cpu_s": 66.0, "peak_gib": 2.5},
         }
     }
-    line = table(found).splitlines()[-1]
+    line = table(figures).splitlines()[-1]
     for words in ("xcomp_2b, 1,024", "fsdp 8", "11.0 of 10.0", "no", "2.00 s, memory", "1.1 CPU"):
         assert words in line
-    found["h100"]["programs"][0]["least_bytes"] = 9 * 2**30
-    assert "11.0, at least 9.0, of 10.0" in table(found)
+    figures["h100"]["programs"][0]["least_bytes"] = 9 * 2**30
+    assert "11.0, at least 9.0, of 10.0" in table(figures)
 
 
-# As compilers for TPUs write loops: the turns are not noted, and this counter goes in steps of two.
+def test_command_without_topology_names_the_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--config", "xcomp_2b"]) == 2
+    assert "--topology is missing" in capsys.readouterr().err
+
+
+def test_table_command_compiles_missing_rows_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    figures = {
+        "config": "xcomp_2b",
+        "topology": "h100:8",
+        "frames": 1024,
+        "mesh": {"fsdp": 8},
+        "micro batches": 4,
+        "programs": [estimate_of(2**30).as_dict()],
+        "spent": {"cpu_s": 66.0, "peak_gib": 2.5},
+    }
+    (tmp_path / "h100_whole.json").write_text(json.dumps(figures))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(subprocess, "run", lambda words, **_: commands.append(words))
+    # The row that is compiled leaves no file here, so the exit code reports it as missing.
+    assert command.main(["table", "--rows", "h100", "v5e", "--stages-only", "--out", str(tmp_path)])
+    assert [words[3:7] for words in commands] == [["--config", "xcomp_2b", "--topology", "v5e:4x4"]]
+    assert "--quick" in commands[0]
+    assert capsys.readouterr().out.count("xcomp_2b, 1,024") == 1
+
+
+# Loops of TPU compilers carry no number of iterations; this counter advances in steps of two.
 TPU_LOOP = """HloModule jit_step
 %condition (at: (u32[], bf16[64])) -> pred[] {
   %limit = u32[]{:T(128)} constant(8)
@@ -187,7 +217,7 @@ metadata={op_name="jit(step)/jvp(XComp.prefill)/layer/dot_general"}
 """
 
 
-def test_turns_that_are_not_noted() -> None:
+def test_iterations_are_derived_from_loop_counter() -> None:
     first, looped = collectives(TPU_LOOP, 16)
     assert (first.nbytes, first.loops, first.source) == (3 / 4 * 128, (), "XComp.prefill/layer")
     assert (looped.kind, looped.nbytes, looped.loops) == ("collective-permute", 4 * 128, (4,))

@@ -1,4 +1,4 @@
-"""What is to be recomputed is not kept: by the compiler of a TPU, which takes short loops apart."""
+"""Test that remat saves memory on a TPU, whose compiler unrolls short loops."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from xcomp_jax.launch.preflight.machines import MACHINES, missing
 
 
 @pytest.mark.slow
-def test_stages_of_one_layer_are_recomputed_too() -> None:
-    if lacking := missing(MACHINES["v5e"]):
-        pytest.skip(f"compiling for v5e needs: {lacking}")
-    done = subprocess.run(
+def test_remat_with_groups_of_one_layer_saves_memory() -> None:
+    if command := missing(MACHINES["v5e"]):
+        pytest.skip(f"compiling for v5e needs: {command}")
+    process = subprocess.run(
         [sys.executable, "-m", "tests.launch.remat_program", "v5e:4x4"],
         cwd=Path(__file__).parents[2],
         env=environment_of_users(),
@@ -25,6 +25,6 @@ def test_stages_of_one_layer_are_recomputed_too() -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
-    temporary = json.loads(done.stdout)
+    assert process.returncode == 0, process.stderr[-3000:]
+    temporary = json.loads(process.stdout)
     assert temporary["True"] < 0.8 * temporary["False"]

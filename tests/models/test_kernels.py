@@ -15,7 +15,7 @@ from xcomp_jax.config import ConfigError, KernelConfig, SelectionConfig, from_di
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import plan_scoring
-from xcomp_jax.selection.window_pass import prefill_window, score_window
+from xcomp_jax.selection.window_pass import TextQuery, prefill_window, score_window
 
 IDS = jnp.zeros((1, 3), jnp.int32)
 
@@ -31,11 +31,13 @@ def watch(model: XComp, params: Params) -> Any:
 def score(model: XComp, params: Params) -> Any:
     layer_groups = plan_layer_groups(TINY.compression, num_layers=6, tokens_per_frame=4)
     selection = SelectionConfig(segment_clips=2, segment_stride=1)
-    plan = plan_scoring(layer_groups, selection, visual_tokens=128, tokens_per_frame=4)
+    plan = plan_scoring(
+        layer_groups, selection, visual_tokens=128, tokens_per_frame=4, prefix_length=3
+    )
     visual = jnp.zeros((1, 128, 32))
-    caches = prefill_window(XComp(TINY), params, IDS, visual, plan.watched)
-    length, bias = jnp.array([3]), jnp.int32(0)
-    return score_window(model, params, IDS, length, length, caches, plan, before=3, query_bias=bias)
+    caches = prefill_window(XComp(TINY), params, IDS, visual, plan)
+    query = TextQuery(ids=IDS, length=jnp.array([3]), header=jnp.array([3]))
+    return score_window(model, params, query, caches, plan)
 
 
 def extend(model: XComp, params: Params) -> Any:

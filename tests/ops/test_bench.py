@@ -1,4 +1,4 @@
-"""The measuring script: what it needs, what it counts, and that one failure stops nothing else."""
+"""Test the benches: required packages, counted work, and rows for measurements that fail."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import jax
 import pytest
 
 from xcomp_jax.config import ModelConfig
-from xcomp_jax.launch.bench import blocks, gpu, kernels, model, results
-from xcomp_jax.launch.bench.__main__ import main
-from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench import accelerator, blocks, kernels, model, results
+from xcomp_jax.launch.bench.command import main
+from xcomp_jax.launch.bench.deadline import Deadline
 from xcomp_jax.launch.bench.fit import largest_frames
 from xcomp_jax.launch.bench.shapes import ATTENTION, CLIPS, TINY_ATTENTION
 from xcomp_jax.ops import block_sizes
@@ -25,7 +25,7 @@ from xcomp_jax.ops.target import Target, current_target
 from xcomp_jax.peaks import peak_of
 
 REPO = Path(__file__).parents[2]
-# What a machine with JAX, Flax, Optax and Orbax alone does not have.
+# Packages that a machine with only JAX, Flax, Optax and Orbax lacks.
 ABSENT = (
     "PIL",
     "grain",
@@ -44,9 +44,14 @@ ABSENT = (
 
 @pytest.mark.parametrize(
     "modules",
-    ["launch.bench.gpu, launch.bench.blocks, launch.bench.fit", "xcomp_jax.training.step"],
+    [
+        "xcomp_jax.launch.bench.accelerator",
+        "xcomp_jax.launch.bench.blocks, xcomp_jax.launch.bench.fit",
+        "xcomp_jax.training.step",
+        "xcomp_jax.cli.main",
+    ],
 )
-def test_needs_nothing_but_jax_flax_optax_and_orbax(modules: str) -> None:
+def test_benches_import_without_optional_packages(modules: str) -> None:
     program = f"""
 import sys
 class Absent:
@@ -56,27 +61,27 @@ class Absent:
 sys.meta_path.insert(0, Absent())
 import {modules}
 """
-    done = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", program], cwd=REPO, capture_output=True, text=True, check=False
     )
-    assert done.returncode == 0, done.stderr[-1500:]
+    assert process.returncode == 0, process.stderr[-1500:]
 
 
-def test_arithmetic_of_the_prefill() -> None:
+def test_prefill_flops_equal_hand_count() -> None:
     whole = model.model_config(tiny=False, compressed=False)
     tokens = 1024 * 16 + 863
     weights = 1536 * (1536 + 2 * 256 + 1536) + 3 * 1536 * 8960
     attention = 4 * 12 * 128 * tokens * (tokens + 1) // 2
     head = 2 * 1536 * 151_936
     assert model.prefill_flops(whole, 1024) == 28 * (2 * tokens * weights + attention) + head
-    # With LP-Comp at 4,096 frames: a quarter of a second of an H200 at its best.
+    # With LP-Comp at 4,096 frames: a quarter of a second at the peak of an H200.
     peak = peak_of("NVIDIA H200")
     assert peak is not None
     flops = model.prefill_flops(model.model_config(tiny=False), 4096)
     assert peak.least_seconds(flops, 0) == pytest.approx(0.24, rel=0.02)
 
 
-def test_work_of_named_shapes() -> None:
+def test_shape_flops_and_bytes_equal_hand_count() -> None:
     shapes = {shape.name: shape for shape in ATTENTION}
     encoder = shapes["vit_448_clip8"]
     assert encoder.flops(backward=False) == 4 * encoder.batch * 16 * 64 * 6272**2
@@ -90,23 +95,25 @@ def test_work_of_named_shapes() -> None:
     ("kind", "tflops"),
     [("NVIDIA H200", 989), ("TPU v5 lite", 197), ("TPU v5", 459), ("TPU v6 lite", 918)],
 )
-def test_devices_are_found_by_name(kind: str, tflops: float) -> None:
+def test_peak_is_found_by_device_name(kind: str, tflops: float) -> None:
     peak = peak_of(kind)
     assert peak is not None
     assert peak.tflops == tflops
 
 
-def test_unknown_devices_have_no_peak() -> None:
+def test_peak_of_unknown_device_is_none() -> None:
     assert peak_of("cpu") is None
 
 
-def test_frames_that_fit_lie_on_the_line() -> None:
+def test_largest_frames_follow_the_line() -> None:
     gib = 2**30
-    # 4 GiB and 1 GiB per 1,000 frames; 97 % of 20 GiB leave 15.4, in whole clips.
+    # 4 GiB plus 1 GiB per 1,000 frames: 97 % of 20 GiB leave 15.4 GiB, in whole clips.
     assert largest_frames((1000, 5 * gib), (3000, 7 * gib), 20 * gib) == 15_392
 
 
-def test_kernels_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_kernels_command_measures_this_device(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["kernels", "--tiny", "--out", str(tmp_path)]) == 0
     table = capsys.readouterr().out
     for name in ("vit_tiny", "qwen2_tiny", "scores_tiny"):
@@ -118,19 +125,19 @@ def test_kernels_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert written.with_suffix(".md").read_text().startswith("# kernels")
 
 
-def test_what_the_search_finds_is_what_the_kernels_use(
+def test_blocks_found_by_search_are_used_by_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Toys on a CPU; every candidate passes for faster than what came before it."""
+    """Tiny shapes on a CPU, where every candidate appears faster than the one before."""
     table = tmp_path / "table.json"
     table.write_text("{}")
     times = itertools.count(100, -5)
 
-    def pretended(function: Any, *arrays: Any, wanted: float) -> float:
-        jax.eval_shape(function, *arrays)  # the kernel takes these blocks
+    def falling_seconds(function: Any, *arrays: Any, budget: float) -> float:
+        jax.eval_shape(function, *arrays)  # fails if the kernel refuses these blocks
         return float(next(times))
 
-    monkeypatch.setattr(blocks, "seconds", pretended)
+    monkeypatch.setattr(blocks, "seconds", falling_seconds)
     monkeypatch.setattr(block_sizes, "TABLE", table)
     block_sizes._table.cache_clear()
     rows = [row for row in blocks.measure(Deadline(5), tiny=True) if row["kernel"] == "pallas_gpu"]
@@ -139,36 +146,35 @@ def test_what_the_search_finds_is_what_the_kernels_use(
     shape = TINY_ATTENTION[1]
     query, key, value, mask = kernels.attention_inputs(shape, "bfloat16")
     problem = Problem.of(query, key, value, shape.causal, mask, 0, False)
-    found = pallas_gpu.default_blocks(problem, current_target())
-    assert (found.forward_keys, found.backward_queries) == (32, 32)
-    assert found != pallas_gpu.default_blocks(problem, Target("gpu", "another"))
+    sizes = pallas_gpu.default_blocks(problem, current_target())
+    assert (sizes.forward_keys, sizes.backward_queries) == (32, 32)
+    assert sizes != pallas_gpu.default_blocks(problem, Target("gpu", "another"))
     block_sizes._table.cache_clear()
 
 
-def test_block_sizes_of_toys_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit):
-        main(["blocks", "--tiny", "--write"])
-    assert "of no use in the table" in capsys.readouterr().err
+def test_blocks_of_tiny_shapes_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["blocks", "--tiny", "--write"]) == 2
+    assert "--write needs sizes of real shapes" in capsys.readouterr().err
 
 
-def test_a_part_that_fails_is_a_row_and_the_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_part_is_a_row_and_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*, tiny: bool, compressed: bool = True) -> ModelConfig:
         raise RuntimeError("no such model\nand more")
 
     monkeypatch.setattr(model, "model_config", broken)
-    rows = gpu.measure(tiny=True, deadline=Deadline(10))
+    rows = accelerator.measure(tiny=True, deadline=Deadline(10))
     assert rows["Video encoder"] == [{"note": "RuntimeError: no such model"}]
     assert all("ms" in row for row in rows["Kernels"])
 
 
-def test_nothing_begins_after_the_deadline() -> None:
-    late = gpu.measure(tiny=True, deadline=Deadline(0))
+def test_no_measurement_starts_after_deadline() -> None:
+    late = accelerator.measure(tiny=True, deadline=Deadline(0))
     assert all(rows == [{"note": "not measured: out of time"}] for rows in late.values())
     row = next(kernels.measure(tiny=True, deadline=Deadline(0)))
     assert row["note"] == "not measured: out of time"
 
 
-def test_tables_show_every_column_once() -> None:
+def test_table_shows_every_column_once() -> None:
     rows = [{"a": 1, "of_roofline": 0.5}, {"a": "x|y", "note": "why"}]
     assert results.table(rows).splitlines() == [
         "| a | of_roofline | note |",
@@ -179,7 +185,7 @@ def test_tables_show_every_column_once() -> None:
 
 
 @pytest.mark.slow
-def test_everything_on_a_toy(tmp_path: Path) -> None:
+def test_gpu_command_measures_tiny_model(tmp_path: Path) -> None:
     assert main(["gpu", "--tiny", "--out", str(tmp_path)]) == 0
     (written,) = tmp_path.glob("*/gpu.json")
     sections = json.loads(written.read_text())["sections"]

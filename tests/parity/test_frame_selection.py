@@ -10,6 +10,8 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
+from xcomp_jax.engine.reader import Reader
+from xcomp_jax.inference.selector import Selector
 
 from tests.parity.cases import Arrays, Case, assert_parity
 from tests.parity.lm_run import NOISE_FACTOR
@@ -20,10 +22,8 @@ from xcomp_jax.config import SelectionConfig
 from xcomp_jax.engine.clips import MemoryClipCache, VideoClips
 from xcomp_jax.engine.generate import GenerationConfig
 from xcomp_jax.engine.programs import CLIPS_PER_CALL, encode_some
-from xcomp_jax.engine.reader import Reader
 from xcomp_jax.inference.answer import Stopwatch
 from xcomp_jax.inference.encoded_video import EncodedVideo
-from xcomp_jax.inference.selector import Selector
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import (

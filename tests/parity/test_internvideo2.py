@@ -9,6 +9,8 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
+from xcomp_jax.convert.safetensors_read import Tensor
+from xcomp_jax.convert.tree import fill_tree, plan_leaves
 
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_clips import clips_of, shifted_order
@@ -16,8 +18,6 @@ from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import LLMConfig, ModelConfig, ProjectorConfig, VisionConfig
 from xcomp_jax.convert import plan
 from xcomp_jax.convert.rules import rules_for
-from xcomp_jax.convert.safetensors_read import Tensor
-from xcomp_jax.convert.tree import fill_tree, plan_leaves
 from xcomp_jax.models import apply
 from xcomp_jax.models.internvideo2 import position_table
 from xcomp_jax.models.xcomp import Params, XComp

@@ -1,8 +1,9 @@
-"""Windows, segments, counting and picking: pure functions of numbers."""
+"""Windows, segments, frame scores and selection: pure functions of numbers."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,16 +12,19 @@ from hypothesis import strategies as st
 
 from xcomp_jax.compression.schedule import Drop, LayerGroup, RankedDrop, plan_layer_groups
 from xcomp_jax.config import CompressionConfig, ConfigError, SelectionConfig
-from xcomp_jax.selection.plan import (
+from xcomp_jax.selection.frame_scores import (
     UNCOVERED,
     best_frames,
+    scores_of_clips,
+    scores_of_frames,
+)
+from xcomp_jax.selection.plan import (
+    ScoringPlan,
     frames_to_select,
     layers_to_score,
     plan_scoring,
     plan_segments,
     plan_windows,
-    scores_of_clips,
-    scores_of_frames,
 )
 
 
@@ -36,7 +40,9 @@ from xcomp_jax.selection.plan import (
         (1024, 1024, 10.0, None),
     ],
 )
-def test_the_papers_rule(select: int | None, frames: int, seconds: float, want: int | None) -> None:
+def test_frames_to_select_follows_paper(
+    select: int | None, frames: int, seconds: float, want: int | None
+) -> None:
     config = SelectionConfig(select=select)
     assert frames_to_select(config, num_frames=frames, duration=seconds) == want
 
@@ -103,25 +109,31 @@ def test_ties_go_to_the_earlier_frame() -> None:
     assert best_frames(scores, 4) == (1, 2, 3, 4)
 
 
-def test_scoring_stops_after_the_last_layer_that_counts() -> None:
-    layer_groups = plan_layer_groups(CompressionConfig(), num_layers=28, tokens_per_frame=16)
-    plan = plan_scoring(
-        layer_groups, SelectionConfig(), visual_tokens=576 * 16, tokens_per_frame=16
+def scoring_plan(
+    layer_groups: Sequence[LayerGroup], config: SelectionConfig, *, visual_tokens: int
+) -> ScoringPlan:
+    return plan_scoring(
+        layer_groups, config, visual_tokens=visual_tokens, tokens_per_frame=16, prefix_length=14
     )
-    assert sum(part.stage.num_layers for part in plan.watched) == 24
+
+
+def test_scoring_plan_ends_at_last_scored_layer() -> None:
+    layer_groups = plan_layer_groups(CompressionConfig(), num_layers=28, tokens_per_frame=16)
+    plan = scoring_plan(layer_groups, SelectionConfig(), visual_tokens=576 * 16)
+    assert sum(group.layers.num_layers for group in plan.groups) == 24
     scored = [
-        (part.stage.num_layers, segments.clip_tokens)
-        for part, segments in zip(plan.watched, plan.segments, strict=True)
-        if segments is not None
+        (group.layers.num_layers, group.segments.clip_tokens)
+        for group in plan.groups
+        if group.segments is not None
     ]
     assert sum(count for count, _ in scored) == 18
     assert scored[0] == (1, 8 * 14), "layer 6 sees 14 tokens of a frame, as layer 5 before it"
     assert scored[-1][1] == 16
-    # A stage that is cut in two drops its tokens once.
-    assert sum(part.stage.drop is not None for part in plan.watched) == 14
+    # A layer group that is cut in two drops its tokens once.
+    assert sum(group.layers.drop is not None for group in plan.groups) == 14
 
 
-def test_layers() -> None:
+def test_layers_to_score() -> None:
     assert layers_to_score(SelectionConfig(), 28) == (6, 24)
     assert layers_to_score(SelectionConfig(), 4) == (0, 3)
     assert layers_to_score(SelectionConfig(layers=(2, 4)), 4) == (2, 4)
@@ -129,19 +141,19 @@ def test_layers() -> None:
         layers_to_score(SelectionConfig(layers=(2, 5)), 4)
 
 
-def test_left_over_tokens() -> None:
+def test_leftover_tokens() -> None:
     layer_groups = (LayerGroup(1), LayerGroup(2, Drop(group=16, keep=tuple(range(1, 16)))))
     config = SelectionConfig(layers=(0, 3))
-    plan = plan_scoring(layer_groups, config, visual_tokens=1600, tokens_per_frame=16)
-    assert [part.left_over for part in plan.watched] == [1600 % 12, 1500 % 12]
+    plan = scoring_plan(layer_groups, config, visual_tokens=1600)
+    assert [group.leftover for group in plan.groups] == [1600 % 12, 1500 % 12]
 
 
-def test_refusals() -> None:
+def test_invalid_plans_are_refused() -> None:
     with pytest.raises(ConfigError, match="at least 64 frames, this one has 63"):
         plan_windows(SelectionConfig(), 63)
     ranked = (LayerGroup(2), LayerGroup(2, RankedDrop(0.5, by_attention=False)))
     with pytest.raises(ConfigError, match="has no such states"):
-        plan_scoring(ranked, SelectionConfig(), visual_tokens=2048, tokens_per_frame=16)
+        scoring_plan(ranked, SelectionConfig(), visual_tokens=2048)
     for change, message in (
         ({"segment_stride": 9}, "must not exceed segment_clips=8"),
         ({"repeats": 0}, "repeats=0 must be at least 1"),

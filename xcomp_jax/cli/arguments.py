@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xcomp_jax.config import SelectionConfig
+    from xcomp_jax.config import MeshConfig, SelectionConfig
     from xcomp_jax.inference.answer import Answer
     from xcomp_jax.inference.session import Session
 
@@ -50,6 +51,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--mesh",
+        type=parse_mesh,
         metavar="AXES",
         help="devices to use, such as data=4,fsdp=2 (default: all local devices; parameters are "
         "sharded only when they do not fit on one)",
@@ -190,6 +192,7 @@ def load_session(options: argparse.Namespace) -> Session:
     from xcomp_jax.engine.generation_config import GenerationConfig
     from xcomp_jax.inference.open_session import demo_session
     from xcomp_jax.pretrained import from_pretrained
+    from xcomp_jax.sharding import make_mesh
     from xcomp_jax.token_store import TokenStore
 
     names = ("max_new_tokens", "temperature", "top_p")
@@ -202,7 +205,7 @@ def load_session(options: argparse.Namespace) -> Session:
         "dtype": options.dtype,
         "selection": selection_of(options),
         "store": None,
-        "mesh": _mesh(options.mesh),
+        "mesh": None if options.mesh is None else make_mesh(options.mesh),
     }
     if options.store is not None:
         max_bytes = int(options.store_gib * GIB)
@@ -221,11 +224,24 @@ def load_session(options: argparse.Namespace) -> Session:
     return session
 
 
-def _mesh(text: str | None) -> Any:
-    from xcomp_jax.convert.mesh import parse_mesh
-    from xcomp_jax.sharding import make_mesh
+def parse_mesh(text: str) -> MeshConfig:
+    """Parses `fsdp=4,tensor=2`; axes that are left out have one device."""
+    from xcomp_jax.config import ConfigError, MeshConfig
+    from xcomp_jax.sharding import AXES
 
-    return None if text is None else make_mesh(parse_mesh(text))
+    sizes = dict.fromkeys(AXES, 1)
+    for part in text.split(","):
+        match = re.fullmatch(rf"({'|'.join(AXES)})=(-1|[0-9]+)", part)
+        if match is None:
+            raise argparse.ArgumentTypeError(
+                f"{part!r} is not AXIS=N; use the axes {', '.join(AXES)} with a number of devices, "
+                "or -1 for all remaining devices"
+            )
+        sizes[match[1]] = int(match[2])
+    try:
+        return MeshConfig(**sizes)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 class Bars:

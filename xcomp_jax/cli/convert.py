@@ -9,8 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xcomp_jax.cli.arguments import parse_mesh
+
 if TYPE_CHECKING:
-    from xcomp_jax.config import MeshConfig
+    pass
 
 DESCRIPTION = """Converts checkpoints from PyTorch to XComp-JAX and back, and verifies that no value
 changed. Only safetensors are read; no code or pickle of a checkpoint is ever executed. If a
@@ -134,7 +136,7 @@ def _add_from_torch(conversions: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--mesh",
-        type=_mesh,
+        type=parse_mesh,
         metavar="AXES",
         help="read onto the devices of this machine and write from there, such as fsdp=4,tensor=2 "
         "(default: convert on the host with a few hundred MB of memory)",
@@ -209,26 +211,6 @@ def _size(text: str) -> int:
             f"{text!r} is not a size; use a positive number such as 5000000, 500MB or 5GB"
         )
     return int(match[1]) * SIZE_UNITS[match[2]]
-
-
-def _mesh(text: str) -> MeshConfig:
-    """Parses `fsdp=4,tensor=2`; axes that are left out have one device."""
-    from xcomp_jax.config import ConfigError, MeshConfig
-    from xcomp_jax.sharding import AXES
-
-    sizes = dict.fromkeys(AXES, 1)
-    for part in text.split(","):
-        match = re.fullmatch(rf"({'|'.join(AXES)})=(-1|[0-9]+)", part)
-        if match is None:
-            raise argparse.ArgumentTypeError(
-                f"{part!r} is not AXIS=N; use the axes {', '.join(AXES)} with a number of devices, "
-                "or -1 for all remaining devices"
-            )
-        sizes[match[1]] = int(match[2])
-    try:
-        return MeshConfig(**sizes)
-    except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _run(name: str, command: Command, options: argparse.Namespace) -> int:

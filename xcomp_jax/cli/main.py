@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from xcomp_jax import __version__
-from xcomp_jax.cli import ask, chat, convert, encode, scan, tune
+from xcomp_jax.cli import ask, bench, chat, convert, encode, preflight, scan, tune
 
 EXAMPLES = """examples:
   xcomp tune --config configs/smoke.py --workdir runs/smoke
@@ -32,6 +32,8 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_parser(commands)
     scan.add_parser(commands)
     tune.add_parser(commands)
+    preflight.add_parser(commands)
+    bench.add_parser(commands)
     return parser
 
 

@@ -124,7 +124,7 @@ class Answerer:
         self,
         videos: Sequence[EncodedVideo],
         suffixes: Sequence[Sequence[int]],
-        progress: Progress | None,
+        progress: Progress | None = None,
     ) -> list[FrameScores | None]:
         """Scores frames per question; each distinct video's windows are passed over once."""
         chat = ChatIds.of(self.tokenizer)

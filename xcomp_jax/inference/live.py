@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -20,6 +21,7 @@ class FrameSpool:
 
     def __init__(self, size: int) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the spool
+        weakref.finalize(self, self._file.close)
         self._shape = (size, size, 3)
         self._bytes = size * size * 3
         self._lock = threading.Lock()

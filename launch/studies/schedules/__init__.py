@@ -1,1 +1,1 @@
-"""The paper's comparison of compression schedules in small, on the generated task."""
+"""Compare compression schedules on the generated task, as the paper does on its benchmarks."""

@@ -1,4 +1,4 @@
-"""What the paper says of the conditions, and what the seeds say of that."""
+"""List the paper's claims about the conditions, and judge them by an interval over the seeds."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ CONFIDENCE = 0.95
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean over seeds and its confidence interval, in the unit of what was averaged."""
+    """A mean over seeds and its 95 % confidence interval, in the unit of the values."""
 
     mean: float
     low: float
@@ -24,21 +24,21 @@ class Interval:
 
     @property
     def verdict(self) -> Verdict:
-        """On the claim that the mean is above zero."""
+        """Verdict on the claim that the mean is above zero."""
         if self.low > 0:
             return "holds"
         return "does not hold" if self.high < 0 else "undecided"
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Student's interval for the mean of independent values.
+    """Returns Student's interval for the mean of independent values.
 
     Raises:
-        ValueError: fewer than two values, which say nothing about their spread.
+        ValueError: there are fewer than two values.
     """
     if len(values) < 2:
         raise ValueError(
-            f"{len(values)} seed(s) give no interval, at least 2 are needed: name more in --seeds"
+            f"an interval needs at least 2 seeds, and there are {len(values)}; add more to --seeds"
         )
     mean = statistics.fmean(values)
     deviation = statistics.stdev(values) / math.sqrt(len(values))
@@ -48,7 +48,7 @@ def interval(values: Sequence[float]) -> Interval:
 
 @dataclasses.dataclass(frozen=True)
 class Claim:
-    """Names of two conditions, of which the first is said to answer more questions."""
+    """The paper's claim that condition `better` answers more questions correctly than `worse`."""
 
     better: str
     worse: str
@@ -64,10 +64,10 @@ CLAIMS = (
 
 
 def paired(claim: Claim, accuracy: Mapping[str, Sequence[float]]) -> Interval:
-    """The difference within each seed, over the seeds.
+    """Returns the interval of the differences within each seed.
 
     Args:
-        accuracy: of each condition, seed by seed in one order.
+        accuracy: accuracy by condition and seed, with the seeds in the same order.
     """
     pairs = zip(accuracy[claim.better], accuracy[claim.worse], strict=True)
     return interval([better - worse for better, worse in pairs])

@@ -1,4 +1,4 @@
-"""What is compared: ways to go from a frame's first number of tokens to one over the decoder."""
+"""List the compared conditions: ways to reduce a frame to one token over the decoder layers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xcomp_jax.config import CompressionConfig, ConfigError, ModelConfig
 NONE = CompressionConfig(schedule="none")
 PROGRESSIVE = CompressionConfig(schedule="cosine", keep="suffix")
 UNIFORM = CompressionConfig(schedule="cosine", keep="uniform")
-# 10 tokens in 2 layers, 2 in 1, 1 in 2: over 5 layers exactly the sum of the cosine.
+# 10 tokens in 2 layers, 2 in 1, and 1 in 2: over 5 layers the same sum as the cosine schedule.
 STEPWISE = CompressionConfig(
     schedule="stepwise", keep="suffix", drop_after_layers=(2, 3), strides=(5, 2)
 )
@@ -23,10 +23,12 @@ RANKED = CompressionConfig(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Condition:
-    """One row of the table.
+    """One row of the report.
 
-    name: of its folder. learned: tuned with this compression, or merely answering with it.
-    paper: % right on LVBench at 1,024 frames (paper, ablations), where it has this row.
+    Attributes:
+        name: name of the condition's folder.
+        learned: tuned with this compression; otherwise it is only switched on to answer.
+        paper: % correct on LVBench at 1,024 frames (ablations of arXiv 2604.14149), if listed.
     """
 
     name: str
@@ -43,7 +45,7 @@ CONDITIONS = tuple(
         ("free_ranked", "training-free, ranked by attention", RANKED, False, 41.1),
         ("free_stepwise", "training-free, step-wise", STEPWISE, False, 38.4),
         ("free_progressive", "training-free, progressive", PROGRESSIVE, False, 39.7),
-        ("learned_none", "tuned as long, no compression", NONE, True, None),
+        ("learned_none", "tuned equally long, no compression", NONE, True, None),
         ("learned_stepwise", "learned, step-wise, suffix", STEPWISE, True, 42.3),
         ("learned_uniform", "learned, progressive, uniform", UNIFORM, True, 43.6),
         ("learned_progressive", "learned, progressive, suffix", PROGRESSIVE, True, 44.3),
@@ -52,22 +54,22 @@ CONDITIONS = tuple(
 
 
 def tokens_by_layer(model: ModelConfig, compression: CompressionConfig) -> tuple[float, ...]:
-    """Tokens of a frame that each decoder layer sees.
+    """Returns the tokens per frame in each decoder layer.
 
     Raises:
-        ConfigError: a stride does not divide the tokens that are left.
+        ConfigError: a stride does not divide the number of tokens.
     """
     tokens = model.projector.tokens_per_frame
     layers = model.llm.num_hidden_layers
-    stages = plan_layer_groups(compression, num_layers=layers, tokens_per_frame=tokens)
-    return tokens_per_frame_by_layer(stages, tokens)
+    groups = plan_layer_groups(compression, num_layers=layers, tokens_per_frame=tokens)
+    return tokens_per_frame_by_layer(groups, tokens)
 
 
 def common_mean(model: ModelConfig, conditions: Sequence[Condition]) -> float:
-    """Mean tokens of a frame over the layers, the same in all conditions that compress.
+    """Returns the mean tokens per frame over the layers, common to all compressed conditions.
 
     Raises:
-        ConfigError: it is not the same, or one of them does not end at 1 token; lists all of them.
+        ConfigError: the means differ, or a condition does not end at 1 token.
     """
     counts = {
         condition.title: tokens_by_layer(model, condition.compression)
@@ -81,9 +83,9 @@ def common_mean(model: ModelConfig, conditions: Sequence[Condition]) -> float:
             for title, layers in counts.items()
         )
         raise ConfigError(
-            "schedules can only be compared at one mean number of tokens per frame over the "
-            f"decoder, each ending at 1, but with {model.llm.num_hidden_layers} layers and "
-            f"{model.projector.tokens_per_frame} tokens they are: {listed}. Change "
-            "drop_after_layers, strides and ratios in launch/schedules_in_small/conditions.py"
+            "compressed conditions must have one mean number of tokens per frame and end at 1, and "
+            f"with {model.llm.num_hidden_layers} layers and {model.projector.tokens_per_frame} "
+            f"tokens they are: {listed}. Change drop_after_layers, strides and ratios in "
+            "launch/studies/schedules/conditions.py"
         )
     return means.pop()

@@ -1,4 +1,4 @@
-"""What the comparison leaves for people: a page with the verdicts, a plot, a JSON summary."""
+"""Write the comparison as a Markdown report with verdicts, a plot and a JSON summary."""
 
 from __future__ import annotations
 
@@ -24,8 +24,12 @@ from xcomp_jax.launch.studies.schedules.run import Result
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """`results` of each condition by name, in the order of `seeds`; `seconds` of wall time over all
-    restarts."""
+    """Results of all conditions.
+
+    Attributes:
+        results: by name of the condition, in the order of `seeds`.
+        seconds: wall time over all restarts.
+    """
 
     model: ModelConfig
     seeds: tuple[int, ...]
@@ -34,7 +38,7 @@ class Comparison:
 
     @property
     def accuracy(self) -> dict[str, list[float]]:
-        """Share of right answers of each condition, seed by seed."""
+        """Accuracy by condition and seed."""
         return {
             name: [result.evaluation.accuracy for result in results]
             for name, results in self.results.items()
@@ -42,12 +46,12 @@ class Comparison:
 
     @property
     def questions(self) -> int:
-        """That each condition was asked, over all seeds."""
+        """Number of questions per condition, over all seeds."""
         return sum(result.evaluation.asked for result in self.results["base"])
 
     @property
     def chance(self) -> float:
-        """Right answers from the question alone, mean over the seeds."""
+        """Accuracy from the question alone, averaged over the seeds."""
         return sum(result.chance for result in self.results["base"]) / len(self.seeds)
 
 
@@ -55,7 +59,7 @@ def write_report(comparison: Comparison, folder: Path) -> None:
     """Writes plot.png, report.md and summary.json.
 
     Raises:
-        ValueError: fewer than two seeds.
+        ValueError: there are fewer than two seeds.
     """
     write_json(folder / "summary.json", summary(comparison))
     _plot(comparison, folder / "plot.png")
@@ -63,7 +67,7 @@ def write_report(comparison: Comparison, folder: Path) -> None:
 
 
 def summary(comparison: Comparison) -> dict[str, Any]:
-    """The content of summary.json; accuracies are shares, intervals of 95 %."""
+    """Returns the content of summary.json; accuracies are shares, intervals are of 95 %."""
     accuracy = comparison.accuracy
     return {
         "seeds": list(comparison.seeds),
@@ -91,35 +95,35 @@ def summary(comparison: Comparison) -> dict[str, Any]:
 
 
 def markdown(comparison: Comparison) -> str:
-    """The content of report.md."""
+    """Returns the content of report.md."""
     model, seeds = comparison.model, comparison.seeds
     kinds = sorted(comparison.results["base"][0].evaluation.by_kind)
     lines = [
-        "# The paper's comparison of schedules, in small",
+        "# Comparison of compression schedules on the generated task",
         "",
-        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), {comparison.questions:,} questions in "
-        f"all; from the question alone {comparison.chance:.1%} would be right. "
+        f"{len(seeds)} seeds ({', '.join(map(str, seeds))}), {comparison.questions:,} questions; "
+        f"{comparison.chance:.1%} can be answered from the question alone. "
         f"{model.llm.num_hidden_layers} layers, {model.projector.tokens_per_frame} tokens per "
-        "frame; every compressed row has "
-        f"{common_mean(model, CONDITIONS):g} in the mean over the layers and 1 in the last. "
-        f"± is half a 95 % interval over the seeds. Wall time {comparison.seconds / 60:.0f} "
+        "frame; each compressed row has "
+        f"{common_mean(model, CONDITIONS):g} on average over the layers and 1 in the last. "
+        f"± is half of the 95 % interval over the seeds. Wall time {comparison.seconds / 60:.0f} "
         "minutes.",
         "",
-        "The last column is the paper's LVBench, 1,024 frames: another task and size, only the "
-        "order compares.",
+        "The last column is the paper's LVBench result at 1,024 frames. Task and model size are "
+        "different, so only the order is comparable.",
         "",
-        f"| | tokens per frame by layer | {' | '.join(kinds)} | all | paper |",
+        f"| condition | tokens per frame by layer | {' | '.join(kinds)} | all | paper |",
         "|" + "---|" * (len(kinds) + 4),
         *(_row(condition, comparison, kinds) for condition in CONDITIONS),
         "",
-        "| claim | difference in points, seed by seed | mean and 95 % interval | verdict |",
+        "| claim | difference in points, by seed | mean and 95 % interval | verdict |",
         "|---|---|---|---|",
         *(_claim(claim, comparison.accuracy) for claim in CLAIMS),
         "",
-        "A claim holds when its whole interval is above zero, does not hold when it is below, and "
-        "is undecided otherwise. The intervals are each for one claim alone. Learned rows were "
-        "also trained for longer than training-free ones: what that alone gives is the difference "
-        "between the two rows without compression.",
+        "A claim holds if its whole interval is above zero, does not hold if it is below, and is "
+        "undecided otherwise. Intervals are not corrected for the number of claims. Learned rows "
+        "were also trained longer than training-free ones; the two rows without compression show "
+        "the effect of longer training alone.",
         "",
         "![accuracy](plot.png)",
         "",
@@ -132,7 +136,7 @@ def _row(condition: Condition, comparison: Comparison, kinds: Sequence[str]) -> 
     cells = [condition.title, " ".join(f"{count:g}" for count in counts)]
     for kind in kinds:
         pairs = [r.evaluation.by_kind[kind] for r in comparison.results[condition.name]]
-        cells.append(f"{sum(right for right, _ in pairs) / sum(asked for _, asked in pairs):.1%}")
+        cells.append(f"{sum(right for right, _ in pairs) / sum(total for _, total in pairs):.1%}")
     over_seeds = interval(comparison.accuracy[condition.name])
     cells.append(f"**{over_seeds.mean:.1%}** ± {100 * (over_seeds.high - over_seeds.mean):.1f}")
     cells.append("" if condition.paper is None else f"{condition.paper:.1f}")
@@ -145,15 +149,15 @@ def _claim(claim: Claim, accuracy: Mapping[str, Sequence[float]]) -> str:
         f"{100 * (better - worse):+.1f}"
         for better, worse in zip(accuracy[claim.better], accuracy[claim.worse], strict=True)
     )
-    found = paired(claim, accuracy)
+    result = paired(claim, accuracy)
     return (
-        f"| {titles[claim.better]} > {titles[claim.worse]} | {differences} | {_points(found)} "
-        f"| **{found.verdict}** |"
+        f"| {titles[claim.better]} > {titles[claim.worse]} | {differences} | {_points(result)} "
+        f"| **{result.verdict}** |"
     )
 
 
-def _points(found: Interval) -> str:
-    mean, low, high = (100 * value for value in dataclasses.astuple(found))
+def _points(result: Interval) -> str:
+    mean, low, high = (100 * value for value in dataclasses.astuple(result))
     return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
 
 
@@ -163,17 +167,19 @@ def _plot(comparison: Comparison, path: Path) -> None:
     axes = figure.subplots()
     for place, condition in enumerate(reversed(CONDITIONS)):
         values = [100 * value for value in comparison.accuracy[condition.name]]
-        found = interval(values)
+        over_seeds = interval(values)
         color = "tab:blue" if condition.learned else "tab:gray"
-        axes.barh(place, found.mean, color=color, alpha=0.6)
-        axes.errorbar(found.mean, place, xerr=found.high - found.mean, color="black", capsize=3)
+        axes.barh(place, over_seeds.mean, color=color, alpha=0.6)
+        half = over_seeds.high - over_seeds.mean
+        axes.errorbar(over_seeds.mean, place, xerr=half, color="black", capsize=3)
         axes.plot(values, [place] * len(values), ".", color="black", markersize=4)
     axes.set_yticks(range(len(CONDITIONS)), [c.title for c in reversed(CONDITIONS)])
     axes.axvline(100 * comparison.chance, color="tab:red", linestyle="--")
     axes.set(
-        xlabel="% right on unseen videos; 95 % intervals, points: seeds, dashed: question alone",
+        xlabel="% correct on unseen videos; bars: 95 % intervals, points: seeds, dashed: question "
+        "alone",
         xlim=(0, 100),
-        title=f"{common_mean(comparison.model, CONDITIONS):g} tokens per frame in the mean, 1 at "
-        "the end",
+        title=f"{common_mean(comparison.model, CONDITIONS):g} tokens per frame on average, 1 in "
+        "the last layer",
     )
     figure.savefig(path, dpi=120)

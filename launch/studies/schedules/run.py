@@ -1,4 +1,4 @@
-"""The runs of one seed: a base, then every condition that has no result yet."""
+"""Train and evaluate the conditions of one seed that have no result yet."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xcomp_jax.training.workdir import owned
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What one condition answered with one seed; `chance` from the questions alone."""
+    """Evaluation of one condition with one seed; `chance`: accuracy from the questions alone."""
 
     evaluation: Evaluation
     chance: float
@@ -42,23 +42,24 @@ def results_of_seed(
     observation: Observation,
     stop: StopRequest,
 ) -> Iterator[Result]:
-    """Yields the result of each condition as soon as it is known, in order.
+    """Yields the results of all conditions in order, each as soon as it is complete.
 
-    Leaves NAME/result.json for each condition in `folder`, made of the same base parameters; what
-    is there is read, not run again, and training goes on from its newest checkpoint.
+    Writes NAME/result.json for each condition into `folder`. Existing results are read instead of
+    run again, and interrupted training resumes from its newest checkpoint. All conditions start
+    from the same base parameters.
 
     Args:
-        recipe: two stages, the base without compression and the tuning, whose compression is the
-            condition's; everything random in data, parameters and order follows from its seed.
+        recipe: an experiment of two stages: the base without compression, and the tuning, whose
+            compression each condition replaces. Its seed decides data, parameters and order.
 
     Raises:
-        ConfigError: `recipe` has another number of stages, or `folder` belongs to another recipe or
-            to a running process.
-        Stopped: see `run_stage`.
+        ConfigError: `recipe` does not have two stages, or `folder` belongs to another recipe or to
+            a running process.
+        Stopped: a stop was requested; see `run_stage`.
     """
     if len(recipe.stages) != 2:
         raise ConfigError(
-            f"this comparison needs two stages, a base and its tuning, and {recipe.name!r} has "
+            f"the recipe must have two stages, a base and its tuning, and {recipe.name!r} has "
             f"{len(recipe.stages)}: {[stage.name for stage in recipe.stages]}"
         )
     with owned(folder, recipe):
@@ -87,9 +88,9 @@ class _Seed:
             config = dataclasses.replace(config, stages=(base, tuning))
         folder = self.folder / condition.name
         with owned(folder, config):
-            return _once(folder / "result.json", lambda: self._made(condition, config, folder))
+            return _stored(folder / "result.json", lambda: self._run(condition, config, folder))
 
-    def _made(self, condition: Condition, config: ExperimentConfig, folder: Path) -> Result:
+    def _run(self, condition: Condition, config: ExperimentConfig, folder: Path) -> Result:
         params = self._base
         if condition.learned:
             params = self._trained(config, 1, folder, params)
@@ -108,9 +109,9 @@ class _Seed:
 
     @functools.cached_property
     def _base(self) -> Params:
-        """On the host, since a stage gives up the parameters it begins with."""
-        begin = initial_params(self.recipe, self.mesh)
-        return jax.device_get(self._trained(self.recipe, 0, self.folder, begin))
+        """Base parameters on the host, because a stage donates the parameters it starts from."""
+        initial = initial_params(self.recipe, self.mesh)
+        return jax.device_get(self._trained(self.recipe, 0, self.folder, initial))
 
     def _trained(
         self, config: ExperimentConfig, number: int, folder: Path, params: Params
@@ -122,7 +123,9 @@ class _Seed:
             observation=self.observation,
             stop=self.stop,
         )
-        return run_stage(run, config.stages[number], params, self._datasets[0], evaluate=_never)
+        return run_stage(
+            run, config.stages[number], params, self._datasets[0], evaluate=_no_evaluation
+        )
 
     @functools.cached_property
     def _datasets(self) -> tuple[PreparedDataset, PreparedDataset]:
@@ -131,7 +134,7 @@ class _Seed:
         )
         if not isinstance(train, PreparedDataset) or held_out is None:
             raise ConfigError(
-                "this comparison needs one set to learn from and one held out: data.source="
+                "the recipe needs a training set and a held-out set: data.source="
                 f"{self.recipe.data.source!r} must be 'generated' or 'prepared'"
             )
         return train, held_out
@@ -141,24 +144,24 @@ class _Seed:
         return load_tokenizer(self.recipe.data.tokenizer)
 
 
-def _once(path: Path, make: Callable[[], Result]) -> Result:
-    """The stored result if there is one, else makes and stores it."""
+def _stored(path: Path, compute: Callable[[], Result]) -> Result:
+    """Reads the result at `path`, which is computed and written first if it is missing."""
     if not path.exists():
-        write_json(path, dataclasses.asdict(make()))
+        write_json(path, dataclasses.asdict(compute()))
     return read_result(path)
 
 
 def read_result(path: Path) -> Result:
-    """Of one condition and seed.
+    """Reads the result of one condition and seed.
 
     Raises:
-        ValueError: the file is damaged; says which and what to do.
+        ValueError: the file is damaged.
     """
     stored = read_json(path)
     counts = stored["evaluation"]
-    by_kind = {kind: (right, asked) for kind, (right, asked) in counts["by_kind"].items()}
+    by_kind = {kind: (right, total) for kind, (right, total) in counts["by_kind"].items()}
     return Result(Evaluation(counts["right"], counts["asked"], by_kind), stored["chance"])
 
 
-def _never(*_: Any) -> Any:
-    raise AssertionError("the recipe asks for no evaluation during a stage")
+def _no_evaluation(*_: Any) -> Any:
+    raise AssertionError("the recipe has no evaluation steps")

@@ -1,11 +1,4 @@
-"""Peak memory and time of `xcomp ask` as a process, for the README and the tests.
-
-    python -m launch.measure_ask                      # 1 and 10 minutes of made-up video
-    python -m launch.measure_ask VIDEO --frames 1024
-
-Each line is one process with the embedded model. Peak memory is what the operating system accounts
-to it; ffmpeg is a child of its own.
-"""
+"""Measure peak memory and time of `xcomp ask` as a process."""
 
 from __future__ import annotations
 
@@ -15,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -23,9 +15,18 @@ import numpy as np
 
 FPS = 25
 
+# /proc instead of getrusage, whose peak includes that of the parent process.
+PROGRAM = r"""
+import json, pathlib, re, sys
+from xcomp_jax.cli.main import main
+code = main(sys.argv[1:])
+status = pathlib.Path("/proc/self/status").read_text()
+print(json.dumps([code, int(re.search(r"VmHWM:\s*(\d+)", status)[1])]))
+"""
+
 
 def write_video(path: Path, seconds: int, *, size: tuple[int, int] = (320, 180)) -> Path:
-    """A video of any length: ten seconds of moving noise, looped without encoding it again."""
+    """Writes a video of any length: ten seconds of moving noise, repeated without reencoding."""
     rng = np.random.default_rng(0)
     clip = path.with_name("ten_seconds.mp4")
     writer = imageio_ffmpeg.write_frames(str(clip), size, fps=FPS, macro_block_size=2)
@@ -43,41 +44,26 @@ def write_video(path: Path, seconds: int, *, size: tuple[int, int] = (320, 180))
 
 
 def measure(video: Path, frames: int) -> dict[str, float]:
-    """Runs one `xcomp ask`; seconds of wall time and peak memory in MB of the process."""
-    program = (
-        "import json, pathlib, re, sys\n"
-        "from xcomp_jax.cli.main import main\n"
-        "code = main(sys.argv[1:])\n"
-        # Not getrusage: its peak is inherited from the process that started this one.
-        "status = pathlib.Path('/proc/self/status').read_text()\n"
-        "print(json.dumps([code, int(re.search(r'VmHWM:\\s*(\\d+)', status)[1])]))\n"
-    )
+    """Runs one `xcomp ask`; returns wall time in seconds and peak memory of the process in MB."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as cache:
         arguments = ["ask", str(video), "What happens?", "--frames", str(frames)]
-        done = subprocess.run(
-            [sys.executable, "-c", program, *arguments, "--cache-dir", cache],
+        process = subprocess.run(
+            [sys.executable, "-c", PROGRAM, *arguments, "--cache-dir", cache],
             capture_output=True,
             text=True,
             check=True,
         )
-    code, peak = json.loads(done.stdout.splitlines()[-1])
+    code, peak = json.loads(process.stdout.splitlines()[-1])
     if code:
-        raise RuntimeError(f"xcomp ask {video} ended with exit code {code}: {done.stderr[-1000:]}")
-    return {
-        "peak_mb": peak / 1024,
-        "seconds": time.monotonic() - began,
-    }
+        raise RuntimeError(
+            f"xcomp ask {video} ended with exit code {code}: {process.stderr[-1000:]}"
+        )
+    return {"peak_mb": peak / 1024, "seconds": time.monotonic() - began}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints one line of Markdown table per video."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("video", type=Path, nargs="?")
-    parser.add_argument("--frames", type=int, default=1024)
-    options = parser.parse_args(arguments)
+def run(options: argparse.Namespace) -> int:
+    """Prints a Markdown table with one row per video."""
     with tempfile.TemporaryDirectory() as folder:
         if options.video is not None:
             videos = {options.video.name: options.video}
@@ -94,7 +80,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 f"| {name} | {options.frames} | {figures['peak_mb']:.0f} MB "
                 f"| {figures['seconds']:.1f} s |"
             )
-
-
-if __name__ == "__main__":
-    main()
+    return 0

@@ -1,8 +1,7 @@
-"""Everything one accelerator should show: kernels, prefill, encoder, decoding, a training step.
+"""Measure kernels, prefill, encoder, decoding and a training step on one accelerator.
 
-Each part stands alone: one that fails is a row that says so, and one that would begin after the
-deadline is not begun. Compiling takes most of the time, so the parts that are asked about most come
-first.
+A part that fails is a row with its error, and no part starts after the deadline. Compiling takes
+most of the time, so the most important parts come first.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from jax import Array, lax
 
 from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
 from xcomp_jax.launch.bench import kernels, model
-from xcomp_jax.launch.bench.clock import Deadline
+from xcomp_jax.launch.bench.deadline import Deadline
 from xcomp_jax.launch.bench.timing import seconds
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import XComp
@@ -29,15 +28,15 @@ from xcomp_jax.sharding import make_mesh
 Row = dict[str, Any]
 
 FRAMES = (1024, 2048, 4096)
-# The paper's seconds on an H200 with LP-Comp, and what this code aims at.
+# Seconds on an H200 with LP-Comp: published in the paper, and the target of this project.
 PUBLISHED = {1024: 0.12, 2048: 0.25, 4096: 0.66}
-WANTED = {1024: 0.06, 2048: 0.13, 4096: 0.40}
+TARGET = {1024: 0.06, 2048: 0.13, 4096: 0.40}
 NEW_TOKENS = 64
 TRAINED_FRAMES = 256
 
 
 def measure(*, tiny: bool, deadline: Deadline) -> dict[str, list[Row]]:
-    """Rows of every part, by the part's title."""
+    """Returns the rows of every part by its title."""
     parts: dict[str, Callable[[], Iterator[Row]]] = {
         "Prefill of the language model, with LP-Comp": lambda: _prefills(tiny, True, deadline),
         "Kernels": lambda: kernels.measure(tiny=tiny, deadline=deadline),
@@ -62,7 +61,7 @@ def _guarded(part: Callable[[], Iterator[Row]], deadline: Deadline) -> Iterator[
         return
     try:
         yield from part()
-    except Exception as error:  # the other parts are still worth having
+    except Exception as error:  # the other parts stay useful
         yield {"note": f"{type(error).__name__}: {str(error).splitlines()[0][:300]}"}
     finally:
         jax.clear_caches()  # compiled programs hold device memory
@@ -86,7 +85,7 @@ def _prefills(tiny: bool, compressed: bool, deadline: Deadline) -> Iterator[Row]
         row["tflops"] = flops / row["seconds"] / 1e12
         row["floor_s"] = flops / (peak.tflops * 1e12) if peak else ""
         if compressed and not tiny:
-            row |= {"wanted_s": WANTED[frames], "paper_h200_s": PUBLISHED[frames]}
+            row |= {"target_s": TARGET[frames], "paper_h200_s": PUBLISHED[frames]}
         yield row
 
 
@@ -99,8 +98,12 @@ def _encoder(tiny: bool) -> Iterator[Row]:
         pixels = jax.random.normal(
             jax.random.key(0), (clips, clip, side, side, 3), config.compute_dtype
         )
-        taken = seconds(encode, params, pixels)
-        yield {"clips": clips, "frames_per_s": clips * clip / taken, "ms": 1e3 * taken}
+        call_seconds = seconds(encode, params, pixels)
+        yield {
+            "clips": clips,
+            "frames_per_s": clips * clip / call_seconds,
+            "ms": 1e3 * call_seconds,
+        }
 
 
 def _decoding(tiny: bool) -> Iterator[Row]:
@@ -121,16 +124,16 @@ def _decoding(tiny: bool) -> Iterator[Row]:
         new = apply.empty_text_cache(xcomp, params, 1, NEW_TOKENS)
         return lax.scan(step, (first, new), jnp.arange(NEW_TOKENS))[1]
 
-    taken = seconds(decode, params, jnp.argmax(logits, axis=-1).astype(jnp.int32), cache)
+    call_seconds = seconds(decode, params, jnp.argmax(logits, axis=-1).astype(jnp.int32), cache)
     yield {
         "frames": frames,
-        "tokens_per_s": NEW_TOKENS / taken,
-        "ms_per_token": 1e3 * taken / NEW_TOKENS,
+        "tokens_per_s": NEW_TOKENS / call_seconds,
+        "ms_per_token": 1e3 * call_seconds / NEW_TOKENS,
     }
 
 
 def _training(tiny: bool) -> Iterator[Row]:
-    # Here, so that what only training needs cannot stop the other parts.
+    # Imported here, so that a missing package of training does not stop the other parts.
     from xcomp_jax.training.step import init_state, make_train_step
 
     config = model.model_config(tiny=tiny)

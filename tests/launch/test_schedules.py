@@ -1,4 +1,4 @@
-"""The comparison of schedules, without its training: what is compared, counted, kept and said."""
+"""Test the study of schedules without training: conditions, statistics, results and report."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from configs import schedules_in_small as recipe
 from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
+from xcomp_jax.configs import schedules_in_small as recipe
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.launch.studies.schedules import run
-from xcomp_jax.launch.studies.schedules.__main__ import main
 from xcomp_jax.launch.studies.schedules.claims import CLAIMS, Claim, Interval, interval, paired
+from xcomp_jax.launch.studies.schedules.command import main
 from xcomp_jax.launch.studies.schedules.conditions import (
     CONDITIONS,
     RANKED,
@@ -33,7 +33,7 @@ from xcomp_jax.training.stopping import StopRequest
 RECIPE: ExperimentConfig = from_dict(ExperimentConfig, recipe.get_config().to_dict())
 
 
-def test_all_compressed_conditions_have_the_same_mean_and_end_at_one() -> None:
+def test_compressed_conditions_share_mean_and_end_at_one() -> None:
     assert common_mean(RECIPE.model, CONDITIONS) == 24 / 5
     assert tokens_by_layer(RECIPE.model, STEPWISE) == (10, 10, 2, 1, 1)
     assert tokens_by_layer(RECIPE.model, RANKED) == (10, 10, 2, 1, 1)
@@ -42,18 +42,18 @@ def test_all_compressed_conditions_have_the_same_mean_and_end_at_one() -> None:
 @pytest.mark.parametrize(
     "change", [{"drop_after_layers": (2, 4)}, {"strides": (5,), "drop_after_layers": (2,)}]
 )
-def test_another_mean_or_end_is_refused(change: dict[str, Any]) -> None:
+def test_common_mean_with_another_mean_or_end_is_refused(change: dict[str, Any]) -> None:
     other = dataclasses.replace(CONDITIONS[2], compression=dataclasses.replace(STEPWISE, **change))
     with pytest.raises(ConfigError, match=r"one mean number of tokens.*step-wise: mean"):
         common_mean(RECIPE.model, (*CONDITIONS[3:], other))
 
 
-def test_interval_is_students() -> None:
+def test_interval_equals_students_table() -> None:
     # Table: 3.182 for 3 degrees of freedom; the deviation of 1, 2, 3, 4 is sqrt(5 / 3).
-    found = interval([1, 2, 3, 4])
-    assert found.mean == 2.5
-    assert found.high - 2.5 == pytest.approx(3.182 * (5 / 3) ** 0.5 / 2, rel=1e-3)
-    assert found.high - 2.5 == pytest.approx(2.5 - found.low)
+    result = interval([1, 2, 3, 4])
+    assert result.mean == 2.5
+    assert result.high - 2.5 == pytest.approx(3.182 * (5 / 3) ** 0.5 / 2, rel=1e-3)
+    assert result.high - 2.5 == pytest.approx(2.5 - result.low)
     with pytest.raises(ValueError, match="at least 2"):
         interval([0.5])
 
@@ -62,21 +62,21 @@ def test_interval_is_students() -> None:
     ("low", "high", "verdict"),
     [(0.1, 0.3, "holds"), (-0.1, 0.3, "undecided"), (-0.3, -0.1, "does not hold")],
 )
-def test_verdict(low: float, high: float, verdict: str) -> None:
+def test_verdict_depends_on_the_whole_interval(low: float, high: float, verdict: str) -> None:
     assert Interval((low + high) / 2, low, high).verdict == verdict
 
 
-def test_differences_are_taken_within_seeds() -> None:
+def test_paired_differences_are_within_seeds() -> None:
     accuracy = {"a": [0.5, 0.7, 0.9], "b": [0.48, 0.675, 0.885]}
-    found = paired(Claim("a", "b"), accuracy)
-    assert found.mean == pytest.approx(0.02)
-    assert found.verdict == "holds"
+    difference = paired(Claim("a", "b"), accuracy)
+    assert difference.mean == pytest.approx(0.02)
+    assert difference.verdict == "holds"
     accuracy["b"].reverse()
-    assert paired(Claim("a", "b"), accuracy).verdict == "undecided", "seeds must not be mixed up"
+    assert paired(Claim("a", "b"), accuracy).verdict == "undecided", "control: other pairs"
 
 
 def results(right: Sequence[int]) -> list[Result]:
-    """So many of 100 answers right, seed by seed; 3 of 5 of them about colour."""
+    """Returns one result per seed, with `right` of 100 answers correct, 3 of 5 about colour."""
     return [
         Result(Evaluation(n, 100, {"color": (n * 3 // 5, 60), "moment": (n * 2 // 5, 40)}), 0.25)
         for n in right
@@ -95,7 +95,7 @@ def comparison() -> Comparison:
     )
 
 
-def test_report_says_what_was_found(tmp_path: Path) -> None:
+def test_report_shows_accuracies_and_verdicts(tmp_path: Path) -> None:
     write_report(comparison(), tmp_path)
     text = (tmp_path / "report.md").read_text()
     rows = {line.split("|")[1].strip(): line for line in text.splitlines() if line[:2] == "| "}
@@ -113,7 +113,7 @@ def test_report_says_what_was_found(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_claims_name_conditions() -> None:
+def test_claims_refer_to_conditions() -> None:
     names = {condition.name for condition in CONDITIONS}
     assert {name for claim in CLAIMS for name in dataclasses.astuple(claim)} <= names
     assert len(names) == len(CONDITIONS)
@@ -123,16 +123,16 @@ def test_claims_name_conditions() -> None:
 
 @pytest.fixture(name="work")
 def work_fixture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What was really done, in place of doing it."""
-    done: list[str] = []
+    """Records training and evaluation instead of running them."""
+    calls: list[str] = []
 
-    def train(given: Any, stage: Any, params: Any, dataset: Any, **_: Any) -> str:
+    def train(run: Any, stage: Any, params: Any, dataset: Any, **_: Any) -> str:
         assert params == ("random" if stage.name == "base" else "base")
-        done.append(f"{given.config.stages.index(stage)} {given.workdir.name}")
+        calls.append(f"{run.config.stages.index(stage)} {run.workdir.name}")
         return stage.name
 
     def answer(model: Any, params: str, *_: Any, label: str, **__: Any) -> Evaluation:
-        done.append(f"{label} of {params}")
+        calls.append(f"{label} of {params}")
         return Evaluation(3, 4, {"color": (3, 4)})
 
     prepared = PreparedDataset(
@@ -144,7 +144,7 @@ def work_fixture(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(run, "open_datasets", lambda *_, **__: (prepared, prepared))
     monkeypatch.setattr(run, "text_only_accuracy", lambda _: 0.25)
     monkeypatch.setattr(run, "load_tokenizer", lambda _: SimpleNamespace())
-    return done
+    return calls
 
 
 def run_seed(folder: Path, config: ExperimentConfig = RECIPE) -> list[Result]:
@@ -159,7 +159,7 @@ def run_seed(folder: Path, config: ExperimentConfig = RECIPE) -> list[Result]:
     )
 
 
-def test_runs_only_what_is_missing(tmp_path: Path, work: list[str]) -> None:
+def test_interrupted_study_runs_missing_conditions(tmp_path: Path, work: list[str]) -> None:
     first = run_seed(tmp_path)
     learned = [condition.name for condition in CONDITIONS if condition.learned]
     trained = [line for line in work if line[0] in "01"]
@@ -169,15 +169,15 @@ def test_runs_only_what_is_missing(tmp_path: Path, work: list[str]) -> None:
 
     work.clear()
     assert run_seed(tmp_path) == first
-    assert work == [], "everything was there"
+    assert work == [], "all results exist"
 
     (tmp_path / "learned_uniform" / "result.json").unlink()
     assert run_seed(tmp_path) == first
     assert work[-2:] == ["1 learned_uniform", "evaluate learned_uniform of tuning"]
-    assert len(work) == 3, "the base is taken up again, and that is all"
+    assert len(work) == 3, "the base, one tuning and its evaluation"
 
 
-def test_results_of_another_recipe_are_refused(tmp_path: Path, work: list[str]) -> None:
+def test_folder_of_another_recipe_is_refused(tmp_path: Path, work: list[str]) -> None:
     run_seed(tmp_path)
     with pytest.raises(ConfigError, match="another configuration"):
         run_seed(tmp_path, dataclasses.replace(RECIPE, seed=1))
@@ -186,14 +186,14 @@ def test_results_of_another_recipe_are_refused(tmp_path: Path, work: list[str]) 
         read_result(tmp_path / "base" / "result.json")
 
 
-def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--help"])
-    assert "python -m launch.schedules_in_small --seeds 1 2" in capsys.readouterr().out
+    assert "python -m xcomp_jax.launch.studies.schedules --seeds 1 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("seeds", [["1"], ["1", "2", "1"]])
-def test_seeds_that_give_no_interval_are_refused_at_once(
+def test_seeds_without_interval_are_refused(
     seeds: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):

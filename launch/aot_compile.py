@@ -1,0 +1,8 @@
+"""Old name of `xcomp preflight`."""
+
+import sys
+
+from xcomp_jax.launch.preflight.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,202 @@
+"""Define the sub-commands of `xcomp bench` and their arguments."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+
+DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
+and fit need only JAX, Flax, Optax and Orbax; fit also needs the compiler of the devices it compiles
+for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
+
+EXAMPLES = """examples:
+  xcomp bench kernels                  # attention and clip scores, one table
+  xcomp bench gpu                      # kernels, model and training step in 8 minutes
+  xcomp bench gpu --tiny               # the same with a tiny model, on any machine
+  xcomp bench blocks --write           # search block sizes, add them to the kernels' table
+  xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
+  xcomp bench selection-costs          # operations of question-conditioned selection
+"""
+
+RESULTS = Path("runs/bench")
+
+
+def add_benches(parser: argparse.ArgumentParser) -> None:
+    """Adds every bench as a sub-command."""
+    commands = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
+    _add_device_benches(commands)
+    _add_fit(commands)
+    _add_selection_benches(commands)
+    _add_process_benches(commands)
+    _add_convert_roundtrip(commands)
+
+
+def _add(
+    commands: argparse._SubParsersAction, name: str, summary: str, description: str, example: str
+) -> argparse.ArgumentParser:
+    return commands.add_parser(
+        name,
+        help=summary,
+        description=textwrap.fill(description, 79),
+        epilog=f"examples:\n{example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def _add_device_benches(commands: argparse._SubParsersAction) -> None:
+    # The last part may start just before the limit and take a minute and a half more.
+    for name, summary, minutes in (
+        ("kernels", "measure each implementation of attention and clip scores", 8),
+        ("gpu", "measure kernels, prefill, encoder, decoding and a training step", 6.5),
+        ("blocks", "search the fastest block sizes of the kernels", 60),
+    ):
+        parser = _add(commands, name, summary, f"{summary.capitalize()}.", f"  xcomp bench {name}")
+        parser.add_argument(
+            "--minutes",
+            type=float,
+            default=minutes,
+            metavar="M",
+            help="start no new measurement after M minutes (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--out", type=Path, metavar="DIR", help=f"folder of the results (default: {RESULTS})"
+        )
+        parser.add_argument(
+            "--tiny", action="store_true", help="tiny shapes; written only with --out"
+        )
+        if name == "blocks":
+            parser.add_argument(
+                "--write", action="store_true", help="add the sizes found to the kernels' table"
+            )
+
+
+def _add_fit(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "fit",
+        "count the frames that fit a device, by compiling for it",
+        "Compiles the prefill of the 2B model for devices that are not attached, at two numbers of "
+        "frames, and extrapolates to the number that fills the memory.",
+        "  xcomp bench fit v5e --frames 4096 12288",
+    )
+    parser.add_argument("machines", nargs="+", metavar="MACHINE", help="v5e, v5p, v6e, h100, h200")
+    parser.add_argument(
+        "--frames",
+        nargs=2,
+        type=int,
+        default=(1024, 4096),
+        metavar="N",
+        help="compiled numbers of frames (default: 1024 4096)",
+    )
+    parser.add_argument("--tiny", action="store_true", help="a tiny model")
+    parser.add_argument(
+        "--whole",
+        action="store_true",
+        help="compile every distinct number of tokens, not two (minutes for a TPU)",
+    )
+
+
+def _add_selection_benches(commands: argparse._SubParsersAction) -> None:
+    speed = _add(
+        commands,
+        "selection-speed",
+        "time frame selection against its definition",
+        "Times question-conditioned selection against its slow definition, with the embedded model "
+        "on generated frames. Both are compiled before they are timed and must select the same "
+        "frames; the shortest of three runs counts. The definition repeats its work for every "
+        "question, so it is timed with one question and multiplied.",
+        "  xcomp bench selection-speed\n  xcomp bench selection-speed --frames 1024 --questions 1",
+    )
+    _add_counts(speed, "--frames", "numbers of frames", [1024, 2048])
+    _add_counts(speed, "--questions", "numbers of questions", [1, 10])
+    costs = _add(
+        commands,
+        "selection-costs",
+        "count the operations of a question, in TFLOP",
+        "Counts the operations of scoring, answering and following up with the 2B model, from "
+        "shapes alone (xcomp_jax.flops).",
+        "  xcomp bench selection-costs\n"
+        "  xcomp bench selection-costs --question-rows 863 --repeats 8",
+    )
+    _add_counts(costs, "--frames", "numbers of frames", [1024, 2048, 4096, 8192])
+    costs.add_argument(
+        "--question-rows",
+        type=int,
+        default=100,
+        metavar="N",
+        help="tokens of a question (default: 100)",
+    )
+    costs.add_argument(
+        "--turn-rows",
+        type=int,
+        default=40,
+        metavar="N",
+        help="tokens of a follow-up turn (default: 40)",
+    )
+    for parser in (speed, costs):
+        parser.add_argument(
+            "--repeats", type=int, metavar="R", help="scoring rounds (default: 2, as published)"
+        )
+
+
+def _add_process_benches(commands: argparse._SubParsersAction) -> None:
+    ask = _add(
+        commands,
+        "ask",
+        "measure peak memory and time of `xcomp ask`",
+        "Measures each `xcomp ask` as a process of its own, with the embedded model. Peak memory "
+        "is that of the Python process; ffmpeg is a child process and does not count.",
+        "  xcomp bench ask                      # generated videos of 1 and 10 minutes\n"
+        "  xcomp bench ask film.mp4 --frames 1024",
+    )
+    ask.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
+    ask.add_argument(
+        "--frames", type=int, default=1024, metavar="N", help="frames per video (default: 1024)"
+    )
+    overhead = _add(
+        commands,
+        "training-overhead",
+        "measure the host's share of a training step",
+        "Tunes the smoke model on generated videos, once from the files and once from stored "
+        "encoder features, and reports the time spent waiting for data and outside compiled code. "
+        "The first 10 steps compile and do not count; the last 20 run under JAX's profiler. Also "
+        "measures decoding and feature reading in processor time, and derives the host cores that "
+        "a v5p-64 needs. Runs on a CPU, some minutes on two cores.",
+        "  xcomp bench training-overhead\n"
+        "  xcomp bench training-overhead --steps 40 --folder /tmp/overhead",
+    )
+    overhead.add_argument(
+        "--steps", type=int, default=80, metavar="N", help="steps per loop (default: 80)"
+    )
+    overhead.add_argument(
+        "--videos", type=int, default=64, metavar="N", help="videos to generate (default: 64)"
+    )
+    overhead.add_argument(
+        "--folder", type=Path, metavar="DIR", help="keep files in DIR (default: a temporary folder)"
+    )
+
+
+def _add_convert_roundtrip(commands: argparse._SubParsersAction) -> None:
+    roundtrip = _add(
+        commands,
+        "convert-roundtrip",
+        "measure time and memory of converting a full-size checkpoint",
+        "Writes a random checkpoint in the original's layout, converts it to ours and back twice, "
+        "and compares all tensors bit by bit. Needs four times the size of the weights on disk.",
+        "  xcomp bench convert-roundtrip --folder /large/disk",
+    )
+    roundtrip.add_argument(
+        "--folder", type=Path, required=True, metavar="DIR", help="folder for temporary files"
+    )
+    roundtrip.add_argument(
+        "--variant", metavar="NAME", help="published model (default: the 2B; see convert variants)"
+    )
+    roundtrip.add_argument("--dtype", metavar="DTYPE", help="stored dtype (default: bfloat16)")
+
+
+def _add_counts(parser: argparse.ArgumentParser, flag: str, noun: str, default: list[int]) -> None:
+    shown = " ".join(map(str, default))
+    parser.add_argument(
+        flag, type=int, nargs="+", default=default, metavar="N", help=f"{noun} (default: {shown})"
+    )

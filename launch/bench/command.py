@@ -1,0 +1,111 @@
+"""Run the benches of `xcomp bench`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from xcomp_jax.launch.bench.arguments import DESCRIPTION, EXAMPLES, RESULTS, add_benches
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds every bench as a sub-command that `run` executes."""
+    add_benches(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Runs one bench and prints its tables; returns the exit code."""
+    # Each bench imports what it needs, so that --help is fast and kernels need few packages.
+    match options.bench:
+        case "kernels" | "gpu" | "blocks":
+            return _run_on_device(options)
+        case "fit":
+            return _run_fit(options)
+        case "selection-speed":
+            from xcomp_jax.launch.bench import selection_speed
+
+            return selection_speed.run(options)
+        case "selection-costs":
+            from xcomp_jax.launch.bench import selection_costs
+
+            return selection_costs.run(options)
+        case "ask":
+            from xcomp_jax.launch.bench import ask
+
+            return ask.run(options)
+        case "training-overhead":
+            from xcomp_jax.launch.bench import training_overhead
+
+            return training_overhead.run(options)
+        case "convert-roundtrip":
+            return _run_convert_roundtrip(options)
+    raise ValueError(f"bench {options.bench!r} not found")
+
+
+def _run_on_device(options: argparse.Namespace) -> int:
+    if options.bench == "blocks" and options.write and options.tiny:
+        raise ValueError("--write needs sizes of real shapes; leave out --tiny")
+    from xcomp_jax.launch.bench import accelerator, blocks, kernels, results
+    from xcomp_jax.launch.bench.deadline import Deadline
+
+    deadline = Deadline(options.minutes)
+    sections: dict[str, list[dict[str, Any]]]
+    if options.bench == "kernels":
+        sections = {"Kernels": list(kernels.measure(tiny=options.tiny, deadline=deadline))}
+    elif options.bench == "gpu":
+        sections = accelerator.measure(tiny=options.tiny, deadline=deadline)
+    else:
+        sections = {"Block sizes": list(blocks.measure(deadline, tiny=options.tiny))}
+        if options.write:
+            blocks.add_to_table(sections["Block sizes"])
+    for title, rows in sections.items():
+        print(f"\n{title}\n\n{results.table(rows)}")
+    if not options.tiny or options.out is not None:
+        path = results.write(options.bench, sections, options.out or RESULTS)
+        print(f"\nwritten: {path}")
+    return 0
+
+
+def _run_fit(options: argparse.Namespace) -> int:
+    from xcomp_jax.launch.preflight.environment import ENVIRONMENT
+
+    os.environ.update(ENVIRONMENT)  # before JAX looks for devices
+    from xcomp_jax.launch.bench import fit, results
+
+    rows = fit.measure(
+        options.machines, tuple(options.frames), tiny=options.tiny, whole=options.whole
+    )
+    print(results.table(list(rows)))
+    return 0
+
+
+def _run_convert_roundtrip(options: argparse.Namespace) -> int:
+    arguments = ["--folder", str(options.folder)]
+    for name in ("variant", "dtype"):
+        if getattr(options, name) is not None:
+            arguments += [f"--{name}", getattr(options, name)]
+    # Its own process, because it starts others by spawning, which imports the main module again.
+    command = [sys.executable, "-m", "xcomp_jax.launch.bench.convert_roundtrip", *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs `xcomp bench` without the other commands; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="xcomp bench",
+        description=DESCRIPTION,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_arguments(parser)
+    options = parser.parse_args(arguments)
+    try:
+        return options.run(options)
+    except ValueError as error:
+        print(f"xcomp bench: {error}", file=sys.stderr)
+        return 2
