@@ -17,24 +17,19 @@ float32):
 from __future__ import annotations
 
 import dataclasses
-import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
-from xcomp_jax.config import ModelConfig
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import load_torch_checkpoint
-from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import XComp
+from xcomp_jax.engine.engine import Engine
 
 PLACEHOLDER = -200
 _LAYER = re.compile(r"hidden_after_layer_([0-9]+)")
@@ -84,9 +79,9 @@ def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> li
         model, params = load_params(folder, dtype=jnp.float32)
     else:
         model, params = load_torch_checkpoint(folder, dtype="float32")
-    model = dataclasses.replace(model, dtype="float32")
+    engine = Engine(dataclasses.replace(model, dtype="float32"), params)
     departures = []
-    for name, output in _outputs(model, params, arrays, recorded):
+    for name, output in _outputs(engine, arrays, recorded):
         expected = np.asarray(arrays[name], np.float64).reshape(-1, arrays[name].shape[-1])
         actual = np.asarray(output, np.float64).reshape(-1, output.shape[-1])
         if actual.shape != expected.shape:
@@ -132,24 +127,21 @@ def _read(path: Path) -> Arrays:
     return arrays
 
 
-def _outputs(
-    model: ModelConfig, params: Any, arrays: Arrays, recorded: Path
-) -> Iterator[tuple[str, np.ndarray]]:
+def _outputs(engine: Engine, arrays: Arrays, recorded: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Yields names and values of the recorded outputs, in the order of computation."""
     if {"features", "llm_embeds"} & arrays.keys():
         pixels = np.moveaxis(np.asarray(arrays["pixel_values"], np.float32), 2, -1)
-        network = XComp(model)
-        features = _apply(network, params, "vision_features", pixels)
+        features = engine.vision_features(pixels)
         if "features" in arrays:
             yield "features", np.asarray(features)
         if "llm_embeds" in arrays:
-            yield "llm_embeds", np.asarray(_apply(network, params, "project", features))
+            yield "llm_embeds", np.asarray(engine.project_features(features))
     if "input_ids" in arrays:
-        yield from _language_outputs(model, params, arrays, recorded)
+        yield from _language_outputs(engine, arrays, recorded)
 
 
 def _language_outputs(
-    model: ModelConfig, params: Any, arrays: Arrays, recorded: Path
+    engine: Engine, arrays: Arrays, recorded: Path
 ) -> Iterator[tuple[str, np.ndarray]]:
     ids = np.asarray(arrays["input_ids"]).reshape(-1).astype(np.int32)
     places = np.flatnonzero(ids == PLACEHOLDER)
@@ -159,10 +151,9 @@ def _language_outputs(
     prefix, suffix = ids[None, : places[0]], ids[None, places[0] + 1 :]
     visual = np.asarray(arrays["visual_tokens"], np.float32)
     visual = visual.reshape(1, -1, visual.shape[-1])
-    lengths = Lengths(*(jnp.array([part.shape[1]]) for part in (prefix, visual, suffix)))
-    network = XComp(model)
-    out = _prefill(network, params, prefix, visual, suffix, lengths)
-    layers = [np.asarray(layer[0]) for stage in out.layers for layer in stage]
+    out, logits = engine.layer_outputs(prefix, visual, suffix)
+    assert out.layers is not None
+    layers = [np.asarray(layer[0]) for group in out.layers for layer in group]
     numbers = {int(match[1]): name for name in sorted(arrays) if (match := _LAYER.fullmatch(name))}
     if beyond := sorted(number for number in numbers if number >= len(layers)):
         problem = f"layers {beyond} are recorded, but the model has {len(layers)}"
@@ -173,14 +164,4 @@ def _language_outputs(
     if "final_normed_hidden" in arrays:
         yield "final_normed_hidden", np.asarray(final)
     if "logits" in arrays:
-        yield "logits", np.asarray(_apply(network, params, "logits", final))
-
-
-@functools.partial(jax.jit, static_argnames=("network", "method"))
-def _apply(network: XComp, params: Any, method: str, *inputs: Any) -> Any:
-    return network.apply({"params": params}, *inputs, method=method)
-
-
-@functools.partial(jax.jit, static_argnames="network")
-def _prefill(network: XComp, params: Any, *inputs: Any) -> Any:
-    return network.apply({"params": params}, *inputs, collect_layers=True, method="prefill")
+        yield "logits", np.asarray(logits[0])

@@ -6,10 +6,10 @@ import threading
 import time
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from tests.inference.noise_videos import write_video
 from tests.inference.test_selecting import QUESTIONS, SELECTION, noise
 from xcomp_jax.engine.clips import ArrayFrames
 from xcomp_jax.inference.follow import follow
@@ -66,12 +66,7 @@ def test_push_wrong_size_is_refused(session: Session) -> None:
 
 
 def make_video(path: Path, seconds: int) -> bytes:
-    writer = imageio_ffmpeg.write_frames(str(path), (64, 64), fps=10, macro_block_size=2)
-    writer.send(None)
-    for frame in noise(seconds * 10, 64):
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
-    return path.read_bytes()
+    return write_video(path, noise(seconds * 10, 64), fps=10).read_bytes()
 
 
 def test_follow_growing_file_equals_offline(tmp_path: Path) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from tests.inference.noise_videos import write_video
 from xcomp_jax.config import CompressionConfig, ConfigError
 from xcomp_jax.engine.buckets import bucket
 from xcomp_jax.engine.compilation import COMPILATIONS
@@ -23,15 +23,10 @@ def session_fixture() -> Session:
 
 
 def make_video(path: Path, seconds: float, seed: int) -> Path:
-    """Noise that changes from frame to frame, 25 frames a second."""
+    """Writes noise that changes from frame to frame, 25 frames per second."""
     rng = np.random.default_rng(seed)
-    writer = imageio_ffmpeg.write_frames(str(path), (64, 48), fps=25, macro_block_size=2)
-    writer.send(None)
-    for _ in range(int(seconds * 25)):
-        frame = rng.integers(0, 256, (6, 8, 3), np.uint8).repeat(8, 0).repeat(8, 1)
-        writer.send(np.ascontiguousarray(frame))
-    writer.close()
-    return path
+    frames = rng.integers(0, 256, (int(seconds * 25), 6, 8, 3), np.uint8)
+    return write_video(path, frames.repeat(8, 1).repeat(8, 2), fps=25)
 
 
 @pytest.fixture(scope="module", name="videos")

@@ -8,7 +8,7 @@ rounding. Time and work are added to the open account (`xcomp_jax.account`).
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,7 +26,7 @@ from xcomp_jax.engine.encoder import CLIPS_PER_DEVICE, ClipEncoder
 from xcomp_jax.engine.generate import Generated, generate
 from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.engine.placement import Placement
-from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache, WindowCache
+from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.frame_scores import scores_of_clips
@@ -186,6 +186,47 @@ class Engine:
             )
         ids, count = (np.asarray(x)[: state.size] for x in (generated.ids, generated.count))
         return generated.replace(ids=ids, count=count)
+
+    def vision_features(self, pixels: np.ndarray) -> jax.Array:
+        """Returns the vision tower's output [C, T * P, D_vision] for normalised clips."""
+        with self.placement.scope():
+            return programs.vision_features(self.model, self.params, pixels)
+
+    def project_features(self, features: Any) -> jax.Array:
+        """Merges and projects vision features into visual tokens [C, T * tokens_per_frame, D]."""
+        with self.placement.scope():
+            return programs.project_features(self.model, self.params, features)
+
+    def layer_outputs(
+        self, prefix_ids: np.ndarray, visual: np.ndarray, suffix_ids: np.ndarray
+    ) -> tuple[PrefillOutput, jax.Array]:
+        """Processes one unpadded sequence and returns every layer's output and all logits."""
+        parts = (prefix_ids, visual, suffix_ids)
+        lengths = Lengths(*(jnp.array([part.shape[1]]) for part in parts))
+        with self.placement.scope():
+            return programs.prefill_layers(self.model, self.params, *parts, lengths)
+
+    def encode_batch(self, batch: Mapping[str, Any]) -> jax.Array:
+        """Encodes a training batch into visual tokens [B, F * tokens_per_frame, D].
+
+        Args:
+            batch: global arrays with `merged_features`, or with `frames` [B, F, S, S, 3] uint8
+                (`data.pipeline`).
+        """
+        with self.placement.scope():
+            if "merged_features" in batch:
+                return programs.project_merged(self.model, self.params, batch["merged_features"])
+            return programs.encode_videos(self.model, self.params, batch["frames"])
+
+    def prefill_batch(
+        self, prefix_ids: Any, visual: Any, suffix_ids: Any, lengths: Lengths
+    ) -> DecodeState:
+        """Processes a batch that is padded and in place already; every row is real."""
+        with self.placement.scope():
+            logits, cache = programs.prefill(
+                self.model, self.params, prefix_ids, visual, suffix_ids, lengths
+            )
+        return DecodeState(logits, cache, None, None, len(prefix_ids))
 
     def prefill_windows(
         self,

@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +28,20 @@ def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
     """Encodes uint8 clips [C, T, S, S, 3] into visual tokens [C, T * tokens_per_frame, D]."""
     merged = clip_encoding.encode_clips(model, params["vision"], clips)
     return replicated(apply.project_merged(model, params, merged))
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def encode_videos(model: XComp, params: Params, frames: Array) -> Array:
+    """Encodes uint8 videos [B, F, S, S, 3] into visual tokens [B, F * tokens_per_frame, D].
+
+    A single frame is an image, which is a clip of its own.
+    """
+    batch, num_frames = frames.shape[:2]
+    clip_frames = 1 if num_frames == 1 else model.config.vision.clip_frames
+    clips = frames.reshape(batch, -1, clip_frames, *frames.shape[2:])
+    merged = clip_encoding.encode_clips(model, params["vision"], clips)
+    tokens = apply.project_merged(model, params, merged)
+    return tokens.reshape(batch, -1, tokens.shape[-1])
 
 
 @functools.partial(jax.jit, static_argnames="model")
@@ -142,3 +157,9 @@ def prefill_layers(
     out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, collect_layers=True)
     rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)
     return out, apply.logits(model, params, rows)
+
+
+@jax.jit
+def on_every_host(tree: Any) -> Any:
+    """Replicates arrays of the mesh in force, so that the host of any process can read them."""
+    return replicated(tree)

@@ -1,4 +1,4 @@
-"""The visual tokens of a batch, from its frames or from what the encoder once made of them."""
+"""Visual tokens of a training batch, from its frames or from stored encoder features."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xcomp_jax.sharding import constrained
 
 
 def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Any) -> Array:
-    """[B, F * tokens_per_frame, D] embeddings for the language model.
+    """Encodes a batch into visual tokens [B, F * tokens_per_frame, D].
 
     Args:
         batch: with `merged_features` [B, F * tokens_per_frame, D_vision], the encoder's output
@@ -24,13 +24,13 @@ def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Any) 
 
     Raises:
         ConfigError: `merged_features` for a stage that trains the encoder.
-        ValueError: frames that are no whole clips.
+        ValueError: the number of frames is not a multiple of the clip length.
     """
     if "merged_features" in batch:
         if "vision" in stage.trainable:
             raise ConfigError(
                 f"stage {stage.name!r}: trainable={stage.trainable} has 'vision', but the batch "
-                "holds stored features instead of frames; take 'vision' out, or read videos"
+                "holds stored features instead of frames; remove 'vision', or train from videos"
             )
         merged = batch["merged_features"]
     else:
@@ -43,12 +43,12 @@ def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Any) 
 
 
 def merged_features(model: XComp, stage: StageConfig, params: Params, frames: Array) -> Array:
-    """[B, F, S, S, 3] uint8 -> [B, F * tokens_per_frame, D_vision], clips shared by all devices."""
+    """Encodes uint8 [B, F, S, S, 3] into merged features [B, F * tokens_per_frame, D_vision]."""
     batch_size, num_frames = frames.shape[:2]
-    # A single frame is an image, which the encoder sees as a clip of its own.
+    # A single frame is an image, which is a clip of its own.
     clip = 1 if num_frames == 1 else model.config.vision.clip_frames
     if num_frames % clip:
-        raise ValueError(f"{num_frames=} must be a multiple of vision.clip_frames={clip}")
+        raise ValueError(f"{num_frames=} is not a multiple of {clip}, the encoder's clip length")
     clips = frames.reshape(batch_size, -1, clip, *frames.shape[2:])
     frozen = "vision" not in stage.trainable
     encoded = encode_clips(model, params["vision"], clips, frozen=frozen)

@@ -1,36 +1,32 @@
-"""Answering a prepared set by decoding, and counting what is right."""
+"""Answers a prepared set by generation and counts correct answers."""
 
 from __future__ import annotations
 
 import collections
 import dataclasses
-import functools
 import math
 from typing import Any
 
-import jax
+import numpy as np
 from jax import Array
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh
 from tqdm import tqdm
 
-from xcomp_jax.config import ModelConfig, StageConfig
+from xcomp_jax.config import ModelConfig
 from xcomp_jax.data.pipeline import eval_batches
 from xcomp_jax.data.prepared.dataset import PreparedDataset
-from xcomp_jax.engine.generate import GenerationConfig, generate
-from xcomp_jax.engine.programs import prefill
+from xcomp_jax.engine.engine import Engine
+from xcomp_jax.engine.generation_config import GenerationConfig
+from xcomp_jax.engine.programs import on_every_host
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp
+from xcomp_jax.models.xcomp import Params
 from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import BATCH_AXES, batch_share, global_batch
-from xcomp_jax.training.encoding import visual_tokens
-
-# Nothing learns here: frames are encoded as in a stage that leaves the encoder alone.
-_FROZEN = StageConfig(name="evaluation", num_steps=1, learning_rate=0.0, trainable=("llm",))
 
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Counts, never averages of averages; `by_kind` maps a kind to (right, asked)."""
+    """Counts of correct answers (`right`) and questions (`asked`), in total and by kind."""
 
     right: int
     asked: int
@@ -52,9 +48,9 @@ def evaluate(
     label: str,
     progress: bool = True,
 ) -> Evaluation:
-    """Greedy answers to every question of the set; an answer is right when its text is equal.
+    """Answers every question of the set greedily; an answer is correct when its text is equal.
 
-    All processes of a run call this and get the same counts; each reads its share of the rows.
+    All processes of a run call this and return the same counts; each reads its share of the rows.
 
     Args:
         batch_size: rounded up to a multiple of the devices of `mesh` that share a batch.
@@ -64,7 +60,7 @@ def evaluate(
         max_new_tokens=longest + 1,
         eos_token_ids=(tokenizer.convert_tokens_to_ids("<|im_end|>"),),
     )
-    answer = _answering(config, generation, mesh)
+    engine = Engine(config, params, mesh=mesh)
     shards = math.prod(mesh.shape[axis] for axis in BATCH_AXES)
     batch_size = -(-batch_size // shards) * shards
     part, parts = batch_share(mesh)
@@ -77,7 +73,7 @@ def evaluate(
         desc=label,
         disable=not (progress and is_first()),
     ):
-        out = jax.device_get(answer(params, global_batch(mesh, local)))
+        out = _answer(engine, generation, global_batch(mesh, local))
         for index, weight, ids, count in zip(
             out["index"], out["example_weight"], out["ids"], out["count"], strict=True
         ):
@@ -93,36 +89,26 @@ def evaluate(
     )
 
 
-@functools.cache
-def _answering(config: ModelConfig, generation: GenerationConfig, mesh: Mesh) -> Any:
-    """`_answer`, compiled once for all evaluations of a run; every process gets all answers."""
-    return jax.jit(
-        functools.partial(_answer, XComp(config), generation),
-        out_shardings=NamedSharding(mesh, PartitionSpec()),
-    )
-
-
 def _answer(
-    model: XComp, generation: GenerationConfig, params: Params, batch: dict[str, Array]
-) -> dict[str, Array]:
-    """Token ids [B, M] and their counts [B], with what says whose they are."""
-    tokens = visual_tokens(model, _FROZEN, params, batch)
+    engine: Engine, generation: GenerationConfig, batch: dict[str, Array]
+) -> dict[str, np.ndarray]:
+    """Returns token ids [B, M], their counts [B], and the rows of the set that they answer."""
     lengths = Lengths(
         prefix=batch["prefix_len"],
-        visual=batch["num_frames"] * model.config.projector.tokens_per_frame,
+        visual=batch["num_frames"] * engine.config.projector.tokens_per_frame,
         suffix=batch["suffix_len"],
     )
-    logits, cache = prefill(
-        model, params, batch["prefix_ids"], tokens, batch["suffix_ids"], lengths
-    )
-    out = generate(model, params, logits, cache, generation)
-    named = {name: batch[name] for name in ("index", "example_weight")}
-    return {"ids": out.ids, "count": out.count, **named}
+    visual = engine.encode_batch(batch)
+    state = engine.prefill_batch(batch["prefix_ids"], visual, batch["suffix_ids"], lengths)
+    generated = engine.generate(state, generation)
+    rows = {name: batch[name] for name in ("index", "example_weight")}
+    answers = {"ids": generated.ids, "count": generated.count}
+    with engine.placement.scope():
+        return {name: np.asarray(x) for name, x in {**answers, **on_every_host(rows)}.items()}
 
 
 def text_only_accuracy(dataset: PreparedDataset) -> float:
-    """What the best constant answer to each question text would reach: chance, without the
-    video."""
+    """Returns the accuracy of the best constant answer to each question text: chance level."""
     answers: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for row in dataset.rows:
         answers[row.question][row.answer] += 1
