@@ -41,8 +41,9 @@ from xcomp_jax.config import (
 )
 from xcomp_jax.data.mixture.experiment import open_training_mixture, scan_training_mixture
 from xcomp_jax.data.mixture.samples import load_mixture
-from xcomp_jax.data.mixture.scan import read_table, scan
-from xcomp_jax.data.prepared.sampled_video import read_sampled_video
+from xcomp_jax.data.mixture.scan import scan
+from xcomp_jax.data.mixture.scan_table import read_table
+from xcomp_jax.data.prepared.sampled_video import VideoView, read_sampled_video
 from xcomp_jax.data.synthetic.generate import generate
 from xcomp_jax.data.synthetic.mp4 import encode_mp4
 from xcomp_jax.engine.compilation import use_compilation_cache
@@ -176,9 +177,8 @@ def decoding_rate(folder: Path, frames: int = 256) -> float:
     if not path.exists():
         encode_mp4(_film(frames), path, fps=8)
     sampling = SamplingConfig(fps=8, min_frames=8, max_frames=frames)
-    spent = _processor_seconds(
-        lambda: read_sampled_video(path, sampling=sampling, image_size=448, clip_frames=8)
-    )
+    view = VideoView(sampling=sampling, image_size=448, clip_frames=8)
+    spent = _processor_seconds(lambda: read_sampled_video(path, view))
     return frames / spent
 
 

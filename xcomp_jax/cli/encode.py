@@ -18,7 +18,7 @@ from xcomp_jax.cli.arguments import (
     add_store,
     open_asked,
 )
-from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture, default_table
+from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.cli.processes import DISTRIBUTED, work_together
 
 DESCRIPTION = """Runs the video encoder once over every clip that questions about these videos may
@@ -190,11 +190,11 @@ def _encode_shared(options: argparse.Namespace) -> int:
 def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes: int) -> int:
     from xcomp_jax.config import ConfigError
     from xcomp_jax.data.mixture.samples import load_mixture
-    from xcomp_jax.data.mixture.scan import read_table
+    from xcomp_jax.data.mixture.scan_table import read_table
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
 
-    asked = asked_mixture(options, options.mixture)
+    asked = resolve_mixture(options, options.mixture)
     begins_from = None if asked.experiment is None else asked.experiment.init_from
     checkpoint = str(options.checkpoint or begins_from or "")
     folder = str(options.store.expanduser())

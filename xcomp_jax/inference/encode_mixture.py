@@ -10,16 +10,16 @@ from typing import Any
 
 import jax
 import numpy as np
-from flax import traverse_util
 from jax import Array
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import CheckpointReader
-from xcomp_jax.config import ConfigError, DType, ModelConfig, SamplingConfig
-from xcomp_jax.data.mixture.features import FeatureStore, create_features, encoder_hash_of
+from xcomp_jax.config import DType, ModelConfig, SamplingConfig
+from xcomp_jax.data.mixture.encoder_hash import encoder_hash_of, read_vision
+from xcomp_jax.data.mixture.features import FeatureStore, create_features
 from xcomp_jax.data.mixture.media import Media, image_path, read_pixels
 from xcomp_jax.data.mixture.samples import Sample
-from xcomp_jax.data.mixture.scan import Facts, Table
+from xcomp_jax.data.mixture.scan_table import Facts, Table
 from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.engine.clips import ArrayFrames, FileFrames, FrameSource, VideoClips
 from xcomp_jax.engine.programs import CLIPS_PER_CALL
@@ -78,37 +78,9 @@ def open_encoder(
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else reader.model.dtype
     model = dataclasses.replace(reader.model, dtype=dtype)
-    vision = _read_vision(reader, dtype)
+    vision = read_vision(reader, dtype)
     store = create_features(root, model, encoder_hash_of(vision, model), dtype)
     return store, FeatureEncoder(model, vision), model
-
-
-def check_features(root: Path, checkpoint: Path, model: ModelConfig) -> None:
-    """Raises ConfigError unless the encoder of `checkpoint` made the features below `root`.
-
-    Args:
-        model: of the run that is to learn from them.
-    """
-    store = FeatureStore(root, model)
-    mine = encoder_hash_of(_read_vision(CheckpointReader(checkpoint), store.dtype), model)
-    if mine != store.encoder_hash:
-        raise ConfigError(
-            f"{root} holds features of another encoder than the one in {checkpoint}: the hash of "
-            f"its parameters is {store.encoder_hash[:12]}, of the checkpoint's {mine[:12]}. Fill "
-            f"another store with `xcomp encode --mixture ... --checkpoint {checkpoint}`, or begin "
-            "from the checkpoint that this one was filled with"
-        )
-
-
-def _read_vision(reader: CheckpointReader, dtype: DType) -> Any:
-    return traverse_util.unflatten_dict(
-        {
-            path: reader.part(path, tuple(slice(n) for n in shape), dtype)
-            for path, shape in reader.shapes.items()
-            if path.startswith("vision/")
-        },
-        sep="/",
-    )["vision"]
 
 
 def clips_per_call(clip_frames: int) -> int:
@@ -163,7 +135,7 @@ def encode_media(
             source = ArrayFrames(read_pixels(one, root, plan, config.vision.image_size))
         else:
             source = FileFrames(path, plan.indices, config.vision.image_size)
-        with store.shelf(one, path, plan) as clip_cache:
+        with store.clip_cache(one, path, plan) as clip_cache:
             clip_cache.verify()
             clip = clip_cache.key.clip_frames
             clips = VideoClips(
@@ -175,7 +147,7 @@ def encode_media(
                 clips_per_call=clips_per_call(clip),
             )
             clips.prepare(range(0, plan.num_frames, clip), Stopwatch())
-            store.enter(one, plan, facts.bytes, clip_cache, process_index)
+            store.register(one, plan, facts.bytes, clip_cache, process_index)
 
     made, problems = 0, []
     done = tqdm(
