@@ -36,10 +36,10 @@ def config(tmp_path: Path) -> MixtureConfig:
     return write_mixture(tmp_path)
 
 
-def command(config: MixtureConfig, *more: str) -> list[str]:
+def command(config: MixtureConfig, *extra: str) -> list[str]:
     experiment = str(Path(config.root) / "experiment.py")
     options = ["--root", config.root, "--config", experiment, "--workers", "2", "--quiet"]
-    return ["scan", config.path, *options, *more]
+    return ["scan", config.path, *options, *extra]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -90,11 +90,11 @@ def test_scan_after_a_kill_probes_only_new_and_bad_files(
     # A kill in the middle of a row, and a repaired file.
     lines = complete.splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:6]) + lines[6][:20])
-    good = {row["path"] for row in rows(out)[:5] if row["status"] in ("ok", "too short")}
+    valid = {row["path"] for row in rows(out)[:5] if row["status"] in ("ok", "too short")}
     os.replace(tmp_path / "media" / "i0.png", tmp_path / "media" / "none.png")
     probed.clear()
     assert main(command(config)) == 0
-    assert not good & set(probed)
+    assert not valid & set(probed)
     assert "media/none.png" in probed
     statuses = {row["path"]: row["status"] for row in rows(out)}
     assert statuses["media/none.png"] == "ok"

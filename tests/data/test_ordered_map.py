@@ -1,4 +1,4 @@
-"""The ordered map: order of results, bounded memory, propagation of exceptions."""
+"""Ordered map: order of results, bounded memory, propagation of exceptions."""
 
 from __future__ import annotations
 

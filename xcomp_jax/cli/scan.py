@@ -87,10 +87,10 @@ def run(options: argparse.Namespace) -> int:
         samples, table, root, sampling=settings.sampling, clip_frames=settings.clip_frames
     )
     write_table(out, reports, table)
-    bad = [report for report in reports if report.status != "ok"]
-    _print_summary(reports, bad, root)
+    bad_reports = [report for report in reports if report.status != "ok"]
+    _print_summary(reports, bad_reports, root)
     print(f"table: {out}")
-    bad_share = sum(report.samples for report in bad) / len(samples)
+    bad_share = sum(report.samples for report in bad_reports) / len(samples)
     if bad_share > max_bad:
         print(
             f"xcomp scan: {bad_share:.2%} of {len(samples)} samples have a bad file, more than "
@@ -101,11 +101,13 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _print_summary(reports: Sequence[MediaReport], bad: Sequence[MediaReport], root: Path) -> None:
+def _print_summary(
+    reports: Sequence[MediaReport], bad_reports: Sequence[MediaReport], root: Path
+) -> None:
     for status in ("ok", "missing", "unreadable", "too short"):
         samples = [report.samples for report in reports if report.status == status]
         print(f"{status:>10}: {len(samples)} files, {sum(samples)} samples")
-    for report in bad[:MAX_LISTED]:
+    for report in bad_reports[:MAX_LISTED]:
         print(f"  {report.status}: {root / report.media.path}: {report.reason}")
-    if len(bad) > MAX_LISTED:
-        print(f"  and {len(bad) - MAX_LISTED} more")
+    if len(bad_reports) > MAX_LISTED:
+        print(f"  and {len(bad_reports) - MAX_LISTED} more")

@@ -1,4 +1,4 @@
-"""The interface between the training loop and a set of training examples."""
+"""Defines the interface between the training loop and a set of training examples."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xcomp_jax.data.padding import Example
 
 
 class TrainingSet(Protocol):
-    """Rows that `pipeline.train_batches` reads; `PreparedDataset` and `MixtureDataset` are two."""
+    """A set of rows to train on, implemented by `PreparedDataset` and `MixtureDataset`."""
 
     def __len__(self) -> int:
         """Returns the number of rows."""

@@ -1,4 +1,4 @@
-"""The example mixture and its scan, written once per test module."""
+"""Provides the example mixture and its scan, written once per test module."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def test_open_training_mixture_changed_samples_are_refused(
         open_by(1)
 
 
-def test_open_training_mixture_features_with_trained_encoder_are_refused(
+def test_open_training_mixture_trained_encoder_is_refused(
     experiment: ExperimentConfig, tmp_path: Path
 ) -> None:
     scan_training_mixture(experiment, tmp_path / "run", progress=False)

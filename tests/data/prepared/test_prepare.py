@@ -133,7 +133,7 @@ def test_prepare_other_setting_gives_another_folder(
     assert other.frames(0).shape == (count, size, size, 3)
 
 
-def test_prepare_other_tokenizer_or_manifest_gives_another_folder(
+def test_prepare_other_tokenizer_or_text_gives_another_folder(
     generated: GeneratedSet, evaluation: PreparedDataset
 ) -> None:
     root = evaluation.folder.parent

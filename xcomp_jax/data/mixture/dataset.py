@@ -1,4 +1,4 @@
-"""A data mixture as a `TrainingSet`: usable samples, their lengths and their examples.
+"""Opens a data mixture as a `TrainingSet`: usable samples, their lengths and their examples.
 
 No media file is opened to find lengths: frame counts follow from the scan, and texts are tokenized
 once, when the mixture is opened. Samples whose text or length is unusable are excluded before the

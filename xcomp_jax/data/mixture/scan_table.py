@@ -1,7 +1,8 @@
-"""The CSV table of a scan: one row per distinct (path, kind, start, end), described by `COLUMNS`.
+"""Reads and writes the CSV table of a scan.
 
-The table holds everything that determines the lengths of examples, so that an epoch is planned
-without opening a media file.
+The table has one row per distinct (path, kind, start, end); `COLUMNS` describes its columns. It
+holds everything that determines the lengths of examples, so that an epoch is planned without
+opening a media file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rows of a prepared set and their token ids."""
+"""Defines the rows of a prepared set and their token ids."""
 
 from __future__ import annotations
 
