@@ -15,7 +15,7 @@ import numpy as np
 
 from xcomp_jax.config import ExperimentConfig, SamplingConfig, from_dict
 from xcomp_jax.configs import xcomp_2b
-from xcomp_jax.data.prepared.sampled_video import read_sampled_video
+from xcomp_jax.data.prepared.sampled_video import VideoView, read_sampled_video
 from xcomp_jax.data.synthetic.mp4 import encode_mp4
 from xcomp_jax.flops import training_flops
 from xcomp_jax.peaks import PEAKS
@@ -33,9 +33,8 @@ def decoding_rate(folder: Path, frames: int = 256) -> float:
     if not path.exists():
         encode_mp4(_moving_noise(frames), path, fps=8)
     sampling = SamplingConfig(fps=8, min_frames=8, max_frames=frames)
-    spent = _processor_seconds(
-        lambda: read_sampled_video(path, sampling=sampling, image_size=448, clip_frames=8)
-    )
+    view = VideoView(sampling=sampling, image_size=448, clip_frames=8)
+    spent = _processor_seconds(lambda: read_sampled_video(path, view))
     return frames / spent
 
 

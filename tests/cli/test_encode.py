@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.data.handmade_mixture import write_mixture
+from tests.data.mixture.example_mixture import write_mixture
 from tests.tiny import TINY, tiny_params
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main

@@ -1,4 +1,4 @@
-"""`xcomp scan`: every file once, a table with reasons, an exit code, going on after a kill."""
+"""`xcomp scan`: table, summary, exit codes, and resumption after a kill."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.data.handmade_mixture import conversation, write_mixture
+from tests.data.mixture.example_mixture import conversation, write_mixture
 from xcomp_jax.cli.main import main
 from xcomp_jax.config import MixtureConfig
 from xcomp_jax.data.mixture import scan as scan_module
+from xcomp_jax.data.mixture.media import Media
+from xcomp_jax.video.probe import VideoInfo
 
 EXPERIMENT = """
 from ml_collections import ConfigDict
@@ -34,10 +36,10 @@ def config(tmp_path: Path) -> MixtureConfig:
     return write_mixture(tmp_path)
 
 
-def command(config: MixtureConfig, *more: str) -> list[str]:
+def command(config: MixtureConfig, *extra: str) -> list[str]:
     experiment = str(Path(config.root) / "experiment.py")
-    given = ["--root", config.root, "--config", experiment, "--workers", "2", "--quiet"]
-    return ["scan", config.path, *given, *more]
+    options = ["--root", config.root, "--config", experiment, "--workers", "2", "--quiet"]
+    return ["scan", config.path, *options, *extra]
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -45,13 +47,13 @@ def rows(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_a_table_of_what_is_there(
+def test_scan_writes_table_and_summary(
     config: MixtureConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(config)) == 0
     out = capsys.readouterr().out
     table = rows(tmp_path / "mixture.scan.csv")
-    assert len(table) == 13, "thirteen samples, no two of the same cut"
+    assert len(table) == 13, "13 samples with distinct media"
     by_path = {row["path"]: row for row in table}
     assert {path: row["status"] for path, row in by_path.items() if row["status"] != "ok"} == {
         "media/broken.mp4": "unreadable",
@@ -65,44 +67,42 @@ def test_a_table_of_what_is_there(
     assert by_path["media/folder"]["frames"] == "8"
     assert "10 files, 10 samples" in out
     assert main(command(config, "--max-bad", "0.2")) == 1
-    assert "23.08% of 13 samples" in capsys.readouterr().err
+    assert "23.08% of 13 samples have a bad file" in capsys.readouterr().err
 
 
-def test_going_on_looks_only_at_what_is_new_or_was_bad(
+def test_scan_after_a_kill_probes_only_new_and_bad_files(
     config: MixtureConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    looked: list[str] = []
+    probed: list[str] = []
     probe = scan_module.probe_media
 
-    def counted(media, root):  # type: ignore[no-untyped-def]
-        looked.append(media.path)
+    def counted(media: Media, root: Path) -> VideoInfo:
+        probed.append(media.path)
         return probe(media, root)
 
     monkeypatch.setattr(scan_module, "probe_media", counted)
     out = tmp_path / "mixture.scan.csv"
     assert main(command(config)) == 0
-    assert Counter(looked)["media/v1.mp4"] == 1, "once, though it is cut in two ways"
-    assert len(looked) == 11, "all but the one that is not there"
-    whole = out.read_bytes()
+    assert Counter(probed)["media/v1.mp4"] == 1, "once for all cuts of the file"
+    assert len(probed) == 11, "all but the missing file"
+    complete = out.read_bytes()
 
-    # As after a kill amid a row, and a repair.
-    lines = whole.splitlines(keepends=True)
+    # A kill in the middle of a row, and a repaired file.
+    lines = complete.splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:6]) + lines[6][:20])
-    good = {row["path"] for row in rows(out)[:5] if row["status"] in ("ok", "too short")}
+    valid = {row["path"] for row in rows(out)[:5] if row["status"] in ("ok", "too short")}
     os.replace(tmp_path / "media" / "i0.png", tmp_path / "media" / "none.png")
-    looked.clear()
+    probed.clear()
     assert main(command(config)) == 0
-    assert not good & set(looked)
-    assert "media/none.png" in looked
-    again = {row["path"]: row["status"] for row in rows(out)}
-    assert again["media/none.png"] == "ok"
-    assert again["media/i0.png"] == "missing"
+    assert not valid & set(probed)
+    assert "media/none.png" in probed
+    statuses = {row["path"]: row["status"] for row in rows(out)}
+    assert statuses["media/none.png"] == "ok"
+    assert statuses["media/i0.png"] == "missing"
     assert len(rows(out)) == 13
 
 
-def test_a_folder_is_looked_at_again_when_its_images_or_its_duration_change(
-    config: MixtureConfig, tmp_path: Path
-) -> None:
+def test_scan_changed_image_folder_is_probed_again(config: MixtureConfig, tmp_path: Path) -> None:
     folder = tmp_path / "media" / "folder"
     sidecar = folder.with_suffix(".json")
 
@@ -117,8 +117,8 @@ def test_a_folder_is_looked_at_again_when_its_images_or_its_duration_change(
     assert scanned() == ("ok", "17", "17.0")
     sidecar.write_text('{"duration": 40}')
     assert scanned() == ("ok", "17", "40.0")
-    for endless in ("1e400", "1" + "0" * 400):
-        sidecar.write_text(f'{{"duration": {endless}}}')
+    for infinite in ("1e400", "1" + "0" * 400):
+        sidecar.write_text(f'{{"duration": {infinite}}}')
         assert scanned() == ("unreadable", "0", "0.0")
     sidecar.write_text('{"duration": 50}')
     assert scanned() == ("ok", "17", "50.0")
@@ -127,36 +127,37 @@ def test_a_folder_is_looked_at_again_when_its_images_or_its_duration_change(
     assert scanned() == ("unreadable", "0", "0.0")
 
 
-def test_odd_paths_are_bad_samples_among_good_ones(
+def test_scan_invalid_paths_are_unreadable_files(
     config: MixtureConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "media" / "empty.png").touch()
-    odd = {
+    invalid = {
         "image": {"empty.png": "the file is empty", "folder": "is a folder", "l" * 300: "too long"},
         "video": {"a\0b.mp4": "not a path", "l" * 300: "too long"},
     }
-    for kind, names in odd.items():
+    for kind, names in invalid.items():
         file = tmp_path / f"{kind}s.json"
-        more = [{kind: name, "conversations": conversation("What?")} for name in names]
-        file.write_text(json.dumps(json.loads(file.read_text()) + more))
+        samples = [{kind: name, "conversations": conversation("What?")} for name in names]
+        file.write_text(json.dumps(json.loads(file.read_text()) + samples))
     for _ in range(2):
         assert main(command(config, "--max-bad", "0.5")) == 0
         table = rows(tmp_path / "mixture.scan.csv")
         assert len(table) == 13 + 5
-        found = {(row["kind"], row["path"].removeprefix("media/")): row for row in table}
-        for kind, names in odd.items():
+        by_file = {(row["kind"], row["path"].removeprefix("media/")): row for row in table}
+        for kind, names in invalid.items():
             for name, reason in names.items():
-                assert found[kind, name]["status"] == "unreadable"
-                assert reason in found[kind, name]["reason"]
+                assert by_file[kind, name]["status"] == "unreadable"
+                assert reason in by_file[kind, name]["reason"]
     capsys.readouterr()
     line = {"video": "\ud800.mp4", "conversations": conversation("What?")}
     (tmp_path / "gifs.jsonl").write_text(json.dumps(line))
     assert main(command(config)) == 2
-    assert r"'media/\ud800.mp4' of a sample is no path" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert r"the path 'media/\ud800.mp4' of a sample is not valid Unicode" in error
 
 
 @pytest.mark.parametrize("name", ["mixture.yaml", "videos.json", "media/v1.mp4", "damaged.csv"])
-def test_what_is_no_table_is_not_replaced(
+def test_scan_output_that_is_no_table_is_not_replaced(
     config: MixtureConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     file = tmp_path / name
@@ -169,13 +170,13 @@ def test_what_is_no_table_is_not_replaced(
     assert str(file) in capsys.readouterr().err
 
 
-def test_what_cannot_be_scanned(
+def test_scan_invalid_options_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], config: MixtureConfig
 ) -> None:
     assert main(["scan", str(tmp_path / "nothing.yaml")]) == 2
     assert "nothing.yaml cannot be read" in capsys.readouterr().err
     assert main(["scan", config.path, "--set", "seed=1"]) == 2
-    assert "--config FILE" in capsys.readouterr().err
+    assert "--set seed=1 needs --config FILE" in capsys.readouterr().err
     for share in ("-1", "nan"):
         assert main(command(config, "--max-bad", share)) == 2
         assert f"--max-bad {share} must lie in [0, 1]" in capsys.readouterr().err

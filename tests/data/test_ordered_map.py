@@ -1,4 +1,4 @@
-"""The bounded map: order, bound, and what an exception does."""
+"""Ordered map: order of results, bounded memory, propagation of exceptions."""
 
 from __future__ import annotations
 
@@ -11,40 +11,39 @@ import pytest
 from xcomp_jax.data.ordered_map import ordered_map
 
 
-def test_results_come_in_order_whatever_finishes_first() -> None:
-    def slow_first(item: int) -> int:
+def test_ordered_map_uneven_durations_keep_order() -> None:
+    def square(item: int) -> int:
         time.sleep(0.02 if item % 3 == 0 else 0)
         return item * item
 
-    assert list(ordered_map(slow_first, range(12))) == [n * n for n in range(12)]
+    assert list(ordered_map(square, range(12))) == [n * n for n in range(12)]
 
 
-def test_a_slow_caller_stops_the_work() -> None:
-    """No more results exist than threads, however many items wait."""
+def test_ordered_map_slow_consumer_bounds_the_results() -> None:
     started: list[int] = []
     results = ordered_map(started.append, range(100), max_workers=2)
-    for taken in range(1, 6):
+    for consumed in range(1, 6):
         next(results)
         time.sleep(0.02)
-        assert len(started) <= taken + 1
+        assert len(started) <= consumed + 1
     results.close()  # type: ignore[attr-defined]
     assert len(started) < 10
 
 
-def test_an_exception_arrives_in_turn_and_ends_the_work() -> None:
-    release = threading.Event()
+def test_ordered_map_exception_is_raised_in_order() -> None:
+    exhausted = threading.Event()
 
-    def third_fails(item: int) -> int:
+    def fail_on_two(item: int) -> int:
         if item == 2:
             raise RuntimeError("item 2")
         return item
 
     def items() -> Iterator[int]:
         yield from range(50)
-        release.set()
+        exhausted.set()
 
-    results = ordered_map(third_fails, items(), max_workers=2)
+    results = ordered_map(fail_on_two, items(), max_workers=2)
     assert [next(results), next(results)] == [0, 1]
     with pytest.raises(RuntimeError, match="item 2"):
         next(results)
-    assert not release.is_set(), "items after the failure were drawn to the end"
+    assert not exhausted.is_set(), "items after the failure were read"

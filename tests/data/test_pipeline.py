@@ -1,18 +1,20 @@
-"""Batches: fixed shapes, whole epochs, exact resumption, the same rows for any process count."""
+"""Batches: fixed shapes, complete epochs, exact resumption, equal rows for any process count."""
 
 from __future__ import annotations
 
 import itertools
 import json
-from pathlib import Path
+from collections.abc import Callable
 
+import grain
 import numpy as np
 import pytest
 
-from tests.data.handmade_set import FRAME_COUNTS, NUM_ROWS, write_set
-from xcomp_jax.data.pipeline import Batch, eval_batches, train_batches
-from xcomp_jax.data.prepared import dataset as dataset_module
-from xcomp_jax.data.prepared.dataset import PreparedDataset, open_prepared
+from tests.data.batches import assert_same
+from tests.data.prepared.example_set import NUM_ROWS, write_set
+from xcomp_jax.data.padding import Example
+from xcomp_jax.data.pipeline import eval_batches, train_batches
+from xcomp_jax.data.prepared.dataset import PreparedDataset
 
 
 @pytest.fixture(scope="module")
@@ -20,28 +22,35 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset:
     return write_set(tmp_path_factory.mktemp("prepared") / "set")
 
 
-def assert_same(actual: Batch, expected: Batch) -> None:
-    assert actual.keys() == expected.keys()
-    for name, value in expected.items():
-        assert actual[name].dtype == value.dtype, name
-        np.testing.assert_array_equal(actual[name], value, err_msg=name)
+class Squares:
+    """The smallest `TrainingSet`: position p of the stream holds p squared."""
+
+    read_options = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+
+    def __len__(self) -> int:
+        return 1
+
+    def row_id(self, row: int) -> str:
+        return str(row)
+
+    def examples(self, *, batch_size: int, seed: int) -> Callable[[int], Example]:
+        return lambda position: {"index": np.int64(position**2 + seed)}
 
 
-def test_records_come_back_as_written(dataset: PreparedDataset) -> None:
-    assert len(dataset) == NUM_ROWS
-    assert dataset.num_videos == len(FRAME_COUNTS)
-    row = dataset.rows[5]
-    assert (row.id, row.video, row.answer, row.options) == ("row 5", 1, "grün", ("grün", "rot"))
-    assert row.tokens.input_ids.tolist() == [1, 105, 2, 2, -200, 3, 105, 4, 7, 105]
-    assert dataset.frames(1).shape == (8, 2, 2, 3)
-    assert (dataset.frames(2) == 30).all()
+def test_train_batches_any_training_set_is_split_by_position() -> None:
+    share = train_batches(
+        Squares(), batch_size=4, seed=1, process_index=1, process_count=2, examples_seen=8
+    )
+    assert next(share)["index"].tolist() == [10**2 + 1, 11**2 + 1]
+    assert next(share)["index"].tolist() == [14**2 + 1, 15**2 + 1]
+    with pytest.raises(ValueError, match=r"examples_seen=6 must be a multiple of batch_size=4"):
+        train_batches(Squares(), batch_size=4, seed=1, examples_seen=6)
 
 
-def test_training_example_by_hand(dataset: PreparedDataset) -> None:
-    batches = train_batches(dataset, batch_size=NUM_ROWS, seed=0)
-    batch = next(batches)
-    at = batch["index"].tolist().index(4)
-    row = {name: value[at] for name, value in batch.items()}
+def test_train_batches_example_is_padded_as_documented(dataset: PreparedDataset) -> None:
+    batch = next(train_batches(dataset, batch_size=NUM_ROWS, seed=0))
+    position = batch["index"].tolist().index(4)
+    row = {name: value[position] for name, value in batch.items()}
     assert row["frames"].shape == (8, 2, 2, 3)
     assert row["num_frames"] == 4
     assert (row["frames"][:4] == 10).all()
@@ -60,35 +69,31 @@ def test_training_example_by_hand(dataset: PreparedDataset) -> None:
     assert set(dtypes.values()) == {"int32"}
 
 
-def test_every_epoch_holds_every_row_once_in_another_order(dataset: PreparedDataset) -> None:
-    rows = [
-        int(i)
-        for b in itertools.islice(train_batches(dataset, batch_size=1, seed=3), 39)
-        for i in b["index"]
-    ]
-    epochs = [rows[i : i + NUM_ROWS] for i in range(0, 39, NUM_ROWS)]
+def test_train_batches_every_epoch_is_another_permutation(dataset: PreparedDataset) -> None:
+    batches = itertools.islice(train_batches(dataset, batch_size=1, seed=3), 3 * NUM_ROWS)
+    rows = [int(batch["index"][0]) for batch in batches]
+    epochs = [rows[i : i + NUM_ROWS] for i in range(0, 3 * NUM_ROWS, NUM_ROWS)]
     assert all(sorted(epoch) == list(range(NUM_ROWS)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 3
-    other = [
-        int(b["index"][0])
-        for b in itertools.islice(train_batches(dataset, batch_size=1, seed=4), 13)
-    ]
-    assert other != epochs[0]
+    other_seed = itertools.islice(train_batches(dataset, batch_size=1, seed=4), NUM_ROWS)
+    assert [int(batch["index"][0]) for batch in other_seed] != epochs[0]
 
 
 @pytest.mark.parametrize("batch_size", [4, 5])
-def test_resumes_exactly_from_every_position(dataset: PreparedDataset, batch_size: int) -> None:
-    def start() -> object:
+def test_train_batches_resume_exactly_from_every_position(
+    dataset: PreparedDataset, batch_size: int
+) -> None:
+    def start() -> grain.DatasetIterator:
         return train_batches(dataset, batch_size=batch_size, seed=7)
 
-    undisturbed = start()
+    uninterrupted = start()
     states, expected = [], []
     for _ in range(12):  # almost four epochs
-        states.append(json.dumps(undisturbed.get_state()))  # as a checkpoint would hold it
-        expected.append(next(undisturbed))
+        states.append(json.dumps(uninterrupted.get_state()))  # as a checkpoint stores it
+        expected.append(next(uninterrupted))
     for position, state in enumerate(states):
         resumed = start()
-        for _ in range(position % 3):  # wherever the new iterator happened to be
+        for _ in range(position % 3):  # the new iterator's own position must not matter
             next(resumed)
         resumed.set_state(json.loads(state))
         for batch in expected[position : position + 3]:
@@ -96,50 +101,50 @@ def test_resumes_exactly_from_every_position(dataset: PreparedDataset, batch_siz
 
 
 @pytest.mark.parametrize("process_count", [2, 4])
-def test_processes_share_each_batch(dataset: PreparedDataset, process_count: int) -> None:
-    alone = train_batches(dataset, batch_size=4, seed=1)
-    together = [
+def test_train_batches_processes_share_each_batch(
+    dataset: PreparedDataset, process_count: int
+) -> None:
+    single = train_batches(dataset, batch_size=4, seed=1)
+    shares = [
         train_batches(dataset, batch_size=4, seed=1, process_index=i, process_count=process_count)
         for i in range(process_count)
     ]
     for _ in range(10):
-        parts = [next(part)["index"] for part in together]
+        parts = [next(share)["index"] for share in shares]
         assert {len(part) for part in parts} == {4 // process_count}
-        assert sorted(np.concatenate(parts)) == sorted(next(alone)["index"])
+        assert sorted(np.concatenate(parts)) == sorted(next(single)["index"])
 
 
-def test_processes_share_the_evaluation(dataset: PreparedDataset) -> None:
-    shares = [
-        list(eval_batches(dataset, batch_size=4, process_index=i, process_count=2)) for i in (0, 1)
-    ]
-    assert [len(share) for share in shares] == [4, 4]
-    counted = [
-        int(i) for share in shares for b in share for i in b["index"][b["example_weight"] == 1]
-    ]
-    assert sorted(counted) == list(range(NUM_ROWS))
-
-
-def test_uneven_shares_are_refused(dataset: PreparedDataset) -> None:
+def test_train_batches_uneven_shares_are_refused(dataset: PreparedDataset) -> None:
     with pytest.raises(ValueError, match=r"process_count=3 must divide batch_size=4"):
         train_batches(dataset, batch_size=4, seed=0, process_count=3)
 
 
-def test_evaluation_covers_all_rows_with_a_padded_end(dataset: PreparedDataset) -> None:
+def test_eval_batches_processes_share_all_rows(dataset: PreparedDataset) -> None:
+    shares = [
+        list(eval_batches(dataset, batch_size=4, process_index=i, process_count=2)) for i in (0, 1)
+    ]
+    assert [len(share) for share in shares] == [4, 4]
+    rows = [
+        int(row)
+        for share in shares
+        for batch in share
+        for row in batch["index"][batch["example_weight"] == 1]
+    ]
+    assert sorted(rows) == list(range(NUM_ROWS))
+
+
+def test_eval_batches_cover_all_rows_and_pad_the_last(dataset: PreparedDataset) -> None:
     batches = list(eval_batches(dataset, batch_size=5))
     assert len(batches) == 3
-    assert {b["suffix_ids"].shape for b in batches} == {(5, 16)}
-    counted = [
-        int(i)
-        for b in batches
-        for i, w in zip(b["index"], b["example_weight"], strict=True)
-        if w == 1
-    ]
-    assert counted == list(range(NUM_ROWS))
+    assert {batch["suffix_ids"].shape for batch in batches} == {(5, 16)}
+    rows = [int(row) for b in batches for row in b["index"][b["example_weight"] == 1]]
+    assert rows == list(range(NUM_ROWS))
     assert batches[-1]["example_weight"].tolist() == [1, 1, 1, 0, 0]
-    assert batches[-1]["num_frames"].min() > 0, "filling must be a computable example"
+    assert batches[-1]["num_frames"].min() > 0, "padding rows must be computable"
 
 
-def test_evaluation_shows_no_answer(dataset: PreparedDataset) -> None:
+def test_eval_batches_prompt_holds_no_answer(dataset: PreparedDataset) -> None:
     batch = next(eval_batches(dataset, batch_size=NUM_ROWS))
     assert not (batch["suffix_ids"] == 7).any()
     assert (batch["suffix_labels"] == -100).all()
@@ -147,28 +152,3 @@ def test_evaluation_shows_no_answer(dataset: PreparedDataset) -> None:
     assert batch["answer_ids"].shape == (NUM_ROWS, 8)
     assert batch["answer_len"].tolist() == [1 + row % 5 for row in range(NUM_ROWS)]
     assert batch["answer_ids"][3].tolist() == [7, 7, 7, 7, 0, 0, 0, 0]
-
-
-def test_a_large_set_is_read_from_disk_and_gives_the_same(
-    dataset: PreparedDataset, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expected = list(itertools.islice(train_batches(dataset, batch_size=4, seed=2), 8))
-    state = train_batches(dataset, batch_size=4, seed=2).get_state()
-    monkeypatch.setattr(dataset_module, "MAX_FRAME_BYTES_IN_MEMORY", 0)
-    large = open_prepared(dataset.folder)
-    assert not large.in_memory
-    from_disk = train_batches(large, batch_size=4, seed=2)
-    for batch in expected[:3]:
-        assert_same(next(from_disk), batch)
-    middle = from_disk.get_state()
-    next(from_disk)
-    from_disk.set_state(middle)
-    for batch in expected[3:]:
-        assert_same(next(from_disk), batch)
-    from_disk.set_state(state)
-    assert_same(next(from_disk), expected[0])
-
-
-def test_an_unfinished_folder_is_refused(dataset: PreparedDataset, tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"prepared\.json is missing"):
-        open_prepared(tmp_path)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.data.handmade_set import write_set
+from tests.data.prepared.example_set import write_set
 from tests.tiny import tiny_params
 from tests.training.tiny_experiment import EXPERIMENT
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, StageConfig, to_dict

@@ -18,7 +18,7 @@ from xcomp_jax.cli.arguments import (
     add_store,
     load_session,
 )
-from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture, default_table
+from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.cli.processes import DISTRIBUTED, work_together
 
 DESCRIPTION = """Encodes every clip that questions about these videos may need and stores the visual
@@ -194,11 +194,11 @@ def _encode_shared(options: argparse.Namespace) -> int:
 def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes: int) -> int:
     from xcomp_jax.config import ConfigError
     from xcomp_jax.data.mixture.samples import load_mixture
-    from xcomp_jax.data.mixture.scan import read_table
+    from xcomp_jax.data.mixture.scan_table import read_table
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
 
-    request = asked_mixture(options, options.mixture)
+    request = resolve_mixture(options, options.mixture)
     init_from = None if request.experiment is None else request.experiment.init_from
     checkpoint = str(options.checkpoint or init_from or "")
     folder = str(options.store.expanduser())

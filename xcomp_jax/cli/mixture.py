@@ -1,4 +1,4 @@
-"""What `xcomp scan` and `xcomp encode --mixture` have in common: which samples, seen how."""
+"""Options that `xcomp scan` and `xcomp encode --mixture` share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
-    """The mixture, and how its videos are sampled in clips of `clip_frames`."""
+class MixtureSettings:
+    """A mixture and the sampling of its videos, in clips of `clip_frames` frames.
+
+    experiment: the configuration given by --config, if any.
+    """
 
     mixture: MixtureConfig
     sampling: SamplingConfig
@@ -22,42 +25,42 @@ class Asked:
 
 
 def default_table(mixture: Path) -> Path:
-    """Where `xcomp scan` writes what it finds unless it is told: MIXTURE.scan.csv."""
+    """Returns the default path of the scan's table, MIXTURE.scan.csv."""
     return mixture.with_suffix(".scan.csv")
 
 
 def add_mixture_options(parser: argparse._ArgumentGroup | argparse.ArgumentParser) -> None:
-    """`--config`, `--set` and `--root`."""
+    """Adds `--config`, `--set` and `--root`."""
     parser.add_argument(
         "--config",
         type=Path,
         metavar="FILE",
-        help="experiment whose part of the mixture, shuffling and sampling of frames count "
-        "(default: all samples, frames as published)",
+        help="experiment file that defines the mixture subset, shuffle seed and frame sampling "
+        "(default: all samples, published sampling)",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="override one field of that configuration; may be repeated",
+        help="override one field of --config; may be repeated",
     )
     parser.add_argument(
         "--root",
         type=Path,
         metavar="DIR",
-        help="folder that relative paths of the mixture begin at (default: as configured, or the "
-        "current one)",
+        help="folder that relative paths of the mixture start from (default: as in "
+        "--config, or the current directory)",
     )
 
 
-def asked_mixture(options: argparse.Namespace, path: Path) -> Asked:
-    """The mixture at `path` with what the options say; raises ConfigError."""
+def resolve_mixture(options: argparse.Namespace, path: Path) -> MixtureSettings:
+    """Returns the settings for the mixture at `path`; raises ConfigError for invalid options."""
     from xcomp_jax.config import ConfigError, MixtureConfig, SamplingConfig, VisionConfig
     from xcomp_jax.experiment import load_experiment
 
     if options.config is None and options.set:
-        raise ConfigError(f"--set {options.set[0]} overrides a field of --config FILE; give that")
+        raise ConfigError(f"--set {options.set[0]} needs --config FILE, whose fields it overrides")
     experiment = None if options.config is None else load_experiment(options.config, options.set)
     mixture = MixtureConfig() if experiment is None else experiment.data.mixture
     mixture = dataclasses.replace(
@@ -65,13 +68,10 @@ def asked_mixture(options: argparse.Namespace, path: Path) -> Asked:
         path=str(path),
         root=mixture.root if options.root is None else str(options.root),
     )
-    return Asked(
+    vision = VisionConfig() if experiment is None else experiment.model.vision
+    return MixtureSettings(
         mixture=mixture,
         sampling=SamplingConfig() if experiment is None else experiment.sampling,
-        clip_frames=(
-            VisionConfig().clip_frames
-            if experiment is None
-            else experiment.model.vision.clip_frames
-        ),
+        clip_frames=vision.clip_frames,
         experiment=experiment,
     )

@@ -1,1 +1,1 @@
-"""What is learnt from: generated videos, prepared record sets, mixtures of files, batches."""
+"""Training data: generated videos, prepared record sets, data mixtures, and batches of them."""

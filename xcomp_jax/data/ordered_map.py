@@ -1,4 +1,4 @@
-"""Maps a function over items in threads, results in order, few of them in memory."""
+"""Maps a function over items in threads; results come in order and memory stays bounded."""
 
 from __future__ import annotations
 
@@ -19,15 +19,16 @@ def ordered_map(
     workers: int | None = None,
     max_workers: int | None = None,
 ) -> Iterator[Result]:
-    """Yields `function(item)` in order; meant for work done in subprocesses, such as ffmpeg's.
+    """Yields `function(item)` in order; suits work done in subprocesses, such as ffmpeg's.
 
-    At most one result per thread waits at a time, whatever the number of items, because a decoded
-    video is large. An exception reaches the caller at its item's turn; calls not begun are dropped.
+    At most one result per thread is held at a time, because decoded videos are large. An exception
+    is raised at the position of its item; calls that have not started are dropped.
 
     Args:
-        workers: threads; default: one more than cores. max_workers: but no more than that.
+        workers: number of threads (default: CPU cores + 1).
+        max_workers: upper limit on the number of threads (default: none).
     """
-    # One thread more than cores, so that drawing or writing here overlaps with ffmpeg there.
+    # One thread more than cores overlaps rendering or writing here with ffmpeg's work.
     workers = (os.cpu_count() or 1) + 1 if workers is None else workers
     if max_workers is not None:
         workers = max(1, min(workers, max_workers))

@@ -1,4 +1,4 @@
-"""Texts and frames of one example in arrays of fixed length; fields as in `data.pipeline`."""
+"""Pads the texts and frames of one example to fixed lengths; fields as in `data.pipeline`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ ANSWER_MULTIPLE = 4
 
 
 def text_fields(ids: np.ndarray, labels: np.ndarray, prefix: int, suffix: int) -> Example:
-    """`ids` and `labels` [S], the placeholder among them, in `prefix` and `suffix` slots."""
+    """Splits `ids` and `labels` [S] at the video placeholder and pads both parts.
+
+    Args:
+        prefix, suffix: padded lengths of the text before and after the video.
+    """
     video = video_position(ids)
     before, after = ids[:video], ids[video + 1 :]
     return {
@@ -32,15 +36,17 @@ def text_fields(ids: np.ndarray, labels: np.ndarray, prefix: int, suffix: int) -
 
 
 def video_position(ids: np.ndarray) -> int:
+    """Returns the index of the video placeholder in `ids`."""
     return int(np.flatnonzero(ids == VIDEO_PLACEHOLDER)[0])
 
 
 def round_up(length: int, multiple: int) -> int:
+    """Returns the smallest multiple of `multiple` that is at least `length`."""
     return -(-length // multiple) * multiple
 
 
 def padded(values: np.ndarray, length: int, fill: int) -> np.ndarray:
-    """`values` [n, ...] followed by `fill` up to [length, ...]."""
+    """Pads `values` [n, ...] with `fill` to [length, ...]."""
     full = np.full((length, *values.shape[1:]), fill, values.dtype)
     full[: len(values)] = values
     return full

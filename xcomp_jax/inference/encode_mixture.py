@@ -5,18 +5,17 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
-from flax import traverse_util
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import CheckpointReader
-from xcomp_jax.config import ConfigError, DType, ModelConfig, SamplingConfig
-from xcomp_jax.data.mixture.features import FeatureStore, create_features, encoder_hash_of
+from xcomp_jax.config import DType, ModelConfig, SamplingConfig
+from xcomp_jax.data.mixture.encoder_hash import encoder_hash_of, read_vision
+from xcomp_jax.data.mixture.features import FeatureStore, create_features
 from xcomp_jax.data.mixture.media import Media, image_path, read_pixels
 from xcomp_jax.data.mixture.samples import Sample
-from xcomp_jax.data.mixture.scan import Facts, Table
+from xcomp_jax.data.mixture.scan_table import Facts, Table
 from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.engine.clips import ArrayFrames, FileFrames, FrameSource, VideoClips
 from xcomp_jax.engine.feature_encoder import FeatureEncoder
@@ -29,53 +28,25 @@ Problem = tuple[Media, str]
 def open_encoder(
     checkpoint: Path, root: Path, *, dtype: DType | None = None
 ) -> tuple[FeatureStore, FeatureEncoder, ModelConfig]:
-    """The encoder of a checkpoint, the store at `root` for what it makes, and its model.
+    """Opens a checkpoint's encoder, and the feature store at `root` for its output.
 
     Reads no other part of the checkpoint.
 
     Args:
         dtype: of arithmetic and features; default: float32 on a CPU, where bfloat16 is many times
-            slower, and the checkpoint's own elsewhere.
+            slower, elsewhere the checkpoint's.
 
     Raises:
-        CheckpointError: the folder is no checkpoint.
-        ConfigError: the store holds what another encoder made.
+        CheckpointError: the folder is not a checkpoint.
+        ConfigError: the store holds features of another encoder.
     """
     reader = CheckpointReader(checkpoint)
     if dtype is None:
         dtype = "float32" if jax.default_backend() == "cpu" else reader.model.dtype
     model = dataclasses.replace(reader.model, dtype=dtype)
-    vision = _read_vision(reader, dtype)
+    vision = read_vision(reader, dtype)
     store = create_features(root, model, encoder_hash_of(vision, model), dtype)
     return store, FeatureEncoder(model, vision), model
-
-
-def check_features(root: Path, checkpoint: Path, model: ModelConfig) -> None:
-    """Raises ConfigError unless the encoder of `checkpoint` made the features below `root`.
-
-    Args:
-        model: of the run that is to learn from them.
-    """
-    store = FeatureStore(root, model)
-    mine = encoder_hash_of(_read_vision(CheckpointReader(checkpoint), store.dtype), model)
-    if mine != store.encoder_hash:
-        raise ConfigError(
-            f"{root} holds features of another encoder than the one in {checkpoint}: the hash of "
-            f"its parameters is {store.encoder_hash[:12]}, of the checkpoint's {mine[:12]}. Fill "
-            f"another store with `xcomp encode --mixture ... --checkpoint {checkpoint}`, or begin "
-            "from the checkpoint that this one was filled with"
-        )
-
-
-def _read_vision(reader: CheckpointReader, dtype: DType) -> Any:
-    return traverse_util.unflatten_dict(
-        {
-            path: reader.part(path, tuple(slice(n) for n in shape), dtype)
-            for path, shape in reader.shapes.items()
-            if path.startswith("vision/")
-        },
-        sep="/",
-    )["vision"]
 
 
 def encode_media(
@@ -92,63 +63,69 @@ def encode_media(
     workers: int,
     progress: bool = True,
 ) -> tuple[int, list[Problem]]:
-    """Fills `store` with every distinct image and video of `samples` that falls to this process.
+    """Encodes this process's share of the distinct images and videos of `samples` into `store`.
 
-    Started again it looks only at what the store's index does not have. What a killed process had
-    encoded of a video is used.
+    Run again, it encodes only what the store's index lacks; clips of a video that a killed process
+    stored are reused.
+
+    Args:
+        workers: files that are decoded in parallel.
 
     Returns:
-        how many were encoded now, and those that could not be, with the reason.
+        The number of files encoded now, and the files that failed with the reason.
     """
     clip_frames = config.vision.clip_frames
     media = list(dict.fromkeys(sample.media for sample in samples))[process_index::process_count]
 
     def encode(job: tuple[int, Media]) -> bool | Problem:
-        number, one = job
-        facts = table.get((one.path, one.kind))
+        number, file = job
+        facts = table.get((file.path, file.kind))
         if facts is None:
-            return one, "is not in the table of the scan; scan the mixture again"
+            return file, "is not in the scan's table; scan the mixture again"
         try:
-            plan = facts.plan(one, root, sampling=sampling, clip_frames=clip_frames)
-            if store.complete(one, plan, facts.bytes):
+            plan = facts.plan(file, root, sampling=sampling, clip_frames=clip_frames)
+            if store.complete(file, plan, facts.bytes):
                 return False
-            _encode_one(one, plan, facts, number)
+            encode_file(number, file, plan, facts)
         except VideoError as error:
-            return one, str(error)
+            return file, str(error)
         return True
 
-    def _encode_one(one: Media, plan: FramePlan, facts: Facts, number: int) -> None:
-        path = root / one.path
-        source: FrameSource
-        if one.kind == "image":
-            path = image_path(path)
-            source = ArrayFrames(read_pixels(one, root, plan, config.vision.image_size))
-        else:
-            source = FileFrames(path, plan.indices, config.vision.image_size)
-        with store.shelf(one, path, plan) as clip_cache:
+    def encode_file(number: int, file: Media, plan: FramePlan, facts: Facts) -> None:
+        path, source = _frame_source(file, root, plan, config.vision.image_size)
+        with store.clip_cache(file, path, plan) as clip_cache:
             clip_cache.verify()
-            clip = clip_cache.key.clip_frames
+            length = clip_cache.key.clip_frames
             clips = VideoClips(
-                encoder.for_file(number, clip_frames=clip),
+                encoder.for_file(number, clip_frames=length),
                 source,
                 clip_cache,
                 num_frames=plan.num_frames,
-                clip_frames=clip,
+                clip_frames=length,
             )
-            clips.prepare(range(0, plan.num_frames, clip))
-            store.enter(one, plan, facts.bytes, clip_cache, process_index)
+            clips.prepare(range(0, plan.num_frames, length))
+            store.register(file, plan, facts.bytes, clip_cache, process_index)
 
-    made, problems = 0, []
-    done = tqdm(
+    num_encoded, problems = 0, []
+    outcomes = tqdm(
         ordered_map(encode, enumerate(media), workers=workers),
         desc="encoding",
         total=len(media),
         unit="file",
         disable=not progress,
     )
-    for outcome in done:
+    for outcome in outcomes:
         if isinstance(outcome, tuple):
             problems.append(outcome)
         else:
-            made += outcome
-    return made, problems
+            num_encoded += outcome
+    return num_encoded, problems
+
+
+def _frame_source(
+    file: Media, root: Path, plan: FramePlan, image_size: int
+) -> tuple[Path, FrameSource]:
+    path = root / file.path
+    if file.kind == "image":
+        return image_path(path), ArrayFrames(read_pixels(file, root, plan, image_size))
+    return path, FileFrames(path, plan.indices, image_size)

@@ -12,9 +12,8 @@ import jax
 from jax.sharding import Mesh
 
 from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig
-from xcomp_jax.data.mixture.dataset import MixtureDataset
 from xcomp_jax.data.pipeline import Batch, train_batches
-from xcomp_jax.data.prepared.dataset import PreparedDataset
+from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.models.xcomp import Params, abstract_params
 from xcomp_jax.processes import is_first, tells_of_a_lost_process
 from xcomp_jax.sharding import batch_share, global_batch, parameter_shardings
@@ -45,7 +44,7 @@ def run_stage(
     run: Run,
     stage: StageConfig,
     params: Params,
-    dataset: PreparedDataset | MixtureDataset,
+    dataset: TrainingSet,
     *,
     evaluate: Callable[[StageConfig, Params], Evaluation],
 ) -> Params:

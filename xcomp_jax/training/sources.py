@@ -10,11 +10,11 @@ from jax.sharding import Mesh
 
 from xcomp_jax.checkpoint import CheckpointReader, load_params
 from xcomp_jax.config import ConfigError, ExperimentConfig
-from xcomp_jax.data.mixture.dataset import MixtureDataset
 from xcomp_jax.data.mixture.experiment import open_training_mixture, scan_training_mixture
 from xcomp_jax.data.prepared.dataset import PreparedDataset, open_prepared
 from xcomp_jax.data.prepared.prepare import prepare
 from xcomp_jax.data.synthetic.generate import generate
+from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.models.xcomp import Params, abstract_params, init_params
 from xcomp_jax.processes import is_first, on_first
 from xcomp_jax.sharding import parameter_shardings
@@ -22,7 +22,7 @@ from xcomp_jax.sharding import parameter_shardings
 
 def open_datasets(
     config: ExperimentConfig, workdir: Path, tokenizer: Any, *, progress: bool
-) -> tuple[PreparedDataset | MixtureDataset, PreparedDataset | None]:
+) -> tuple[TrainingSet, PreparedDataset | None]:
     """For training and held out; process 0 makes what is not there, in `workdir`/data.
 
     Raises:

@@ -12,9 +12,9 @@ from typing import Any
 import jax
 
 from xcomp_jax.config import CompressionConfig, ExperimentConfig, StageConfig, on_devices
-from xcomp_jax.data.mixture.dataset import MixtureDataset
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
+from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.processes import is_first, on_first, opened_on_first
@@ -114,7 +114,7 @@ def _run(run: Run) -> None:
 def _train(
     run: Run,
     tokenizer: Any,
-    train: PreparedDataset | MixtureDataset,
+    train: TrainingSet,
     held_out: PreparedDataset | None,
     clock: Clock,
 ) -> Accuracy | None:

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from xcomp_jax.config import ConfigError, ExperimentConfig
 from xcomp_jax.data.prepared.dataset import PreparedDataset
+from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.launch.studies.schedules.conditions import Condition
 from xcomp_jax.models.xcomp import Params
@@ -128,11 +129,11 @@ class _Seed:
         )
 
     @functools.cached_property
-    def _datasets(self) -> tuple[PreparedDataset, PreparedDataset]:
+    def _datasets(self) -> tuple[TrainingSet, PreparedDataset]:
         train, held_out = open_datasets(
             self.recipe, self.folder, self._tokenizer, progress=self.observation.progress
         )
-        if not isinstance(train, PreparedDataset) or held_out is None:
+        if self.recipe.data.source == "mixture" or held_out is None:
             raise ConfigError(
                 "the recipe needs a training set and a held-out set: data.source="
                 f"{self.recipe.data.source!r} must be 'generated' or 'prepared'"

@@ -1,0 +1,1 @@
+"""Data mixtures of LLaVA-style sets: samples, file scan, length buckets, stored encoder output."""

@@ -1,19 +1,21 @@
-"""A mixture, ready to train on: which samples can be used, how long they are, and their examples.
+"""Opens a data mixture as a `TrainingSet`: usable samples, their lengths and their examples.
 
-Nothing is decoded to know lengths: the number of frames follows from what `scan` found, and texts
-are tokenised once, here. A sample that cannot be used is left out before the first step when that
-shows from its text or its length. One whose file breaks only when it is read stays in its place,
-with zeros for pixels, no labels and weight 0: the order of all others and the shapes that other
-processes build at the same time do not change, and no process has to be told.
+No media file is opened to find lengths: frame counts follow from the scan, and texts are tokenized
+once, when the mixture is opened. Samples whose text or length is unusable are excluded before the
+first step. A file that only fails when it is read keeps its row, with zeros for pixels, no labels
+and weight 0, so that the other rows and the shapes on other processes do not change.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
+from collections.abc import Callable
 from pathlib import Path
 
+import grain
 import numpy as np
 from tqdm import tqdm
 
@@ -36,16 +38,19 @@ from xcomp_jax.token_store import TokenStoreError
 from xcomp_jax.video.errors import VideoError
 
 FRAME_BUCKETS = 4
-"""How many buckets of frames there are unless `MixtureConfig.frame_buckets` lists them."""
+"""Number of frame buckets unless `MixtureConfig.frame_buckets` lists them."""
+
+MAX_READ_AHEAD = 128
+"""Largest number of examples in the read-ahead buffer, however small they are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureDataset:
-    """The usable samples of a mixture, in its order.
+    """The usable samples of a mixture, in its order; open one with `open_mixture`.
 
-    frames, prefix, suffix: int32 [N], their lengths: frames, and tokens before and after the video.
-    weights: passes over each set in an epoch.
-    texts_digest: changes when any token or label of a sample does.
+    frames, prefix, suffix: int32 [N], number of frames, and of tokens before and after the video.
+    weights: passes over each set per epoch.
+    texts_digest: hash of all tokens and labels.
     """
 
     samples: tuple[Sample, ...]
@@ -61,24 +66,24 @@ class MixtureDataset:
         return len(self.samples)
 
     def row_id(self, row: int) -> str:
-        """What people know a row by; ids alone may repeat from set to set."""
+        """Returns id and path of a row, because ids may repeat across sets."""
         sample = self.samples[row]
         return f"{sample.id} of {sample.media.path}"
 
     @property
     def fingerprint(self) -> str:
-        """Equal on all processes of a run that build the same batches."""
-        facts = [
-            [[one.id, one.set, dataclasses.astuple(one.media)] for one in self.samples],
+        """Hash of everything that determines the batches; equal on all processes of a run."""
+        inputs = [
+            [[sample.id, sample.set, dataclasses.astuple(sample.media)] for sample in self.samples],
             [array.tolist() for array in (self.frames, self.prefix, self.suffix)],
             [self.weights, self.frame_limits, self.suffix_limits],
             self.texts_digest,
         ]
-        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]
+        return hashlib.sha256(json.dumps(inputs).encode()).hexdigest()[:16]
 
     @property
     def frame_limits(self) -> tuple[int, ...]:
-        """Frames that batches of videos are padded to."""
+        """Frame counts that batches of videos are padded to, ascending."""
         clip = self.reader.clip_frames
         limits = self.reader.config.frame_buckets or halvings(
             self.reader.sampling.max_frames, FRAME_BUCKETS, multiple=clip
@@ -87,18 +92,24 @@ class MixtureDataset:
 
     @property
     def suffix_limits(self) -> tuple[int, ...]:
-        """Tokens after the video that batches are padded to."""
+        """Token counts after the video that batches are padded to, ascending."""
         longest = self.reader.max_text_tokens
         limits = self.reader.config.text_buckets or halvings(longest, 3, multiple=1)[::2]
         return tuple(round_up(limit, SUFFIX_MULTIPLE) for limit in limits)
 
     @property
-    def bytes_per_example(self) -> int:
-        """Of the pixels or features of an example of the largest bucket."""
-        return max(self.frame_limits) * self.reader.bytes_per_frame
+    def read_options(self) -> grain.ReadOptions:
+        """Reader threads and read-ahead buffer, within the configured threads and memory."""
+        config = self.reader.config
+        bytes_per_example = max(self.frame_limits) * self.reader.bytes_per_frame
+        ahead = max(1, int(config.read_ahead_gib * 2**30) // bytes_per_example)
+        return grain.ReadOptions(
+            num_threads=min(config.threads, ahead),
+            prefetch_buffer_size=min(ahead, MAX_READ_AHEAD),
+        )
 
     def planner(self, batch_size: int, seed: int) -> EpochPlanner:
-        """Which rows make up which batch; raises ValueError as `EpochPlanner`."""
+        """Returns the planner of batches; errors as `EpochPlanner`."""
         return EpochPlanner(
             frames=self.frames,
             suffix=self.suffix,
@@ -110,11 +121,25 @@ class MixtureDataset:
             seed=seed,
         )
 
+    def examples(self, *, batch_size: int, seed: int) -> Callable[[int], Example]:
+        """Returns the example stream of `TrainingSet`; the examples of a batch share a bucket."""
+        planner = self.planner(batch_size, seed)
+        # Two plans, because read-ahead crosses into the next epoch.
+        epoch_plan = functools.lru_cache(maxsize=2)(planner.plan)
+
+        def example(position: int) -> Example:
+            batch, slot = divmod(position, batch_size)
+            epoch, number = divmod(batch, planner.batches_per_epoch)
+            plan = epoch_plan(epoch)
+            return self.example(int(plan.rows[number, slot]), plan.buckets[number])
+
+        return example
+
     def example(self, row: int, bucket: Bucket) -> Example:
-        """One example, padded to `bucket`; fields as in `data.pipeline`.
+        """Reads one example and pads it to `bucket`; fields as in `data.pipeline`.
 
         Raises:
-            BadSamplesError: too many could not be read.
+            BadSamplesError: too many samples could not be read.
         """
         sample, reader = self.samples[row], self.reader
         plan = reader.plan(sample)
@@ -122,14 +147,14 @@ class MixtureDataset:
         weight = 1
         try:
             visual = reader.visual(sample, plan)
-            self.skipped.good()
+            self.skipped.count_good()
         except (VideoError, TokenStoreError) as error:
-            self.skipped.bad(sample, str(error))
-            visual, weight = reader.nothing(plan), 0
+            self.skipped.add_bad(sample, str(error))
+            visual, weight = reader.visual_zeros(plan), 0
             labels = np.full_like(labels, IGNORE)
         prefix = round_up(int(self.prefix.max()), PREFIX_MULTIPLE)
         return {
-            reader.field: padded(visual, bucket.frames * reader.rows_per_frame, 0),
+            reader.visual_field: padded(visual, bucket.frames * reader.rows_per_frame, 0),
             "num_frames": np.int32(plan.num_frames),
             **text_fields(ids, labels, prefix, bucket.suffix),
             "example_weight": np.float32(weight),
@@ -144,10 +169,10 @@ def open_mixture(
     skipped_file: Path | None = None,
     progress: bool = True,
 ) -> MixtureDataset:
-    """A mixture whose files were scanned, as something to train on; opens no image or video.
+    """Opens a scanned mixture for training: tokenizes its texts, opens no image or video.
 
     Args:
-        skipped_file: where bad samples are written down, one file a process.
+        skipped_file: log of bad samples; one file per process.
 
     Raises:
         BadSamplesError: more samples are unusable than `reader.config.max_bad` allows.
@@ -156,10 +181,10 @@ def open_mixture(
     unusable: list[tuple[Sample, str]] = []
     lengths: list[tuple[int, int, int]] = []
     texts = hashlib.sha256()
-    for sample in tqdm(mixture.samples, desc="tokenising", unit="sample", disable=not progress):
+    for sample in tqdm(mixture.samples, desc="tokenizing", unit="sample", disable=not progress):
         try:
             plan = reader.plan(sample)
-            reader.require(sample, plan)
+            reader.require_features(sample, plan)
             ids, labels = reader.tokens(sample, plan)
         except (RowError, VideoError, TokenStoreError) as error:
             unusable.append((sample, str(error)))
@@ -169,14 +194,14 @@ def open_mixture(
         texts.update(ids.tobytes() + labels.tobytes())
         lengths.append((plan.num_frames, before, len(ids) - 1 - before))
     skipped = SkippedLog(skipped_file, reader.config.max_bad)
-    skipped.leave_out(unusable, len(mixture.samples))
+    skipped.add_unusable(unusable, len(mixture.samples))
     frames, prefix, suffix = np.array(lengths, np.int32).reshape(-1, 3).T
     return MixtureDataset(
         samples=tuple(usable),
         frames=frames,
         prefix=prefix,
         suffix=suffix,
-        weights=tuple(one.weight for one in mixture.sets),
+        weights=tuple(mixture_set.weight for mixture_set in mixture.sets),
         texts_digest=texts.hexdigest(),
         reader=reader,
         skipped=skipped,

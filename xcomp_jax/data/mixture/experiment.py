@@ -1,4 +1,4 @@
-"""The mixture of an experiment: scanned, then opened by every process of the run."""
+"""Scans the mixture of an experiment and opens it in every process of the run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from xcomp_jax.config import ConfigError, ExperimentConfig
 from xcomp_jax.data.mixture.dataset import MixtureDataset, open_mixture
-from xcomp_jax.data.mixture.features import FeatureStore
+from xcomp_jax.data.mixture.features import FeatureStore, check_features
 from xcomp_jax.data.mixture.reader import MixtureReader
 from xcomp_jax.data.mixture.samples import load_mixture
-from xcomp_jax.data.mixture.scan import findings, read_table, scan, write_table
+from xcomp_jax.data.mixture.scan import scan
+from xcomp_jax.data.mixture.scan_table import read_table, report_media, write_table
 from xcomp_jax.files import read_json, write_json
-from xcomp_jax.inference.encode_mixture import check_features
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 def scan_training_mixture(
     config: ExperimentConfig, workdir: Path, *, progress: bool = True
 ) -> None:
-    """Scans the files of the mixture into `workdir`/data/scan.csv, where no table is configured.
+    """Scans the mixture into `workdir`/data/scan.csv unless a table is configured.
 
-    For one process, before the others open the mixture. A second call looks only at what changed.
+    One process calls this before any process opens the mixture. Unchanged files are not read again.
 
     Raises:
-        ConfigError: the features to learn from were made by another encoder than `init_from`'s.
+        ConfigError: the stored features come from an encoder other than that of `init_from`.
     """
     mixture = config.data.mixture
     if mixture.features and config.init_from is not None:
@@ -38,8 +38,8 @@ def scan_training_mixture(
     path = _table_path(config, workdir)
     table = scan(samples, root, path, workers=2 * (os.cpu_count() or 1), progress=progress)
     clip_frames = config.model.vision.clip_frames
-    found = findings(samples, table, root, sampling=config.sampling, clip_frames=clip_frames)
-    write_table(path, found, table)
+    reports = report_media(samples, table, root, sampling=config.sampling, clip_frames=clip_frames)
+    write_table(path, reports, table)
 
 
 def open_training_mixture(
@@ -50,40 +50,30 @@ def open_training_mixture(
     process_index: int = 0,
     progress: bool = True,
 ) -> MixtureDataset:
-    """The mixture as something to train on; bad samples go to `workdir`/skipped-<process>.jsonl.
+    """Opens the mixture for training; logs bad samples in `workdir`/skipped-<process>.jsonl.
 
     Raises:
-        ConfigError: there is no table; features are asked for while a stage trains the encoder, or
-            those of another one; or the usable samples are not those that the run began with.
+        ConfigError: there is no table; the configured features do not fit the model or the stages;
+            or the usable samples differ from those at the start of the run.
         BadSamplesError: more samples are unusable than allowed.
     """
-    mixture, model = config.data.mixture, config.model
+    mixture, vision = config.data.mixture, config.model.vision
     path = _table_path(config, workdir)
     if not path.exists():
         raise ConfigError(
             f"{path}: no such table; write it with `xcomp scan {mixture.path} --out {path}` and "
             "the same --config, or leave data.mixture.table empty"
         )
-    features = None
-    if mixture.features:
-        learning = [stage.name for stage in config.stages if "vision" in stage.trainable]
-        if learning:
-            raise ConfigError(
-                f"data.mixture.features={mixture.features!r} holds what the encoder made before "
-                f"training, but stages {learning} train it; leave features empty, or take 'vision' "
-                "out of their trainable"
-            )
-        features = FeatureStore(Path(mixture.features), model)
     reader = MixtureReader(
         config=mixture,
         sampling=config.sampling,
-        image_size=model.vision.image_size,
-        clip_frames=model.vision.clip_frames,
+        image_size=vision.image_size,
+        clip_frames=vision.clip_frames,
         tokenizer=tokenizer,
         max_text_tokens=config.data.max_text_tokens,
         prompt_as_asked=config.data.prompt_as_asked,
         table=read_table(path),
-        features=features,
+        features=_open_features(config) if mixture.features else None,
     )
     dataset = open_mixture(
         load_mixture(mixture),
@@ -95,22 +85,35 @@ def open_training_mixture(
     return dataset
 
 
+def _open_features(config: ExperimentConfig) -> FeatureStore:
+    """Opens the configured features; raises ConfigError if a stage trains the encoder."""
+    features = config.data.mixture.features
+    stages = [stage.name for stage in config.stages if "vision" in stage.trainable]
+    if stages:
+        raise ConfigError(
+            f"data.mixture.features={features!r} holds the output of the frozen encoder, but "
+            f"stages {stages} train it; leave features empty, or remove 'vision' from trainable"
+        )
+    return FeatureStore(Path(features), config.model)
+
+
 def _check_unchanged(dataset: MixtureDataset, path: Path, *, write: bool) -> None:
-    """A run that goes on with other samples would not be the run that was begun."""
-    mine = {"samples": len(dataset), "fingerprint": dataset.fingerprint}
+    """Raises ConfigError if a resumed run has other samples than those recorded at its start."""
+    current = {"samples": len(dataset), "fingerprint": dataset.fingerprint}
     if path.exists():
-        theirs = read_json(path, remedy="delete it if the mixture is the one the run began with")
-        if theirs != mine:
+        remedy = "delete it if the mixture is unchanged since the start of the run"
+        initial = read_json(path, remedy=remedy)
+        if initial != current:
             raise ConfigError(
-                f"{path}: the run began with {theirs['samples']} usable samples, now there are "
-                f"{len(dataset)}, or the same in another order or with other texts: the mixture, "
-                "its files, data.prompt_as_asked, the tokenizer, the table of the scan or the "
-                "store of features changed. Restore them, or delete this file to go on with what "
-                "is there now, or begin in another workdir"
+                f"{path}: the run started with {initial['samples']} usable samples and now has "
+                f"{len(dataset)}, or their order or texts differ. The mixture, its files, "
+                "data.prompt_as_asked, the tokenizer, the table of the scan or the store of "
+                "features has changed: restore it, delete this file to continue with the current "
+                "samples, or use another workdir"
             )
     elif write:
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_json(path, mine)
+        write_json(path, current)
 
 
 def _table_path(config: ExperimentConfig, workdir: Path) -> Path:

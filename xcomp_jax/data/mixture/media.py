@@ -1,15 +1,15 @@
-"""One image or video of a mixture: what it holds, which frames are seen, and their pixels.
+"""Reads one image or video of a mixture: its properties, sampled frames and pixels.
 
-The rules are those of the original's training code (facts: frame sampling, preprocessing):
+Follows the original's training code (docs/reference_behaviour.md#sampling and #preprocessing):
 
-    video   a file, by its own clock
-    img     a folder of frames, one a second (three for TVQA) unless a file beside it says how long
-            it lasts
-    gif     every frame counts as one second, whatever the file says; it cannot be cut
-    image   one frame, and no sentence about time
+    video   a file, timed by its own clock
+    img     a folder of frames, one per second (three for TVQA) unless a JSON file next to the
+            folder gives the duration
+    gif     every frame counts as one second; cannot be cut
+    image   one frame, without a time message
 
-One difference: the original cuts video files at start and end only where they come from its object
-store, and rejects local ones; here they are cut as its file reader cuts.
+One departure: the original cuts video files at start and end only when they come from its object
+store, and rejects local files with a cut; here local files are cut as its file reader cuts.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ READERS: dict[str, Kind] = {
     "frame": "img",
     "gif": "gif",
 }
-"""Values of `video_read_type`; one reader serves all that the original has for video files."""
+"""Values of `video_read_type`; one reader replaces the original's several for video files."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Media:
-    """Where to look: `path` below the mixture's root, of `kind`, between `start` and `end` s."""
+    """An image or video: `path` below the mixture's root, cut to [start, end] seconds if given."""
 
     path: str
     kind: Kind
@@ -54,10 +54,10 @@ class Media:
 
 
 def probe_media(media: Media, root: Path) -> VideoInfo:
-    """What there is to sample from. A video is not decoded, an image is.
+    """Returns frame count, rate and duration; decodes images, but not videos.
 
     Raises:
-        VideoError: it is missing or cannot be read.
+        VideoError: the file is missing or cannot be read.
     """
     path = root / media.path
     if media.kind == "image":
@@ -65,11 +65,11 @@ def probe_media(media: Media, root: Path) -> VideoInfo:
         return VideoInfo(path=path, num_frames=1, fps=1.0, duration=1.0, times=(0.0,))
     info = probe(path, folder_fps=3.0 if "tvqa" in str(path).lower() else 1.0, threads=1)
     if info.is_folder != (media.kind == "img"):
-        have, want = ("folder", "file") if info.is_folder else ("file", "folder of images")
+        actual, required = ("folder", "file") if info.is_folder else ("file", "folder of images")
         raise VideoError(
             path,
-            f"is a {have}, but its set is read as {media.kind}, which needs a {want}",
-            "Mend video_read_type or data_root of the set.",
+            f"is a {actual}, but its set is read as {media.kind}, which needs a {required}",
+            "Correct video_read_type or data_root of the set.",
         )
     if media.kind == "gif":
         return dataclasses.replace(info, fps=1.0, duration=float(info.num_frames))
@@ -79,10 +79,11 @@ def probe_media(media: Media, root: Path) -> VideoInfo:
 def plan_media(
     media: Media, info: VideoInfo, *, sampling: SamplingConfig, clip_frames: int
 ) -> FramePlan:
-    """The frames a training example holds; needs no file.
+    """Plans the frames of a training example from `info` alone.
 
     Raises:
-        VideoError: too short, by the original's training rule: no whole clips can be sampled.
+        VideoError: the video is too short to sample whole clips (the original's training rule), or
+            a gif is cut.
     """
     if media.kind == "image":
         return FramePlan(indices=(0,), duration=0.0, num_frames=1, times=(0.0,))
@@ -100,12 +101,12 @@ def plan_media(
 
 
 def time_message(media: Media, plan: FramePlan) -> str:
-    """The sentence that follows the picture in the prompt; none for an image."""
+    """Returns the prompt's sentence about duration and frames; empty for an image."""
     return "" if media.kind == "image" else plan.message
 
 
 def read_pixels(media: Media, root: Path, plan: FramePlan, size: int) -> np.ndarray:
-    """The frames of `plan`, uint8 [F, size, size, 3], whole frames resized by the bicubic rule.
+    """Reads the frames of `plan`, uint8 [F, size, size, 3], resized (bicubic, no crop).
 
     Raises:
         VideoError: they cannot be read.
@@ -113,29 +114,33 @@ def read_pixels(media: Media, root: Path, plan: FramePlan, size: int) -> np.ndar
     path = root / media.path
     if media.kind == "image":
         return resize_bicubic(read_image(path), size)[None]
-    # Filled in place: a list of frames beside their stack would be twice the memory.
+    # Filled in place, because stacking a list of frames would need twice the memory.
     frames = np.empty((len(plan.indices), size, size, 3), np.uint8)
-    for place, frame in enumerate(read_frames(path, plan.indices, size=size, threads=1)):
-        frames[place] = frame
+    for i, frame in enumerate(read_frames(path, plan.indices, size=size, threads=1)):
+        frames[i] = frame
     return frames
 
 
 def read_image(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3], as stored: unlike in folders of frames no rotation is applied (original)."""
-    place = image_path(path)
+    """Reads an image as uint8 [H, W, 3]; ignores its EXIF rotation, as the original does.
+
+    Raises:
+        VideoError: the image is missing or cannot be read.
+    """
+    file = image_path(path)
     try:
-        with Image.open(place) as image:
+        with Image.open(file) as image:
             return np.asarray(image.convert("RGB"))
     # Pillow's PNG reader raises SyntaxError on a broken header.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(place, f"not a readable image ({error})", ffmpeg.AGAIN) from error
+        raise VideoError(file, f"not a readable image ({error})", ffmpeg.AGAIN) from error
 
 
 def image_path(path: Path) -> Path:
-    """`path`, or the .jpg beside a .png that is not there: public sets have such names.
+    """Returns `path`, or the .jpg with the name of a missing .png, as in public datasets.
 
     Raises:
-        VideoError: there is neither.
+        VideoError: neither exists.
     """
     jpeg = path.with_suffix(".jpg")
     if path.suffix == ".png" and not path.exists() and jpeg.exists():

@@ -1,4 +1,4 @@
-"""How one sample of a mixture is read: its frames or features, its tokens."""
+"""Reads one sample of a mixture: its tokens, and its frames or stored encoder output."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xcomp_jax.config import MixtureConfig, SamplingConfig
 from xcomp_jax.data.mixture.features import FeatureStore
 from xcomp_jax.data.mixture.media import read_pixels, time_message
 from xcomp_jax.data.mixture.samples import Sample
-from xcomp_jax.data.mixture.scan import Facts, Table
+from xcomp_jax.data.mixture.scan_table import Facts, Table
 from xcomp_jax.data.tokens import training_tokens
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.sampling import FramePlan
@@ -23,12 +23,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureReader:
-    """What a sample's example follows from, beside the sample.
+    """The settings and sources from which samples are read.
 
-    table: what `scan` found. image_size: side in pixels that frames are resized to.
-    clip_frames: the encoder's clip length, which frame counts are multiples of.
+    image_size: side S in pixels to which frames are resized.
+    clip_frames: the encoder's clip length; frame counts are multiples of it.
     max_text_tokens, prompt_as_asked: see `DataConfig`.
-    features: where encoder output comes from; None decodes images and videos.
+    table: the result of `scan`.
+    features: store of encoder output; None decodes images and videos.
     """
 
     config: MixtureConfig
@@ -43,34 +44,36 @@ class MixtureReader:
 
     @property
     def root(self) -> Path:
+        """Folder that media paths are relative to."""
         return Path(self.config.root)
 
     @property
-    def field(self) -> str:
-        """The batch field that holds what is seen."""
+    def visual_field(self) -> str:
+        """Name of the batch field that holds the visual input."""
         return "frames" if self.features is None else "merged_features"
 
     @property
     def rows_per_frame(self) -> int:
-        """Leading rows of that field for each frame."""
+        """Number of rows of the visual input per frame."""
         return 1 if self.features is None else self.features.tokens_per_frame
 
     @property
     def bytes_per_frame(self) -> int:
+        """Number of bytes of the visual input per frame."""
         return self.image_size**2 * 3 if self.features is None else self.features.bytes_per_frame
 
     def plan(self, sample: Sample) -> FramePlan:
-        """The frames that are seen.
+        """Plans the frames of a sample.
 
         Raises:
-            VideoError: there are none, by what the scan found.
+            VideoError: according to the scan, the file cannot be used.
         """
         return self._facts(sample).plan(
             sample.media, self.root, sampling=self.sampling, clip_frames=self.clip_frames
         )
 
     def tokens(self, sample: Sample, plan: FramePlan) -> tuple[np.ndarray, np.ndarray]:
-        """(input_ids, labels), int32 [S]; raises RowError as `training_tokens`."""
+        """Returns (input_ids, labels), int32 [S] each; errors as `training_tokens`."""
         return training_tokens(
             sample.id,
             sample.conversations,
@@ -80,13 +83,13 @@ class MixtureReader:
             prompt_as_asked=self.prompt_as_asked,
         )
 
-    def require(self, sample: Sample, plan: FramePlan) -> None:
-        """Raises TokenStoreError where features are read and the index does not have these."""
+    def require_features(self, sample: Sample, plan: FramePlan) -> None:
+        """Raises TokenStoreError if features are read and their index does not list the sample."""
         if self.features is not None:
             self.features.require(sample.media, plan, self._facts(sample).bytes)
 
     def visual(self, sample: Sample, plan: FramePlan) -> np.ndarray:
-        """Frames uint8 [F, S, S, 3], or features [F * tokens_per_frame, D_vision].
+        """Reads frames, uint8 [F, S, S, 3], or features, [F * tokens_per_frame, D_vision].
 
         Raises:
             VideoError, TokenStoreError: they cannot be read.
@@ -95,10 +98,10 @@ class MixtureReader:
             return read_pixels(sample.media, self.root, plan, self.image_size)
         return self.features.read(sample.media, plan, self._facts(sample).bytes)
 
-    def nothing(self, plan: FramePlan) -> np.ndarray:
-        """Zeros of the shape of `visual`."""
+    def visual_zeros(self, plan: FramePlan) -> np.ndarray:
+        """Returns zeros of the shape of `visual`."""
         if self.features is not None:
-            return self.features.nothing(plan)
+            return self.features.zeros(plan)
         return np.zeros((plan.num_frames, self.image_size, self.image_size, 3), np.uint8)
 
     def _facts(self, sample: Sample) -> Facts:
@@ -107,6 +110,6 @@ class MixtureReader:
             raise VideoError(
                 self.root / sample.media.path,
                 "is not in the table of the scan",
-                "Scan the mixture again with the same part, root and table.",
+                "Scan the mixture again with the same share, root and table.",
             )
         return facts

@@ -1,4 +1,4 @@
-"""Samples that turned out bad: written down with the reason, and too many of them stop a run."""
+"""Logs samples that cannot be used and stops a run when there are too many."""
 
 from __future__ import annotations
 
@@ -9,60 +9,60 @@ from pathlib import Path
 
 from xcomp_jax.data.mixture.samples import Sample
 
-AT_LEAST = 200
-"""Samples that a share is taken of, so that one bad file among the first ten stops nothing."""
+MIN_SAMPLES = 200
+"""Minimum denominator of the bad share, so that one bad file early in a run does not stop it."""
 
 
 class BadSamplesError(ValueError):
-    """More samples are bad than the run allows: says how many, the last reason and the way out."""
+    """Raised when more samples are bad than the run allows; the message gives the last reason."""
 
 
 class SkippedLog:
-    """A JSON-lines file, one line for each bad sample: `id`, `set`, `path`, `reason`.
+    """A JSON-lines file with one line per bad sample: `id`, `set`, `path`, `reason`.
 
-    Threads may share one; processes need a file each. A sample is written once, also when a run
-    comes back to it after a restart.
+    Threads may share one log; every process needs its own. A sample is logged once, also when it is
+    read again after a restart.
 
     Args:
-        path: None writes nothing, and only counts.
-        max_share: of the samples looked at by this object; those before a restart do not count.
+        path: log file; None counts bad samples without logging them.
+        max_share: largest allowed share of bad samples among those read through this object.
     """
 
     def __init__(self, path: Path | None, max_share: float) -> None:
         self._path, self._max_share = path, max_share
         self._lock = threading.Lock()
-        self._seen = 0
-        self._bad = 0
-        self._written: set[tuple[int, str, str]] = set()
+        self._num_read = 0
+        self._num_bad = 0
+        self._logged: set[tuple[int, str, str]] = set()
         if path is not None and path.exists():
-            # Not splitlines: ids and paths may hold other line ends of Unicode.
+            # Not splitlines, because ids and paths may hold other Unicode line ends.
             for line in path.read_text(encoding="utf-8").split("\n"):
                 try:
                     row = json.loads(line)
-                    self._written.add((row["set"], row["id"], row["path"]))
-                except (ValueError, KeyError):  # the line a killed process was writing
+                    self._logged.add((row["set"], row["id"], row["path"]))
+                except (ValueError, KeyError):  # a line cut off by a kill
                     continue
 
-    def good(self) -> None:
-        """Counts a sample that could be read."""
+    def count_good(self) -> None:
+        """Counts a sample that was read."""
         with self._lock:
-            self._seen += 1
+            self._num_read += 1
 
-    def bad(self, sample: Sample, reason: str) -> None:
-        """Counts and writes down one that could not.
+    def add_bad(self, sample: Sample, reason: str) -> None:
+        """Counts and logs a sample that could not be read.
 
         Raises:
-            BadSamplesError: it is one too many.
+            BadSamplesError: the share of bad samples is too large.
         """
         with self._lock:
-            self._seen += 1
-            self._bad += 1
+            self._num_read += 1
+            self._num_bad += 1
             self._write(sample, reason)
-            if self._bad > self._max_share * max(self._seen, AT_LEAST):
-                raise BadSamplesError(self._message(self._bad, self._seen, reason))
+            if self._num_bad > self._max_share * max(self._num_read, MIN_SAMPLES):
+                raise BadSamplesError(self._message(self._num_bad, self._num_read, reason))
 
-    def leave_out(self, unusable: Sequence[tuple[Sample, str]], total: int) -> None:
-        """Writes down those of `total` samples that are known to be bad before the first is read.
+    def add_unusable(self, unusable: Sequence[tuple[Sample, str]], total: int) -> None:
+        """Logs those of `total` samples that are known to be bad before reading starts.
 
         Raises:
             BadSamplesError: their share is too large.
@@ -73,20 +73,20 @@ class SkippedLog:
         if len(unusable) > self._max_share * total:
             raise BadSamplesError(self._message(len(unusable), total, unusable[-1][1]))
 
-    def _message(self, bad: int, seen: int, reason: str) -> str:
-        where = "" if self._path is None else f" {self._path} lists them with reasons."
+    def _message(self, bad: int, total: int, reason: str) -> str:
+        log = "" if self._path is None else f" {self._path} lists them with reasons."
         return (
-            f"{bad} of {seen} samples cannot be used, the last one because: {reason.rstrip('.')}. "
-            f"More than data.mixture.max_bad={self._max_share:g} stops a run.{where} "
-            "`xcomp scan` checks all files beforehand; mend them, or raise max_bad"
+            f"{bad} of {total} samples cannot be used, more than data.mixture.max_bad="
+            f"{self._max_share:g} allows. The last reason: {reason.rstrip('.')}.{log} Run "
+            "`xcomp scan` to check all files and fix them, or raise max_bad."
         )
 
     def _write(self, sample: Sample, reason: str) -> None:
         name = (sample.set, sample.id, sample.media.path)
-        if self._path is None or name in self._written:
+        if self._path is None or name in self._logged:
             return
-        self._written.add(name)
+        self._logged.add(name)
         row = {"id": sample.id, "set": sample.set, "path": sample.media.path, "reason": reason}
-        # Half a surrogate pair is no UTF-8; with a backslash it is the JSON it was read from.
+        # A lone surrogate cannot be encoded; backslashreplace restores the JSON escape.
         with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

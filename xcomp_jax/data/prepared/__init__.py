@@ -1,0 +1,1 @@
+"""Manifests of questions about videos, decoded and tokenized once into record files."""

@@ -1,62 +1,43 @@
-"""A prepared set, opened for reading: rows of token ids in memory, frames by video.
+"""Opens a prepared set: token ids of all rows in memory, frames by video.
 
-Needs neither ffmpeg nor a tokenizer, so a training machine reads what another machine prepared.
+Needs neither ffmpeg nor a tokenizer, so that training machines can read what another machine
+prepared.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import grain
 import numpy as np
 
+from xcomp_jax.data.padding import Example
+from xcomp_jax.data.prepared.examples import evaluation_example, example_shape, training_example
 from xcomp_jax.data.prepared.records import open_records
+from xcomp_jax.data.prepared.rows import TOKEN_FIELDS, QuestionRow, TokenRow
 from xcomp_jax.files import read_json
 
 SUMMARY_FILE = "prepared.json"
 
-# Up to this many bytes of frames stay in memory; a larger set is read from disk at random.
 MAX_FRAME_BYTES_IN_MEMORY = 1 << 30
+"""A set with more bytes of frames is read from disk instead of being kept in memory."""
 
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class TokenRow:
-    """Token ids, int32 [S] each, the video placeholder once in all but the last.
-
-    `input_ids` with `labels` is the whole conversation for training; `prompt_ids` is the first
-    question as asked at inference, up to where the answer begins; `answer_ids` is its answer.
-    """
-
-    input_ids: np.ndarray
-    labels: np.ndarray
-    prompt_ids: np.ndarray
-    answer_ids: np.ndarray
-
-
-TOKEN_FIELDS = tuple(field.name for field in dataclasses.fields(TokenRow))
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class QuestionRow:
-    """One question about the video at position `video`; `kind` and `options` may be empty."""
-
-    id: str
-    video: int
-    question: str
-    answer: str
-    kind: str
-    options: tuple[str, ...]
-    tokens: TokenRow
+READ_THREADS = 8
+MAX_READ_AHEAD_BYTES = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PreparedDataset:
-    """An opened folder.
+    """A prepared set as a `TrainingSet`; open one with `open_prepared`.
 
-    `rows` are in manifest order, except that a video's rows stand together. `max_frames` is the
-    number of frames of the longest video.
+    fingerprint: hash of the settings that the set was prepared with.
+    image_size: side S of the frames in pixels.
+    max_frames: number of frames of the longest video.
+    rows: in manifest order, except that the rows of one video are adjacent.
     """
 
     folder: Path
@@ -71,19 +52,52 @@ class PreparedDataset:
 
     @property
     def num_videos(self) -> int:
+        """Number of distinct videos."""
         return len(self._videos)
 
     def row_id(self, row: int) -> str:
-        """What people know a row by."""
+        """Returns the manifest's id of a row."""
         return self.rows[row].id
 
     def frames(self, video: int) -> np.ndarray:
-        """Frames of one video, uint8 [F, S, S, 3]."""
+        """Returns the frames of one video, uint8 [F, S, S, 3]."""
         return self._frames_in_memory[video] if self.in_memory else self._videos[video]["frames"]
+
+    def examples(self, *, batch_size: int, seed: int) -> Callable[[int], Example]:
+        """Returns the example stream of `TrainingSet`; all examples have one shape."""
+        del batch_size  # rows follow each other across epochs whatever the batch size
+        shape = example_shape(self.rows, self.max_frames, lambda tokens: tokens.input_ids)
+        order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat()
+
+        def example(position: int) -> Example:
+            index = order[position]
+            row = self.rows[index]
+            return training_example(index, row.tokens, self.frames(row.video), shape)
+
+        return example
+
+    def evaluation_examples(self) -> Callable[[int], Example]:
+        """Returns a function from a row to its evaluation example; all have one shape."""
+        shape = example_shape(self.rows, self.max_frames, lambda tokens: tokens.prompt_ids)
+
+        def example(index: int) -> Example:
+            row = self.rows[index]
+            return evaluation_example(index, row.tokens, self.frames(row.video), shape)
+
+        return example
+
+    @property
+    def read_options(self) -> grain.ReadOptions:
+        """Reader threads for frames on disk; none for frames in memory."""
+        if self.in_memory:
+            return grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+        bytes_per_row = self.max_frames * self.image_size**2 * 3
+        ahead = max(1, min(4 * READ_THREADS, MAX_READ_AHEAD_BYTES // bytes_per_row))
+        return grain.ReadOptions(num_threads=min(READ_THREADS, ahead), prefetch_buffer_size=ahead)
 
     @property
     def in_memory(self) -> bool:
-        """Whether all frames are kept in memory (`MAX_FRAME_BYTES_IN_MEMORY`)."""
+        """True if the frames of all videos are kept in memory (`MAX_FRAME_BYTES_IN_MEMORY`)."""
         bound = self.num_videos * self.max_frames * self.image_size**2 * 3
         return bound <= MAX_FRAME_BYTES_IN_MEMORY
 
@@ -93,10 +107,10 @@ class PreparedDataset:
 
 
 def open_prepared(folder: Path) -> PreparedDataset:
-    """Opens a folder that `prepare` or another tool wrote in this format.
+    """Opens a folder that `prepare`, or another tool, wrote in this format.
 
     Raises:
-        FileNotFoundError: when there is no whole set in `folder`.
+        FileNotFoundError: `folder` holds no complete set.
     """
     path = folder / SUMMARY_FILE
     if not path.exists():

@@ -1,8 +1,7 @@
-"""Record sets on disk: TFDS metadata over ArrayRecord files, without TensorFlow.
+"""Writes and reads record sets: ArrayRecord files with TFDS metadata, without TensorFlow.
 
-Written as a stream, in the given order, one example in memory at a time. (A `GeneratorBasedBuilder`
-would hold up to a gigabyte and shuffle by key; the folder written here is nevertheless an ordinary
-TFDS one: `tfds.builder_from_directory(folder)` reads it.)
+Examples are streamed to disk in order, one in memory at a time; TFDS's `GeneratorBasedBuilder`
+would buffer up to a gigabyte and shuffle by key. `tfds.builder_from_directory` reads the folder.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ SPLIT = "records"
 QUESTION_FEATURES = tfds.features.FeaturesDict(
     {
         "id": tfds.features.Text(),
-        "video": np.int64,  # position in the set of videos
+        "video": np.int64,  # number of the record in the set of videos
         "question": tfds.features.Text(),
         "answer": tfds.features.Text(),
         "kind": tfds.features.Text(),
@@ -35,7 +34,7 @@ QUESTION_FEATURES = tfds.features.FeaturesDict(
 
 
 def video_features(image_size: int) -> tfds.features.FeaturesDict:
-    """Frames are stored raw: decoding a record is one copy."""
+    """Returns the features of a video record; frames are stored raw, so decoding is one copy."""
     return tfds.features.FeaturesDict(
         {
             "video": tfds.features.Text(),
@@ -48,7 +47,7 @@ def video_features(image_size: int) -> tfds.features.FeaturesDict:
 
 
 class RecordWriter:
-    """Appends `total` examples to a new folder, in files of `per_file` and the rest."""
+    """Appends `total` examples to a new folder, `per_file` to a file."""
 
     def __init__(
         self, folder: Path, features: tfds.features.FeaturesDict, total: int, per_file: int
@@ -69,10 +68,11 @@ class RecordWriter:
         self._file: array_record_module.ArrayRecordWriter | None = None
 
     def write(self, example: dict[str, Any]) -> None:
+        """Appends one example."""
         number, position = divmod(self._written, self._per_file)
         if position == 0:
             self.close()
-            # One record per group: a row is read at random without its neighbours.
+            # One record per group, so that random access reads no neighbors.
             self._file = array_record_module.ArrayRecordWriter(
                 str(self._paths[number]), "group_size:1"
             )
@@ -83,12 +83,13 @@ class RecordWriter:
         self._num_bytes += len(data)
 
     def close(self) -> None:
+        """Closes the current file."""
         if self._file is not None:
             self._file.close()
             self._file = None
 
     def write_metadata(self) -> None:
-        """Makes the folder readable; only for a set whose every record was written."""
+        """Writes the metadata that make the folder readable, after all `total` examples."""
         assert self._written == sum(self._lengths), (self._written, self._lengths)
         info = tfds.core.SplitInfo(
             name=SPLIT,
@@ -109,9 +110,12 @@ class RecordWriter:
 def record_writer(
     folder: Path, features: tfds.features.FeaturesDict, total: int, *, per_file: int | None = None
 ) -> Iterator[RecordWriter]:
-    """Creates `folder` with `total` records, all in one file unless `per_file` says otherwise.
+    """Creates `folder` and yields a writer for `total` records.
 
-    If the block ends by an exception the folder stays without metadata, so nothing will read it.
+    If the block raises, the folder gets no metadata and cannot be opened.
+
+    Args:
+        per_file: records per file (default: all in one file).
     """
     folder.mkdir()
     writer = RecordWriter(folder, features, total, total if per_file is None else per_file)
@@ -123,5 +127,5 @@ def record_writer(
 
 
 def open_records(folder: Path) -> Any:
-    """The records of a folder, a random-access sequence of decoded examples (text as bytes)."""
+    """Opens a folder as a random-access sequence of decoded examples (text as bytes)."""
     return tfds.builder_from_directory(folder).as_data_source(split=SPLIT)

@@ -1,31 +1,59 @@
-"""What the model sees of one video: sampled, resized frames and the sentence about them."""
+"""Decodes videos into sampled, resized frames with their time messages."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from xcomp_jax.config import SamplingConfig
+from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.video.decode import read_frames
+from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.probe import probe
 from xcomp_jax.video.sampling import plan_frames
+
+MAX_WAITING_BYTES = 4 << 30
+"""Upper limit on decoded videos held in memory; larger videos are decoded by fewer threads."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VideoView:
+    """Settings that determine the frames taken from a video.
+
+    image_size: side S in pixels to which frames are resized (bicubic, no crop).
+    clip_frames: the vision encoder's clip length; frame counts are multiples of it.
+    """
+
+    sampling: SamplingConfig
+    image_size: int
+    clip_frames: int
+
+    @property
+    def max_video_bytes(self) -> int:
+        """Bytes of the frames of a longest video."""
+        return self.sampling.max_frames * self.image_size**2 * 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SampledVideo:
-    """Frames uint8 [F, S, S, 3], `duration` in seconds, the time message of the prompt."""
+    """One video as model input.
+
+    frames: uint8 [F, S, S, 3].
+    duration: in seconds.
+    time_message: sentence of the prompt that gives duration and number of frames.
+    """
 
     frames: np.ndarray
     duration: float
     time_message: str
 
 
-def read_sampled_video(
-    path: Path, *, sampling: SamplingConfig, image_size: int, clip_frames: int
-) -> SampledVideo:
-    """Decodes the sampled frames of one video, resized whole to `image_size` by the bicubic rule.
+def read_sampled_video(path: Path, view: VideoView) -> SampledVideo:
+    """Decodes the sampled frames of one video and resizes them.
 
     Raises:
         VideoError: the video cannot be read.
@@ -33,13 +61,34 @@ def read_sampled_video(
     info = probe(path, threads=1)
     plan = plan_frames(
         info,
-        fps=sampling.fps,
-        min_frames=sampling.min_frames,
-        max_frames=sampling.max_frames,
-        clip_frames=clip_frames,
+        fps=view.sampling.fps,
+        min_frames=view.sampling.min_frames,
+        max_frames=view.sampling.max_frames,
+        clip_frames=view.clip_frames,
     )
-    frames = np.empty((len(plan.indices), image_size, image_size, 3), np.uint8)
-    # Filled in place: a list of frames beside their stack would be twice the memory.
-    for place, frame in enumerate(read_frames(path, plan.indices, size=image_size, threads=1)):
-        frames[place] = frame
+    size = view.image_size
+    frames = np.empty((len(plan.indices), size, size, 3), np.uint8)
+    # Filled in place, because stacking a list of frames would need twice the memory.
+    for i, frame in enumerate(read_frames(path, plan.indices, size=size, threads=1)):
+        frames[i] = frame
     return SampledVideo(frames=frames, duration=plan.duration, time_message=plan.message)
+
+
+def decode_videos(
+    paths: Sequence[Path], view: VideoView, *, label: str, progress: bool = True
+) -> Iterator[SampledVideo | VideoError]:
+    """Yields every video in order, decoded in threads; an unreadable one yields its error."""
+
+    def read(path: Path) -> SampledVideo | VideoError:
+        try:
+            return read_sampled_video(path, view)
+        except VideoError as error:
+            return error
+
+    yield from tqdm(
+        ordered_map(read, paths, max_workers=MAX_WAITING_BYTES // view.max_video_bytes),
+        desc=label,
+        total=len(paths),
+        unit="video",
+        disable=not progress,
+    )

@@ -1,7 +1,7 @@
-"""A folder of generated mp4 files and the manifests of their questions.
+"""Generates a folder of mp4 files and the manifests of their questions.
 
-Deterministic (same arguments, same bytes) and restartable: a file is whole once it has its name,
-so a second call only draws what is missing.
+Generation is deterministic and resumes after interruptions: files are renamed into place when
+complete, and complete files are kept.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ VIDEO_FOLDER = "videos"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GeneratedSet:
-    """Where a generated set lies; video paths in the manifests are relative to `folder`."""
+    """Paths of a generated set; video paths in the manifests are relative to `folder`."""
 
     folder: Path
     train_manifest: Path
@@ -45,32 +45,30 @@ def generate(
     size: int = 64,
     progress: bool = True,
 ) -> GeneratedSet:
-    """Videos and manifests for training and evaluation, which share no texture and no path.
+    """Generates videos and manifests for training and evaluation.
 
-    With both numbers of videos multiples of 16 every answer of a kind is exactly equally frequent.
-
-    Returns:
-        The set; it is complete when this returns, also after earlier calls that were killed.
+    Training and evaluation videos share no texture and no path. All answers of a kind are exactly
+    equally frequent if 16 divides both numbers of videos.
     """
     plan = functools.partial(plan_specs, num_frames=num_frames, fps=fps, size=size)
     train = plan(2 * seed, num_train_videos)
     evaluation = plan(2 * seed + 1, num_eval_videos)
     write_videos(train + evaluation, folder / VIDEO_FOLDER, progress=progress)
-    made = GeneratedSet(
+    generated = GeneratedSet(
         folder=folder,
         train_manifest=folder / "train.json",
         eval_manifest=folder / "eval.json",
     )
-    write_manifest(train, kinds, made.train_manifest, conversations=True)
-    write_manifest(evaluation, kinds, made.eval_manifest)
-    return made
+    write_manifest(train, kinds, generated.train_manifest, conversations=True)
+    write_manifest(evaluation, kinds, generated.eval_manifest)
+    return generated
 
 
 def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = True) -> None:
-    """Draws and encodes what is not there yet, `folder / spec.file_name` each.
+    """Renders and encodes the videos that are missing in `folder`, as `spec.file_name` each.
 
     Raises:
-        OSError: when ffmpeg fails; files written so far stay and are used by the next call.
+        OSError: ffmpeg failed; the next call reuses the files written so far.
     """
     folder.mkdir(parents=True, exist_ok=True)
     missing = [spec for spec in specs if not is_complete_mp4(folder / spec.file_name)]
@@ -80,7 +78,7 @@ def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = T
 
     bar = tqdm(
         ordered_map(write, missing),
-        desc="writing videos",
+        desc="generating videos",
         total=len(specs),
         initial=len(specs) - len(missing),
         unit="video",
@@ -93,16 +91,17 @@ def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = T
 def write_manifest(
     specs: Iterable[VideoSpec], kinds: tuple[str, ...], path: Path, *, conversations: bool = False
 ) -> None:
-    """All questions of `specs` as one JSON list in LLaVA style, written whole or not at all.
+    """Writes all questions of `specs` as one LLaVA-style JSON list, atomically.
 
-    One row a question; with `conversations` each row goes on to ask the video's other questions, so
-    that one look at the video teaches several answers. Every question opens one conversation.
+    Every question opens one row. With `conversations`, a row continues with the video's other
+    questions, so that one pass over the video trains on several answers.
     """
     rows = []
     for spec in specs:
-        asked = questions(spec, kinds)
-        for first in range(len(asked)):
-            turns = asked[first:] + asked[:first] if conversations else asked[first : first + 1]
+        about_video = questions(spec, kinds)
+        for first, question in enumerate(about_video):
+            rotated = about_video[first:] + about_video[:first]
+            turns = rotated if conversations else (question,)
             rows.append(manifest_row(f"{VIDEO_FOLDER}/{spec.file_name}", turns))
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(rows, indent=1), encoding="utf-8")

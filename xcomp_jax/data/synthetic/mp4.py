@@ -1,4 +1,4 @@
-"""Writes an h264 mp4 through the bundled ffmpeg, whole or not at all."""
+"""Encodes h264 mp4 files with the bundled ffmpeg, atomically."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ ENCODE_TIMEOUT_SECONDS = 120
 
 
 def encode_mp4(frames: np.ndarray, path: Path, *, fps: int) -> None:
-    """Writes uint8 [F, H, W, 3] (RGB, even H and W); the same frames give the same bytes.
+    """Encodes `frames` uint8 [F, H, W, 3] (RGB, even H and W); equal frames give equal bytes.
 
     Raises:
-        OSError: with ffmpeg's last words; no file is left at `path` then.
+        OSError: ffmpeg failed; the message ends with its last line, and `path` is not written.
     """
     height, width = frames.shape[1:3]
-    # Beside the target, because a rename is atomic only within one file system.
+    # In the same folder, because a rename is atomic only within one file system.
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
     command += ["-i", "-", "-c:v", "libx264", "-preset", "veryfast", "-crf", "12"]
-    # One thread and no version strings: bytes depend on the frames and this ffmpeg alone.
+    # One thread and no version strings make the bytes reproducible.
     command += ["-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact"]
     command += ["-flags:v", "+bitexact", "-f", "mp4", f"file:{partial}"]
     try:
-        done = subprocess.run(
+        result = subprocess.run(
             command,
             input=frames.tobytes(),
             capture_output=True,
             timeout=ENCODE_TIMEOUT_SECONDS,
             check=False,
         )
-        if done.returncode != 0:
-            reason = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
+        if result.returncode != 0:
+            reason = result.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise OSError(f"{path}: ffmpeg could not encode the video: {' '.join(reason)}")
         partial.replace(path)
     finally:
@@ -45,7 +45,7 @@ def encode_mp4(frames: np.ndarray, path: Path, *, fps: int) -> None:
 
 
 def is_complete_mp4(path: Path) -> bool:
-    """Whether the file's boxes fill it exactly and hold an index: true for no cut-off file."""
+    """Returns True if the file's boxes fill it exactly and include an index."""
     if not path.is_file():
         return False
     size = path.stat().st_size
@@ -55,7 +55,7 @@ def is_complete_mp4(path: Path) -> bool:
         while offset + 8 <= size:
             file.seek(offset)
             length, name = struct.unpack(">I4s", file.read(8))
-            if length < 8:  # 64-bit or open-ended boxes: nothing `encode_mp4` writes
+            if length < 8:  # 64-bit and open-ended boxes, which `encode_mp4` never writes
                 return False
             names.add(name)
             offset += length

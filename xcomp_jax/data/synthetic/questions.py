@@ -1,7 +1,7 @@
-"""Questions about a generated video, each with one right word out of a stated list.
+"""Multiple-choice questions about a generated video, answered by one word.
 
-The text of a kind never changes and its answers are dealt evenly (`plan_specs`), so a reader
-without the video is right once in four.
+The text of a kind is constant and its answers are balanced (`plan_specs`), so that text alone
+reaches an accuracy of 1/4.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 from xcomp_jax.data.synthetic.video_spec import COLORS, DIRECTIONS, MOMENTS, SHAPES, VideoSpec
 from xcomp_jax.text.prompts import VIDEO_MARK
 
-# kind: (question, options, the field of VideoSpec that answers it)
+# kind: (question, options, the field of VideoSpec that holds the answer)
 _KINDS: dict[str, tuple[str, tuple[str, ...], str]] = {
     "color": ("What color is the moving shape?", COLORS, "color"),
     "direction": ("Which way does it move?", DIRECTIONS, "direction"),
@@ -26,7 +26,7 @@ KINDS = tuple(_KINDS)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Question:
-    """One question; `answer` is one of `options`, all named in `text`."""
+    """One question; `text` lists all `options`, and `answer` is one of them."""
 
     kind: str
     text: str
@@ -35,14 +35,14 @@ class Question:
 
 
 def questions(spec: VideoSpec, kinds: tuple[str, ...] = KINDS) -> tuple[Question, ...]:
-    """The questions of these kinds that the video can answer, in the order of `kinds`.
+    """Returns the questions of these kinds, in the order of `kinds`.
 
-    A video without a flash is not asked for the colour of the flash.
+    Kinds without an answer are left out, such as the flash color of a video without a flash.
 
     Raises:
-        ValueError: for an unknown kind.
+        ValueError: a kind is unknown.
     """
-    asked = []
+    answerable = []
     for kind in kinds:
         if kind not in _KINDS:
             raise ValueError(f"kind={kind!r} is unknown; known: {KINDS}")
@@ -50,24 +50,28 @@ def questions(spec: VideoSpec, kinds: tuple[str, ...] = KINDS) -> tuple[Question
         answer = getattr(spec, field)
         if answer is not None:
             wording = f"Question: {text} Answer {', '.join(options[:-1])} or {options[-1]}."
-            asked.append(Question(kind=kind, text=wording, options=options, answer=answer))
-    return tuple(asked)
+            question = Question(kind=kind, text=wording, options=options, answer=answer)
+            answerable.append(question)
+    return tuple(answerable)
 
 
-def manifest_row(video: str, asked: Sequence[Question]) -> dict[str, Any]:
-    """One LLaVA-style entry, the form in which the original's training data comes.
+def manifest_row(video: str, conversation: Sequence[Question]) -> dict[str, Any]:
+    """Returns one LLaVA-style manifest entry.
 
-    Several questions make one conversation about the video; the first one names the row.
+    Args:
+        video: path of the video in the manifest.
+        conversation: its questions in order; the first one determines id, kind and options.
     """
     turns = []
-    for question in asked:
+    for question in conversation:
         turns.append({"from": "human", "value": question.text})
         turns.append({"from": "gpt", "value": question.answer})
     turns[0]["value"] = f"{VIDEO_MARK}\n{turns[0]['value']}"
+    first = conversation[0]
     return {
-        "id": f"{video.rsplit('/', 1)[-1].removesuffix('.mp4')}/{asked[0].kind}",
+        "id": f"{video.rsplit('/', 1)[-1].removesuffix('.mp4')}/{first.kind}",
         "video": video,
         "conversations": turns,
-        "kind": asked[0].kind,
-        "options": list(asked[0].options),
+        "kind": first.kind,
+        "options": list(first.options),
     }

@@ -1,4 +1,4 @@
-"""Draws a `VideoSpec`: pure numpy, one call, the same pixels everywhere."""
+"""Renders a `VideoSpec` to pixels, deterministically, with numpy alone."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ RGB = {
 
 
 def render(spec: VideoSpec) -> np.ndarray:
-    """The video as uint8 [F, H, W, 3] (RGB): texture, flash, then the shape on top."""
+    """Renders the video as uint8 [F, H, W, 3] (RGB): texture, flash, then the shape on top."""
     rng = np.random.default_rng([spec.seed, 2])
     frames = np.repeat(_texture(rng, spec.size)[None], spec.num_frames, axis=0)  # F H W 3
     radius = rng.uniform(0.13, 0.17) * spec.size
-    centres = _path(rng, spec, radius)
+    centers = _centers(rng, spec, radius)
 
     if spec.flash_color is not None:
         area = np.ones((spec.size, spec.size), bool)
@@ -30,16 +30,16 @@ def render(spec: VideoSpec) -> np.ndarray:
             frames[frame][area] = RGB[spec.flash_color]
 
     pixel = np.arange(spec.size) + 0.5
-    dx = pixel[None, None, :] - centres[:, 0, None, None]  # F 1 W
-    dy = pixel[None, :, None] - centres[:, 1, None, None]  # F H 1
-    outside = _signed_distance(spec.shape, dx, dy, radius)
-    cover = np.clip(0.5 - outside, 0.0, 1.0)[..., None]  # soft edge of one pixel
-    frames = frames * (1 - cover) + np.array(RGB[spec.color]) * cover
+    dx = pixel[None, None, :] - centers[:, 0, None, None]  # F 1 W
+    dy = pixel[None, :, None] - centers[:, 1, None, None]  # F H 1
+    distance = _signed_distance(spec.shape, dx, dy, radius)
+    opacity = np.clip(0.5 - distance, 0.0, 1.0)[..., None]  # one pixel of antialiasing
+    frames = frames * (1 - opacity) + np.array(RGB[spec.color]) * opacity
     return np.rint(frames).astype(np.uint8)
 
 
 def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
-    """A dim, slightly tinted pattern of waves, float [H, W, 3] within about 20..90."""
+    """Draws a dim, slightly tinted pattern of waves, float [H, W, 3] in about [20, 90]."""
     y, x = np.mgrid[:size, :size] / size
     waves = np.zeros((size, size))
     for _ in range(4):
@@ -49,10 +49,10 @@ def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
     return level[..., None] * rng.uniform(0.9, 1.1, 3)
 
 
-def _path(rng: np.random.Generator, spec: VideoSpec, radius: float) -> np.ndarray:
-    """Centres (x, y) in pixels, float [F, 2]: straight, at even speed, whole shape in view.
+def _centers(rng: np.random.Generator, spec: VideoSpec, radius: float) -> np.ndarray:
+    """Draws centers (x, y) in pixels, float [F, 2], along a line, with the whole shape in view.
 
-    Start and end vary by the same law, so that neither tells where the shape is heading.
+    Start and end have the same distribution, so that a single frame does not show the direction.
     """
     low, high = radius + 1, spec.size - radius - 1
     start = low + rng.uniform(0, 0.08) * spec.size
@@ -66,12 +66,12 @@ def _path(rng: np.random.Generator, spec: VideoSpec, radius: float) -> np.ndarra
 
 
 def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius: float) -> np.ndarray:
-    """Distance in pixels to the outline (exact near straight edges), negative inside; [F, H, W]."""
+    """Computes distances in pixels to the outline, negative inside, [F, H, W]."""
     if shape == "circle":
         return np.hypot(dx, dy) - radius
     if shape == "square":
         return np.maximum(abs(dx), abs(dy)) - 0.88 * radius
-    if shape == "triangle":  # tip up, base as wide as high
+    if shape == "triangle":  # points up; base and height are equal
         slope = (2 * abs(dx) - dy - radius) / np.sqrt(5.0)
         return np.maximum(slope, dy - radius)
     if shape == "cross":
@@ -79,4 +79,4 @@ def _signed_distance(shape: str, dx: np.ndarray, dy: np.ndarray, radius: float) 
         upright = np.maximum(abs(dx) - arm, abs(dy) - radius)
         level = np.maximum(abs(dx) - radius, abs(dy) - arm)
         return np.minimum(upright, level)
-    raise ValueError(f"shape={shape!r} is not drawn here")
+    raise ValueError(f"shape={shape!r} has no drawing rule")

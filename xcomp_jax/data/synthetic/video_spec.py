@@ -1,7 +1,7 @@
-"""What happens in a generated video, decided before a pixel is drawn.
+"""Specifications of generated videos.
 
-The answer to every question is a field of `VideoSpec`; everything no question asks about (texture,
-size and path of the shape, the exact frames of the flash) follows from `seed` alone.
+The answer to every question is a field of `VideoSpec`; everything else (texture, size and path of
+the shape, exact frames of the flash) follows from `seed`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,16 @@ FLASH_STYLES = ("border", "full")
 
 MAX_VIDEOS_PER_SEED = 2**20
 
-# Part of every file name: raise it when `render` or the encoder settings change, so that files
-# drawn by an older version are never taken for new ones.
 RENDER_VERSION = 1
+"""Part of every file name; raise it when `render` or the encoder settings change."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VideoSpec:
-    """One moving shape and at most one flash. `size` is the side in pixels, `fps` in 1/s.
+    """One moving shape and at most one flash; `size` is the side in pixels.
 
     Raises:
-        ValueError: for a value outside its list, or a flash without colour (or the reverse).
+        ValueError: a value is outside its list, or only one of flash moment and color is set.
     """
 
     seed: int
@@ -58,28 +57,28 @@ class VideoSpec:
                 raise ValueError(f"{name}={value!r} must be one of {known}")
         if (self.flash_moment == "never") != (self.flash_color is None):
             raise ValueError(
-                f"flash_color={self.flash_color!r} does not go with "
-                f"flash_moment={self.flash_moment!r}: a flash has a colour, no flash has none"
+                f"flash_color={self.flash_color!r} contradicts "
+                f"flash_moment={self.flash_moment!r}: a flash has a color, and 'never' has none"
             )
         if self.flash_color is not None and self.flash_color not in COLORS:
             raise ValueError(f"flash_color={self.flash_color!r} must be one of {COLORS}")
         if self.num_frames < 12:
             raise ValueError(
-                f"num_frames={self.num_frames} must be at least 12: a third of the video has to "
-                "hold a flash of three frames"
+                f"num_frames={self.num_frames} must be at least 12, so that a third of the video "
+                "holds a flash of three frames"
             )
         if self.size < 32 or self.size % 2:
             raise ValueError(f"size={self.size} must be even (h264 4:2:0) and at least 32")
 
     @property
     def file_name(self) -> str:
-        """Names the content: two different videos never share a name, whatever run wrote them."""
+        """Name that is unique to the content, across runs."""
         fields = json.dumps([RENDER_VERSION, dataclasses.asdict(self)], sort_keys=True)
         return f"v{self.seed:012d}-{hashlib.sha256(fields.encode()).hexdigest()[:8]}.mp4"
 
     @property
     def flash_frames(self) -> range:
-        """The two or three frames of the flash, all inside its third of the video."""
+        """Two or three frames with the flash, all within its third of the video."""
         if self.flash_color is None:
             return range(0)
         third = MOMENTS.index(self.flash_moment)
@@ -94,23 +93,24 @@ class VideoSpec:
 def plan_specs(
     seed: int, n: int, *, num_frames: int = 16, fps: int = 8, size: int = 64
 ) -> tuple[VideoSpec, ...]:
-    """`n` videos whose answers are as even as `n` allows and independent of each other.
+    """Plans `n` videos with balanced, independent answers.
 
-    Every list of answers is dealt out evenly and shuffled on its own; flash colours are dealt over
-    the videos that have a flash. With `n` a multiple of 16 all counts are exactly equal. Videos
-    planned from different seeds never share a texture or a path.
+    Every kind of answer is balanced and shuffled separately; flash colors are balanced over the
+    videos with a flash. Counts differ by at most one, and not at all if 16 divides `n`. Videos of
+    different seeds share no texture and no path.
     """
     if not 1 <= n <= MAX_VIDEOS_PER_SEED:
         raise ValueError(f"n={n} must lie in [1, {MAX_VIDEOS_PER_SEED}]")
     if seed < 0:
         raise ValueError(f"seed={seed} must not be negative")
     rng = np.random.default_rng([seed, 0])
-    shapes = _deal(rng, SHAPES, n)
-    colors = _deal(rng, COLORS, n)
-    directions = _deal(rng, DIRECTIONS, n)
-    moments = _deal(rng, MOMENTS, n)
-    styles = _deal(rng, FLASH_STYLES, n)
-    flash_colors = iter(_deal(rng, COLORS, sum(moment != "never" for moment in moments)))
+    shapes = _balanced(rng, SHAPES, n)
+    colors = _balanced(rng, COLORS, n)
+    directions = _balanced(rng, DIRECTIONS, n)
+    moments = _balanced(rng, MOMENTS, n)
+    styles = _balanced(rng, FLASH_STYLES, n)
+    num_flashes = sum(moment != "never" for moment in moments)
+    flash_colors = iter(_balanced(rng, COLORS, num_flashes))
     return tuple(
         VideoSpec(
             seed=seed * MAX_VIDEOS_PER_SEED + i,
@@ -128,7 +128,7 @@ def plan_specs(
     )
 
 
-def _deal(rng: np.random.Generator, values: Sequence[str], n: int) -> list[str]:
-    """`n` values in random order, each equally often; which get one more is random too."""
+def _balanced(rng: np.random.Generator, values: Sequence[str], n: int) -> list[str]:
+    """Draws `n` values in random order; counts differ by at most one."""
     order = rng.permutation(len(values))
     return [values[i] for i in rng.permutation(np.resize(order, n))]

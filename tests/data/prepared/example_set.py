@@ -1,4 +1,4 @@
-"""A prepared set written record by record, without videos or a tokenizer, for tests of reading."""
+"""Writes a small prepared set record by record, without videos or a tokenizer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def ids(*values: int) -> np.ndarray:
 
 
 def write_set(folder: Path, *, size: int = 2) -> PreparedDataset:
-    """Row r is about video r % 4; its text is made of the number 100 + r."""
+    """Writes a set whose row r is about video r % 4 and has the number 100 + r as text."""
     folder.mkdir()
     with record_writer(folder / "videos", video_features(size), len(FRAME_COUNTS)) as videos:
         for video, count in enumerate(FRAME_COUNTS):

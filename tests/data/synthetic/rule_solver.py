@@ -1,7 +1,6 @@
-"""Answers the questions about a generated video from its pixels, by hand-written rules.
+"""Answers the questions about a generated video from its pixels, with fixed rules.
 
-Nothing is learnt and nothing but the decoded frames is read, so its score says whether the answers
-are really in the video.
+It reads nothing but decoded frames, so that its accuracy shows whether the video holds the answers.
 """
 
 from __future__ import annotations
@@ -11,12 +10,14 @@ import numpy as np
 from xcomp_jax.data.synthetic.render import RGB
 from xcomp_jax.data.synthetic.video_spec import MOMENTS
 
-VIVID = 90  # difference between a pixel's largest and smallest channel; texture stays below 40
+VIVID = 90
+"""Smallest difference between a pixel's channels that counts as colored; textures are below 40."""
+
 NAMES = tuple(RGB)
 
 
 def solve(frames: np.ndarray) -> dict[str, str]:
-    """Answers by kind for uint8 [F, H, W, 3]; what cannot be seen becomes a fixed guess."""
+    """Returns answers by kind for uint8 [F, H, W, 3]; an invisible property gets a constant."""
     vivid = frames.max(-1).astype(int) - frames.min(-1) > VIVID  # F H W
     named = _nearest_color(frames)  # F H W
     band = np.ones(frames.shape[1:3], bool)
@@ -38,7 +39,7 @@ def solve(frames: np.ndarray) -> dict[str, str]:
 
 def _nearest_color(frames: np.ndarray) -> np.ndarray:
     palette = np.array(list(RGB.values()), np.float32)
-    # |x - p|^2 without |x|^2, which is the same for every p.
+    # |x - p|^2 without |x|^2, which is equal for every p.
     return ((palette**2).sum(-1) - 2 * frames.astype(np.float32) @ palette.T).argmin(-1)
 
 
@@ -47,8 +48,8 @@ def _majority(indices: np.ndarray) -> str:
 
 
 def _direction(masks: np.ndarray) -> str:
-    centres = np.array([np.argwhere(mask).mean(0) for mask in masks])  # F (y, x)
-    dy, dx = centres[-1] - centres[0]
+    centers = np.array([np.argwhere(mask).mean(0) for mask in masks])  # F (y, x)
+    dy, dx = centers[-1] - centers[0]
     if abs(dx) > abs(dy):
         return "right" if dx > 0 else "left"
     return "down" if dy > 0 else "up"
