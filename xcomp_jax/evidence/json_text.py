@@ -76,9 +76,10 @@ def from_json(text: str) -> Evidence:
         raise ValueError(
             f'not the JSON of an answer\'s evidence: "format" must be one of {[*EARLIER_NAMES]}'
         )
-    renamed = EARLIER_NAMES[value["format"]]
     try:
-        return _evidence({renamed.get(name, name): entry for name, entry in value.items()})
+        for earlier, name in EARLIER_NAMES[value["format"]].items():
+            value[name] = value.pop(earlier)
+        return _evidence(value)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
             f"the JSON of an answer's evidence is incomplete or of the wrong type ({error!r}); "
