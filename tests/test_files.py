@@ -23,8 +23,8 @@ def test_json_round_trip(tmp_path: Path) -> None:
     ("name", "remedy"),
     [
         ("config.json", "begin in another --workdir"),
-        ("elapsed.json", "delete the file, it will be made again"),
-        ("summary.json", "delete the file, it will be made again"),
+        ("elapsed.json", "delete the file; it will be written again"),
+        ("summary.json", "delete the file; it will be written again"),
     ],
 )
 @pytest.mark.parametrize("content", [b"", b'{"seconds": ', b"\xff\xfe"])

@@ -184,7 +184,7 @@ def test_folder_of_another_kind(source: Path) -> None:
     message = refusal(source)
     assert "not a checkpoint, it needs config.json and params/" in message
     assert "model.safetensors" in message
-    assert "python -m convert from_torch" in message
+    assert "xcomp convert from-torch" in message
 
 
 def test_unknown_version(saved: Saved) -> None:

@@ -1,4 +1,4 @@
-"""Evidence to try things on."""
+"""Example evidence for tests."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOSTILE = (
     "\u05de\u05d4 \u05e7\u05d5\u05e8\u05d4 \u05db\u05d0\u05df?\n"  # Hebrew, from right to left
     "\N{RABBIT FACE}\N{ZERO WIDTH JOINER}\N{BUTTERFLY} \x00\x1b\udc80 " + "https://x.example/" * 30
 )
-"""Text that breaks pages which trust their text."""
+"""Text that breaks pages without proper escaping."""
 
 
 def jpeg(width: int = 160, height: int = 90, shade: int = 120) -> bytes:
@@ -26,7 +26,7 @@ def jpeg(width: int = 160, height: int = 90, shade: int = 120) -> bytes:
 
 
 def evidence(**changes: Any) -> Evidence:
-    """64 frames of a minute, 16 of them chosen around the middle, with a picture of every other."""
+    """Creates 64 frames of a minute, 16 selected around the middle, every second with thumbnail."""
     values: dict[str, Any] = {
         "video": "garden.mp4",
         "duration": 64.0,
@@ -48,7 +48,7 @@ def evidence(**changes: Any) -> Evidence:
 
 
 def many_frames() -> Evidence:
-    """8,192 frames of two hours with one peak of a single frame, every other frame chosen."""
+    """Creates 8,192 frames of two hours, every second one selected, one with a peak score."""
     return evidence(
         duration=7200.0,
         frame_times=tuple(i * 7200 / 8192 for i in range(8192)),
@@ -59,7 +59,7 @@ def many_frames() -> Evidence:
 
 
 def one_frame(**changes: Any) -> Evidence:
-    """A single frame of a video without duration, not scored."""
+    """Creates a single unscored frame of a video of duration 0."""
     values: dict[str, Any] = {
         "duration": 0.0,
         "frame_times": (0.0,),
@@ -71,7 +71,7 @@ def one_frame(**changes: Any) -> Evidence:
 
 
 def hostile() -> Evidence:
-    """Every text breaks pages, and so does its length."""
+    """Creates evidence whose texts break pages by content and by length."""
     return evidence(
         video="clip<b>" + "w" * 300 + ".mp4",
         question=HOSTILE,

@@ -1,4 +1,4 @@
-"""The page in a headless Chromium, on a phone and on a desk, in light and dark."""
+"""Tests the page in headless Chromium, on phone and desktop screens, in light and dark."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.evidence.browser import Browser, chromium, find_chromium
+from tests.evidence.browser import Browser, chromium
+from tests.evidence.devtools import find_chromium
 from tests.evidence.examples import evidence, hostile, many_frames, one_frame
 from xcomp_jax.evidence import Evidence, to_html, write_evidence
 
@@ -20,9 +21,9 @@ EXAMPLES = {
     "many frames": many_frames(),
     "one frame": one_frame(),
 }
-PHONE, DESK = (390, 844), (1280, 900)
+PHONE, DESKTOP = (390, 844), (1280, 900)
 every_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPLES.keys())
-every_screen = pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+every_screen = pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 
 EXECUTABLE = find_chromium()
 pytestmark = pytest.mark.skipif(
@@ -45,7 +46,7 @@ def page(tmp_path: Path, example: Evidence) -> Path:
 
 
 def overflow(browser: Browser) -> int:
-    """Pixels by which something is wider than the screen."""
+    """Returns the pixels by which the widest element exceeds the screen."""
     return browser.evaluate(
         "Math.max(document.documentElement.scrollWidth, document.body.scrollWidth,"
         " ...[...document.querySelectorAll('body *')].map(e => e.getBoundingClientRect().right))"
@@ -56,32 +57,30 @@ def overflow(browser: Browser) -> int:
 @every_example
 @every_screen
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_the_page_reads_well(
+def test_page_any_screen_fits_and_shows_everything(
     browser: Browser, page: Path, example: Evidence, size: tuple[int, int], scheme: str
 ) -> None:
     browser.show(page, *size, scheme)
     assert [url for url in browser.requests if not url.startswith("data:")] == [page.as_uri()]
-    assert browser.complaints == []
+    assert browser.console_errors == []
     assert browser.evaluate("document.documentElement.clientWidth") == size[0]
     assert overflow(browser) <= 0
     sizes = browser.evaluate("[...document.images].map(i => i.complete && i.naturalWidth)")
     assert len(sizes) == len(example.thumbnails)
     assert all(sizes)
     shown = browser.evaluate("document.body.innerText")
-    for words in ("Answer", "Looked at", "What it cost", "How it was asked"):
+    for words in ("Answer", "Sampled", "Cost", "Settings"):
         assert words in shown
     assert browser.evaluate("document.title").startswith(example.question[:20])
     image = Image.open(io.BytesIO(browser.screenshot())).convert("L")
-    paper = image.getpixel((2, 2))
-    assert paper > 240 if scheme == "light" else paper < 30
+    background = image.getpixel((2, 2))
+    assert background > 240 if scheme == "light" else background < 30
     darkest, lightest = image.getextrema()
-    assert lightest - darkest > 180  # text stands out
+    assert lightest - darkest > 180  # text has contrast
 
 
 @pytest.mark.parametrize("example", [evidence()], ids=["plain"])
-def test_the_first_phone_screen_has_question_answer_and_timeline(
-    browser: Browser, page: Path
-) -> None:
+def test_page_first_phone_screen_has_answer_and_timeline(browser: Browser, page: Path) -> None:
     browser.show(page, *PHONE, "light")
     for selector in ("h1", ".answer", ".summary", ".timeline"):
         bottom = browser.evaluate(
@@ -91,8 +90,8 @@ def test_the_first_phone_screen_has_question_answer_and_timeline(
 
 
 @pytest.mark.parametrize("example", [evidence()], ids=["plain"])
-def test_pictures_keep_their_shape_and_sit_side_by_side(browser: Browser, page: Path) -> None:
-    for size, columns in ((PHONE, 2), (DESK, 6)):
+def test_thumbnails_keep_aspect_ratio_in_columns(browser: Browser, page: Path) -> None:
+    for size, columns in ((PHONE, 2), (DESKTOP, 6)):
         browser.show(page, *size, "light")
         boxes = browser.evaluate(
             "[...document.images].map(i => i.getBoundingClientRect())"
@@ -108,7 +107,7 @@ def test_pictures_keep_their_shape_and_sit_side_by_side(browser: Browser, page: 
     + [evidence(duration=2.5, frame_times=tuple(i / 26 for i in range(64)))],
     ids=lambda example: f"{example.duration:g}s",
 )
-def test_labels_of_the_axis_do_not_touch_on_a_phone(browser: Browser, page: Path) -> None:
+def test_axis_labels_on_phone_do_not_touch(browser: Browser, page: Path) -> None:
     browser.show(page, *PHONE, "light")
     boxes = browser.evaluate(
         "[...document.querySelectorAll('.timeline text')].map(t => t.getBoundingClientRect())"
@@ -119,14 +118,14 @@ def test_labels_of_the_axis_do_not_touch_on_a_phone(browser: Browser, page: Path
 
 
 @pytest.mark.parametrize("example", [evidence()], ids=["plain"])
-def test_paper_is_light(browser: Browser, page: Path) -> None:
-    browser.show(page, *DESK, "dark", medium="print")
+def test_page_printed_in_dark_scheme_is_light(browser: Browser, page: Path) -> None:
+    browser.show(page, *DESKTOP, "dark", medium="print")
     color = browser.evaluate("getComputedStyle(document.body).backgroundColor")
     assert color == "rgb(252, 252, 251)"
 
 
-def test_control_the_browser_notices_what_is_forbidden(browser: Browser, tmp_path: Path) -> None:
-    """Without this, the tests above would pass in a browser that reports nothing."""
+def test_browser_forbidden_content_is_reported(browser: Browser, tmp_path: Path) -> None:
+    """Control: the tests above would also pass in a browser that reports nothing."""
     bad = (
         "<script>document.title = 'run'</script><img src='https://x.example/a.png'>"
         "<p style='width: 3000px'>wide</p><table><td style='color:red'><pre>" + "w" * 999 + "</pre>"
@@ -136,7 +135,7 @@ def test_control_the_browser_notices_what_is_forbidden(browser: Browser, tmp_pat
     browser.show(page, *PHONE, "light")
     assert browser.evaluate("document.title") == evidence().question
     assert overflow(browser) > 1000
-    said = " ".join(browser.complaints)
-    assert "script" in said
-    assert "x.example" in said
-    assert "inline style" in said
+    log = " ".join(browser.console_errors)
+    assert "script" in log
+    assert "x.example" in log
+    assert "inline style" in log

@@ -1,4 +1,4 @@
-"""The page as text: well formed, self-contained, and showing exactly what it was given."""
+"""Tests the page's HTML: well formed, self-contained, and complete."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ every_example = pytest.mark.parametrize("example", EXAMPLES.values(), ids=EXAMPL
 
 
 class Page(HTMLParser):
-    """Elements with their attributes and text, in order; fails where tags do not nest."""
+    """Collects elements with attributes and text in order; fails if tags are not nested."""
 
     def __init__(self, source: str) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class Page(HTMLParser):
 
 
 @every_example
-def test_nothing_is_loaded_and_nothing_runs(example: Evidence) -> None:
+def test_to_html_loads_and_runs_nothing(example: Evidence) -> None:
     page = Page(to_html(example))
     assert {tag for tag, _, _ in page.elements}.isdisjoint(
         {"script", "iframe", "object", "a", "base"}
@@ -78,7 +78,7 @@ def test_nothing_is_loaded_and_nothing_runs(example: Evidence) -> None:
 
 
 @every_example
-def test_the_policy_allows_this_style_and_data_images_only(example: Evidence) -> None:
+def test_to_html_policy_allows_only_own_style_and_images(example: Evidence) -> None:
     page = Page(to_html(example))
     policies = [m["content"] for m in page.attributes("meta") if "http-equiv" in m]
     digest = hashlib.sha256(page.texts("style")[0].encode()).digest()
@@ -90,7 +90,7 @@ def test_the_policy_allows_this_style_and_data_images_only(example: Evidence) ->
 
 
 @every_example
-def test_structure(example: Evidence) -> None:
+def test_to_html_has_required_elements(example: Evidence) -> None:
     source = to_html(example)
     page = Page(source)
     assert source.startswith("<!DOCTYPE html>\n")
@@ -104,53 +104,52 @@ def test_structure(example: Evidence) -> None:
     assert len(page.attributes("img")) == len(example.thumbnails)
     drawings = [a for a in page.attributes("svg") if a.get("role") == "img"]
     assert len(drawings) == 1
-    assert drawings[0]["aria-label"].startswith("Looked at ")
+    assert drawings[0]["aria-label"].startswith("Sampled ")
 
 
 @every_example
-def test_words_only(example: Evidence) -> None:
-    """No number that is none, no Python value, no empty section."""
+def test_to_html_shows_no_nan_or_python_value(example: Evidence) -> None:
     page = Page(to_html(example))
     shown = " ".join(page.texts("main"))
     assert not re.search(r"\b(nan|inf|None|True|False)\b", shown)
     assert "" not in [text.strip() for text in page.texts("section")]
 
 
-def test_texts_are_shown_as_they_are() -> None:
+def test_to_html_hostile_texts_are_shown_unchanged() -> None:
     page = Page(to_html(hostile()))
-    wanted = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", HOSTILE)
-    assert page.texts("h1") == [wanted]
-    assert next(text for text in page.texts("p") if text.startswith("Donau")).endswith(wanted)
+    expected = UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", HOSTILE)
+    assert page.texts("h1") == [expected]
+    assert next(text for text in page.texts("p") if text.startswith("Donau")).endswith(expected)
     assert page.texts("bdi")[0].startswith("clip<b>www")
     assert page.texts("title")[0].startswith("<script>document.title='run'</script>")
     assert page.texts("title")[0].endswith("…")
     assert page.attributes("h1")[0]["dir"] == "auto"
 
 
-def test_what_a_reader_is_told() -> None:
+def test_to_html_shows_summary_scores_and_tables() -> None:
     page = Page(to_html(evidence()))
     text = " ".join(page.texts("main"))
-    assert "Looked at 64 frames of a video of 1 min 4 s, answered from 16." in text
+    assert "from a video of 1 min 4 s; the answer is based on 16 of them." in text
     assert "0 % is the lowest score, 0.0294, and 100 % the highest, 1 at 0:00:30." in text
-    assert "8 of 16 frames, spread over the video." in text
+    assert "Shows 8 of 16 frames, spread over the video." in text
     assert page.texts("time")[:2] == ["0:00:22", "0:00:24"]
     assert page.texts("span")[4] == "100 %"
     assert page.attributes("img")[4]["alt"] == "Frame at 0:00:30, score 1"
     rows = [re.split(r"\s*\n\s*", row.strip()) for row in page.texts("tr")]
     assert ["encode8 clips1.2 s"] in rows
     assert ["reused from the store6 clips"] in rows
-    assert ["in all1.4 s"] in rows
+    assert ["total1.4 s"] in rows
     assert ["granularityframe"] in rows
     assert ["modeltiny"] in rows
 
 
-def test_without_scores_nothing_is_said_about_them() -> None:
+def test_to_html_without_scores_shows_no_percentage() -> None:
     text = to_html(evidence(frame_scores=None, selected_frames=tuple(range(64))))
     assert "%" not in Page(text).texts("main")[0]
-    assert "No frame was scored, since all were used." in text
+    assert "No frame was scored because all were selected." in text
 
 
-def test_missing_scores_are_named() -> None:
+def test_to_html_missing_scores_are_counted() -> None:
     scores = (math.nan, *(evidence().frame_scores or ())[1:])
     thumbnails = (Thumbnail(0, jpeg()),)
     text = to_html(evidence(frame_scores=scores, selected_frames=(0, 1), thumbnails=thumbnails))
@@ -161,29 +160,27 @@ def test_missing_scores_are_named() -> None:
 @pytest.mark.parametrize(
     ("example", "words"),
     [
-        (EXAMPLES["equal scores"], "All frames scored the same, 0.25."),
+        (EXAMPLES["equal scores"], "All frames have the same score, 0.25."),
         (EXAMPLES["no finite score"], "No frame has a score."),
         (EXAMPLES["bare"], "No frame was scored."),
     ],
 )
-def test_scores_that_say_nothing_are_not_drawn_as_if_they_did(
-    example: Evidence, words: str
-) -> None:
+def test_to_html_uninformative_scores_are_explained(example: Evidence, words: str) -> None:
     page = Page(to_html(example))
     assert page.texts("figcaption")[0] == words
     assert "%" not in page.texts("main")[0]
 
 
-def test_stamps_of_close_frames_have_tenths() -> None:
+def test_to_html_close_frames_have_times_in_tenths() -> None:
     times = tuple(i / 10 for i in range(64))
     assert Page(to_html(evidence(duration=6.4, frame_times=times))).texts("time")[0] == "0:00:02.2"
 
 
-def test_the_size_is_bounded_whatever_the_number_of_frames() -> None:
+def test_to_html_many_frames_has_bounded_size() -> None:
     assert len(to_html(many_frames()).encode()) < 150_000
-    pictures = sum(len(thumbnail.jpeg) for thumbnail in many_frames().thumbnails)
-    assert len(to_html(many_frames()).encode()) - 4 / 3 * pictures < 80_000
+    jpeg_bytes = sum(len(thumbnail.jpeg) for thumbnail in many_frames().thumbnails)
+    assert len(to_html(many_frames()).encode()) - 4 / 3 * jpeg_bytes < 80_000
 
 
-def test_the_same_evidence_gives_the_same_page() -> None:
+def test_to_html_is_deterministic() -> None:
     assert to_html(evidence()) == to_html(evidence())

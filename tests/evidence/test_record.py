@@ -1,4 +1,4 @@
-"""Evidence that cannot be right is refused, each time with the reason."""
+"""Tests that inconsistent evidence is refused with the reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from tests.evidence.examples import evidence, jpeg
 from xcomp_jax.evidence import Cost, Thumbnail
 
 
-def test_the_examples_fit_together() -> None:
+def test_evidence_example_is_valid() -> None:
     assert len(evidence().selected_frames) == 16
 
 
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"video": "/home/someone/garden.mp4"}, "path"),
+        ({"video": "/home/user/garden.mp4"}, "path"),
         ({"video": "C:\\films\\garden.mp4"}, "path"),
         ({"duration": math.nan}, "duration"),
         ({"duration": -1.0}, "duration"),
@@ -35,17 +35,17 @@ def test_the_examples_fit_together() -> None:
         ({"thumbnails": (Thumbnail(24, jpeg()), Thumbnail(22, jpeg()))}, "thumbnails"),
     ],
 )
-def test_what_does_not_fit_is_refused(changes: dict[str, Any], reason: str) -> None:
+def test_evidence_inconsistent_field_raises(changes: dict[str, Any], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         evidence(**changes)
 
 
 @pytest.mark.parametrize("seconds", [-1.0, math.nan, math.inf])
-def test_a_cost_is_a_number_of_seconds(seconds: float) -> None:
+def test_cost_invalid_seconds_raise(seconds: float) -> None:
     with pytest.raises(ValueError, match="encode"):
         Cost("encode", seconds)
 
 
-def test_a_thumbnail_is_a_jpeg_file() -> None:
+def test_thumbnail_other_format_raises() -> None:
     with pytest.raises(ValueError, match="frame 7 is not a JPEG"):
         Thumbnail(7, b"\x89PNG")

@@ -1,4 +1,4 @@
-"""Numbers in words."""
+"""Tests the formatting of numbers, times and sentences."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from xcomp_jax.evidence.wording import MINUS, TIMES
         (36000, 0, "10:00:00"),
     ],
 )
-def test_clock(seconds: float, decimals: int, text: str) -> None:
+def test_clock_formats_seconds(seconds: float, decimals: int, text: str) -> None:
     assert wording.clock(seconds, decimals) == text
 
 
@@ -38,15 +38,15 @@ def test_clock(seconds: float, decimals: int, text: str) -> None:
         (3725, "1 h 2 min"),
     ],
 )
-def test_lasting(seconds: float, text: str) -> None:
-    assert wording.lasting(seconds) == text
+def test_duration_text_formats_seconds(seconds: float, text: str) -> None:
+    assert wording.duration_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(True, "yes"), (8192, "8,192"), (0.5, "0.5"), ("clip", "clip")]
 )
-def test_setting(value: object, text: str) -> None:
-    assert wording.setting(value) == text
+def test_setting_text_formats_value(value: object, text: str) -> None:
+    assert wording.setting_text(value) == text
 
 
 @pytest.mark.parametrize(
@@ -59,21 +59,21 @@ def test_setting(value: object, text: str) -> None:
         (-3e20, f"{MINUS}3 {TIMES} 10²⁰"),
     ],
 )
-def test_score(value: float, text: str) -> None:
-    assert wording.score(value) == text
+def test_score_text_formats_value(value: float, text: str) -> None:
+    assert wording.score_text(value) == text
 
 
-def test_summary() -> None:
+def test_summary_some_all_or_one_frame_selected() -> None:
     assert wording.summary(evidence()) == (
-        "Looked at 64 frames of a video of 1 min 4 s, answered from 16."
+        "Sampled 64 frames from a video of 1 min 4 s; the answer is based on 16 of them."
     )
     assert wording.summary(evidence(selected_frames=tuple(range(64)))) == (
-        "Looked at 64 frames of a video of 1 min 4 s and answered from all of them."
+        "Sampled 64 frames from a video of 1 min 4 s; the answer is based on all of them."
     )
-    assert wording.summary(one_frame()) == "Looked at 1 frame and answered from it."
+    assert wording.summary(one_frame()) == "Sampled 1 frame; the answer is based on it."
 
 
-def test_escaped_text_can_be_written_and_opens_no_tag() -> None:
-    text = wording.escaped(HOSTILE)
+def test_escape_html_hostile_text_has_no_markup() -> None:
+    text = wording.escape_html(HOSTILE)
     assert text.encode("utf-8")
     assert not set(text) & set("<>\"'\0\x1b")

@@ -1,4 +1,4 @@
-"""Prompts and labels with the built-in tokenizer. The recorded ids: tests/parity."""
+"""Tests prompts and labels with the built-in tokenizer; tests/parity compares recorded ids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xcomp_jax.text.prompts import (
     ChatIds,
     Turn,
     answer_text,
-    as_asked,
+    as_inference_turns,
     encode,
     first_conv_length,
     inference_ids,
@@ -38,22 +38,22 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return builtin_tokenizer()
 
 
-def test_a_prompt_by_hand() -> None:
-    told = MESSAGE.strip()
+def test_inference_text_video_positions_by_hand() -> None:
+    message = MESSAGE.strip()
     assert inference_text("Which?", MESSAGE) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
-        f"<|im_start|>user\n<image>\n{told} Which?<|im_end|>\n<|im_start|>assistant\n"
+        f"<|im_start|>user\n<image>\n{message} Which?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert f"user\nWhich?\n{told} <image><|im_end|>" in inference_text(
+    assert f"user\nWhich?\n{message} <image><|im_end|>" in inference_text(
         "Which?", MESSAGE, video_position="last"
     )
-    assert f"user\nWhich? <image>\n{told} Which?<|im_end|>" in inference_text(
+    assert f"user\nWhich? <image>\n{message} Which?<|im_end|>" in inference_text(
         "Which?", MESSAGE, video_position="middle"
     )
     assert "user\n<image>\nWhich?<|im_end|>" in inference_text("Which?", "")
 
 
-def test_history_carries_video_and_message_once(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_inference_ids_history_has_video_once(tokenizer: PreTrainedTokenizerBase) -> None:
     first = inference_ids(tokenizer, "What moves?", MESSAGE)
     both = inference_ids(tokenizer, "And when?", MESSAGE, [("What moves?", "A bar.")])
     assert both[: len(first)] == first
@@ -62,7 +62,7 @@ def test_history_carries_video_and_message_once(tokenizer: PreTrainedTokenizerBa
     assert tokenizer.decode(both[len(first) :]) == rest
 
 
-def test_ids_spell_the_text(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_inference_ids_decode_to_inference_text(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = inference_ids(tokenizer, "Which colour?\n(A) réd", MESSAGE)
     before, after = split_at_video(ids)
     assert f"{tokenizer.decode(before)}<image>{tokenizer.decode(after)}" == inference_text(
@@ -71,14 +71,16 @@ def test_ids_spell_the_text(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 @pytest.mark.parametrize("question", ["What is <image>?", "<image>"])
-def test_a_second_video_mark_is_refused(tokenizer: PreTrainedTokenizerBase, question: str) -> None:
-    with pytest.raises(ValueError, match="found 1 beside the one of the prompt"):
+def test_prompts_second_video_mark_raises(
+    tokenizer: PreTrainedTokenizerBase, question: str
+) -> None:
+    with pytest.raises(ValueError, match="found 1 in addition to the prompt's own"):
         inference_ids(tokenizer, question, MESSAGE)
     with pytest.raises(ValueError, match="at most one '<image>', this one has 2"):
         training_example(tokenizer, [HUMAN, GPT, {"from": "human", "value": question}], MESSAGE)
 
 
-def test_labels_by_hand(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_training_example_labels_by_hand(tokenizer: PreTrainedTokenizerBase) -> None:
     chat = ChatIds.of(tokenizer)
     ids, labels = training_example(tokenizer, [HUMAN, GPT], MESSAGE)
     answer = "<|im_start|>assistant\na red circle\nA<|im_end|>\n"
@@ -92,20 +94,20 @@ def test_labels_by_hand(tokenizer: PreTrainedTokenizerBase) -> None:
     assert first_conv_length(ids, chat) == len(ids) - length
 
 
-def test_labels_use_the_tokenizers_own_ids(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_labels_of_uses_ids_of_the_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     chat = ChatIds.of(tokenizer)
-    assert chat.newline != 198  # Qwen's, which the original writes into its code
+    assert chat.newline != 198  # Qwen's id, hard-coded in the original
     ids, labels = training_example(tokenizer, [HUMAN, GPT], MESSAGE)
-    answers = [label != IGNORE for label in labels]
+    is_answer = [label != IGNORE for label in labels]
     for wrong in (dataclasses.replace(chat, newline=198), dataclasses.replace(chat, start=9)):
         no_answers = [False] * len(ids)
         assert labels_of(ids, no_answers, wrong) != labels_of(ids, no_answers, chat)
-    assert labels_of(ids, answers, chat) == labels
+    assert labels_of(ids, is_answer, chat) == labels
 
 
-def test_training_puts_a_newline_before_the_question() -> None:
-    (asked,) = training_turns([HUMAN], MESSAGE)
-    assert asked == Turn("user", f"<image>{MESSAGE}\nWhat moves?")
+def test_training_turns_newline_before_question() -> None:
+    (turn,) = training_turns([HUMAN], MESSAGE)
+    assert turn == Turn("user", f"<image>{MESSAGE}\nWhat moves?")
     assert training_turns([HUMAN], MESSAGE, video_position="last")[0].content == (
         f"{MESSAGE}<image>\nWhat moves?"
     )
@@ -115,7 +117,7 @@ def test_training_puts_a_newline_before_the_question() -> None:
     assert training_turns([HUMAN], "")[0].content == HUMAN["value"]
 
 
-def test_turns_are_read_in_both_spellings(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_training_example_both_schemas_are_equal(tokenizer: PreTrainedTokenizerBase) -> None:
     other = [
         {"role": "user", "content": HUMAN["value"]},
         {"role": "assistant", "content": GPT["value"]},
@@ -129,19 +131,19 @@ def test_turns_are_read_in_both_spellings(tokenizer: PreTrainedTokenizerBase) ->
     "leading", [[], [GPT], [{"from": "system", "value": "Be brief."}], [GPT, GPT]]
 )
 @pytest.mark.parametrize("spelling", [("from", "value"), ("role", "content")])
-def test_trained_as_asked_whatever_comes_before_the_question(
+def test_as_inference_turns_leading_turns_are_dropped(
     tokenizer: PreTrainedTokenizerBase, leading: list[dict[str, str]], spelling: tuple[str, str]
 ) -> None:
     turns = [dict(zip(spelling, turn.values(), strict=True)) for turn in [*leading, HUMAN, GPT]]
-    asked = inference_ids(tokenizer, "What moves?", MESSAGE)
-    ids, _ = training_example(tokenizer, as_asked(turns, MESSAGE), "")
-    assert ids[: len(asked)] == asked
-    assert tokenizer.decode(ids[len(asked) :]) == f"{GPT['value']}<|im_end|>\n"
+    prompt = inference_ids(tokenizer, "What moves?", MESSAGE)
+    ids, _ = training_example(tokenizer, as_inference_turns(turns, MESSAGE), "")
+    assert ids[: len(prompt)] == prompt
+    assert tokenizer.decode(ids[len(prompt) :]) == f"{GPT['value']}<|im_end|>\n"
     control, _ = training_example(tokenizer, turns, MESSAGE)
-    assert control[: len(asked)] != asked
+    assert control[: len(prompt)] != prompt
 
 
-def test_what_is_no_conversation_is_refused(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_prompts_invalid_conversation_raises(tokenizer: PreTrainedTokenizerBase) -> None:
     with pytest.raises(ValueError, match="at least one turn"):
         training_example(tokenizer, [GPT], MESSAGE)
     with pytest.raises(ValueError, match="of role 'bot'; known: human"):
@@ -154,17 +156,20 @@ def test_what_is_no_conversation_is_refused(tokenizer: PreTrainedTokenizerBase) 
         inference_text("Which?", MESSAGE, video_position="top")  # type: ignore[arg-type]
 
 
-def test_splitting_by_hand() -> None:
+def test_split_at_video_needs_one_placeholder() -> None:
     assert split_at_video([5, -200, 6, 7]) == ([5], [6, 7])
     for ids in ([5, 6], [-200, 5, -200]):
         with pytest.raises(ValueError, match="exactly one video placeholder"):
             split_at_video(ids)
+
+
+def test_first_conv_length_ends_at_assistant_header() -> None:
     chat = ChatIds(newline=1, start=2, end=3, assistant=4)
     assert first_conv_length([2, 9, -200, 2, 4, 1, 2, 4], chat) == 3
     with pytest.raises(ValueError, match="no assistant header"):
         first_conv_length([2, 9, 4, 2], chat)
 
 
-def test_answers_lose_their_ending() -> None:
+def test_answer_text_strips_closing_token() -> None:
     assert answer_text(" B. <|im_end|>") == "B."
     assert answer_text("A <|im_end|> B") == "A <|im_end|> B"

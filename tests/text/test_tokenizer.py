@@ -1,4 +1,4 @@
-"""The built-in tokenizer: any text comes back, known words are short, saving changes nothing."""
+"""Tests the built-in tokenizer: lossless decoding, one token per known word, save and load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ REQUIRED = """
 """
 
 
-def test_small_and_padded() -> None:
+def test_builtin_tokenizer_is_small_with_special_tokens() -> None:
     assert len(TOKENIZER) < 1024
     assert TOKENIZER.pad_token == "<|endoftext|>"
     assert TOKENIZER.eos_token == "<|im_end|>"
@@ -36,21 +36,21 @@ def test_small_and_padded() -> None:
 
 
 @pytest.mark.parametrize("word", sorted({*REQUIRED.split(), *WORDS}))
-def test_words_are_one_token(word: str) -> None:
+def test_builtin_tokenizer_known_word_is_one_token(word: str) -> None:
     alone, spaced = encode(TOKENIZER, word), encode(TOKENIZER, f" {word}")
     assert len(alone) == len(spaced) == 1
     assert alone != spaced
     assert encode(TOKENIZER, f"{word}x") != alone  # Control: only the whole word
 
 
-def test_signs_and_digits_are_single() -> None:
+def test_builtin_tokenizer_signs_and_digits_are_single() -> None:
     for sign in ".,?:\n0123456789":
         assert len(encode(TOKENIZER, sign)) == 1
     assert len(encode(TOKENIZER, "1234")) == 4
     assert encode(TOKENIZER, "\n\n") == encode(TOKENIZER, "\n") * 2
 
 
-def test_prompts_are_short() -> None:
+def test_builtin_tokenizer_prompt_is_short() -> None:
     message = "\nThe video lasts for 8.00 seconds, and 64 frames are uniformly sampled from it. "
     assert len(encode(TOKENIZER, message.strip())) <= 25
     question = "Which shape flashes briefly?\nOptions:\nA. red circle\nB. blue bar\nAnswer:"
@@ -59,7 +59,7 @@ def test_prompts_are_short() -> None:
 
 @settings(max_examples=300, deadline=None)
 @given(st.text())
-def test_any_text_comes_back(text: str) -> None:
+def test_builtin_tokenizer_any_text_decodes_to_itself(text: str) -> None:
     assert TOKENIZER.decode(encode(TOKENIZER, text)) == text
 
 
@@ -74,19 +74,18 @@ def test_any_text_comes_back(text: str) -> None:
         "\x00\u2028",
     ],
 )
-def test_awkward_text_comes_back(text: str) -> None:
+def test_builtin_tokenizer_edge_cases_decode_unchanged(text: str) -> None:
     assert TOKENIZER.decode(encode(TOKENIZER, text)) == text
 
 
-def test_the_same_every_time() -> None:
-    again = builtin_tokenizer()
-    assert again.get_vocab() == TOKENIZER.get_vocab()
-    # Written down: other ids would silently break a checkpoint trained with this tokenizer.
+def test_builtin_tokenizer_ids_are_stable() -> None:
+    assert builtin_tokenizer().get_vocab() == TOKENIZER.get_vocab()
+    # Literal ids: a change would silently break checkpoints trained with this tokenizer.
     assert encode(TOKENIZER, "<|endoftext|><|im_start|><|im_end|>") == [0, 1, 2]
     assert encode(TOKENIZER, "The video: 7?\n") == [272, 277, 28, 223, 25, 33, 201]
 
 
-def test_saved_and_loaded(tmp_path: Path) -> None:
+def test_load_tokenizer_saved_folder_gives_equal_ids(tmp_path: Path) -> None:
     TOKENIZER.save_pretrained(tmp_path)
     loaded = load_tokenizer(str(tmp_path))
     text = "<|im_start|>user\nWhich colour, réd or 12?<|im_end|>\n"
@@ -98,7 +97,7 @@ def test_saved_and_loaded(tmp_path: Path) -> None:
 
 
 def without(token: str) -> PreTrainedTokenizerBase:
-    """The built-in tokenizer under other names for its special tokens."""
+    """Returns the built-in tokenizer with one special token renamed."""
     from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerFast
 
@@ -106,15 +105,17 @@ def without(token: str) -> PreTrainedTokenizerBase:
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(text))
 
 
-def test_a_tokenizer_without_chatml_is_refused(tmp_path: Path) -> None:
+def test_load_tokenizer_without_chatml_raises(tmp_path: Path) -> None:
     without("<|im_start|>").save_pretrained(tmp_path)
     with pytest.raises(ValueError, match=r"splits '<\|im_start\|>' into"):
         load_tokenizer(str(tmp_path))
 
 
-def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_tokenizer_missing_names_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(ValueError, match="the folder should hold"):
+    with pytest.raises(ValueError, match=r"the folder needs tokenizer\.json"):
         load_tokenizer(str(tmp_path))
     for name in (str(tmp_path / "nothing"), "./nothing", "a/b/c", "-x"):
         with pytest.raises(ValueError, match="no such folder, and not a hub name"):

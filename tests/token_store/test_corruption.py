@@ -1,4 +1,4 @@
-"""Every damage is noticed, logged, removed and can be written again; nothing wrong is returned."""
+"""Tests damaged shards: detected, logged, deleted, writable again, never returned as clips."""
 
 from __future__ import annotations
 
@@ -9,38 +9,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.token_store.made import (
+from tests.token_store.examples import (
     contents,
+    example_clips,
+    example_key,
     folder_of,
-    made_clips,
-    made_key,
     records,
     rewrite,
     shards_of,
 )
 from xcomp_jax.token_store import TokenStore, sealed, shards
 
-KEY = made_key()
-LEFT, RIGHT = range(8), range(8, 16)
-CLIPS = made_clips(KEY, range(16))
+KEY = example_key()
+FIRST, SECOND = range(8), range(8, 16)
+CLIPS = example_clips(KEY, range(16))
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """Two shards of 8 clips each."""
     video = TokenStore(tmp_path / "store").video(KEY)
-    for starts in (LEFT, RIGHT):
+    for starts in (FIRST, SECOND):
         video.write({start: CLIPS[start] for start in starts})
     return tmp_path / "store"
 
 
 def shard_with(root: Path, start: int) -> Path:
-    (found,) = (
+    (shard,) = (
         path
         for path in shards_of(root, KEY)
         if start in shards.read_header(path, KEY.digest).starts
     )
-    return found
+    return shard
 
 
 def flip(path: Path, position: int) -> None:
@@ -49,7 +49,7 @@ def flip(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-# --- damage to the bytes of a file, which ArrayRecord's hashes notice --------------------------
+# --- damage to the bytes of a file, detected by ArrayRecord's hashes ---------------------------
 
 
 def truncated(path: Path) -> None:
@@ -80,11 +80,11 @@ def zeros(path: Path) -> None:
     path.write_bytes(bytes(path.stat().st_size))
 
 
-# --- damage that ArrayRecord cannot know about, which our checksums notice ----------------------
+# --- damage with valid ArrayRecord hashes, detected by the checksums in the header --------------
 
 
 def changed_data(path: Path) -> None:
-    """As if memory had flipped a bit before the record was written."""
+    """Flips a bit, as faulty memory would before the record is written."""
     header, *clips = records(path)
     clips[3] = bytes([clips[3][0] ^ 0x10]) + clips[3][1:]
     rewrite(path, [header, *clips])
@@ -102,7 +102,7 @@ def swapped_clips(path: Path) -> None:
 
 
 def changed_header(path: Path) -> None:
-    """Two starts are exchanged, so that clip 3 would be given out as clip 4."""
+    """Swaps two starts, so that clip 3 would be returned as clip 4."""
     header, *clips = records(path)
     changed = header.replace(b'"starts":[0,1,2,3,4,', b'"starts":[0,1,2,4,3,')
     assert changed != header
@@ -122,10 +122,10 @@ def no_records(path: Path) -> None:
 
 
 def other_video(path: Path) -> None:
-    """A valid shard, copied here from another video."""
-    other = made_key(1)
+    """Copies a valid shard of another video."""
+    other = example_key(1)
     store = path.parent / "other"
-    TokenStore(store).video(other).write(made_clips(other, LEFT))
+    TokenStore(store).video(other).write(example_clips(other, FIRST))
     path.write_bytes(shards_of(store, other)[0].read_bytes())
 
 
@@ -151,7 +151,7 @@ IN_RECORDS = [
 
 
 @pytest.mark.parametrize("damage", IN_FILE + IN_RECORDS)
-def test_damage_is_noticed_removed_and_written_again(
+def test_read_damaged_shard_discards_it_and_can_rewrite(
     root: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
 ) -> None:
     path = shard_with(root, 3)
@@ -162,18 +162,18 @@ def test_damage_is_noticed_removed_and_written_again(
     for start, clip in read.items():
         assert clip.tobytes() == CLIPS[start].tobytes()
     assert 3 not in read
-    assert read.keys() >= set(RIGHT)
+    assert read.keys() >= set(SECOND)
     assert caplog.text.count(str(path)) == 1
     assert "corrupted" in caplog.text
     assert not path.exists()
     for handle in (video, TokenStore(root).video(KEY)):
-        assert handle.missing(range(16)) == list(LEFT)
+        assert handle.missing(range(16)) == list(FIRST)
     video.write({start: CLIPS[start] for start in video.missing(range(16))})
     assert contents(TokenStore(root).video(KEY).read(range(16))) == contents(CLIPS)
 
 
 @pytest.mark.parametrize("damage", [flipped_in_data, changed_data, changed_header])
-def test_damage_after_the_header_was_read_is_noticed(
+def test_read_damage_after_header_was_cached_is_detected(
     root: Path, damage: Callable[[Path], None]
 ) -> None:
     video = TokenStore(root).video(KEY)
@@ -185,35 +185,36 @@ def test_damage_after_the_header_was_read_is_noticed(
 
 
 @pytest.mark.parametrize("damage", [changed_data, swapped_clips])
-def test_control_without_our_checksum_changed_clips_go_unnoticed(
+def test_read_without_clip_checksum_returns_changed_clip(
     root: Path, damage: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     damage(shard_with(root, 3))
-    monkeypatch.setattr(shards, "is_clip", lambda data, sha256: True)
+    monkeypatch.setattr(shards, "clip_matches", lambda data, sha256: True)
     read = TokenStore(root).video(KEY).read([3])
     assert read[3].tobytes() != CLIPS[3].tobytes()
 
 
-def test_control_without_the_seal_a_changed_header_goes_unnoticed(
+def test_read_without_seal_returns_swapped_clip(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Control: only the seal detects a changed header."""
     changed_header(shard_with(root, 3))
-    monkeypatch.setattr(sealed, "is_sealed_by", lambda checksum, content: True)
-    monkeypatch.setattr(shards, "is_clip", lambda data, sha256: True)
+    monkeypatch.setattr(sealed, "checksum_matches", lambda checksum, content: True)
+    monkeypatch.setattr(shards, "clip_matches", lambda data, sha256: True)
     read = TokenStore(root).video(KEY).read([4])
     assert read[4].tobytes() == CLIPS[3].tobytes()
 
 
-def test_control_flipped_bytes_of_a_file_are_noticed_twice(
+def test_read_flipped_byte_is_detected_by_array_record(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also without our checksums: ArrayRecord has its own."""
+    """ArrayRecord's own hashes detect it even without the checksums in the header."""
     flipped_in_data(shard_with(root, 3))
-    monkeypatch.setattr(shards, "is_clip", lambda data, sha256: True)
+    monkeypatch.setattr(shards, "clip_matches", lambda data, sha256: True)
     assert TokenStore(root).video(KEY).read([3]) == {}
 
 
-def test_random_damage_never_gives_a_wrong_clip(root: Path) -> None:
+def test_read_random_damage_never_returns_wrong_clip(root: Path) -> None:
     path = shard_with(root, 3)
     whole, draw = path.read_bytes(), random.Random(0)
     removed = 0
@@ -222,23 +223,23 @@ def test_random_damage_never_gives_a_wrong_clip(root: Path) -> None:
         for _ in range(draw.choice([1, 1, 8])):
             data[draw.randrange(len(data))] ^= 1 << draw.randrange(8)
         path.write_bytes(data)
-        read = TokenStore(root).video(KEY).read(LEFT)
+        read = TokenStore(root).video(KEY).read(FIRST)
         assert all(clip.tobytes() == CLIPS[start].tobytes() for start, clip in read.items())
         removed += not path.exists()
-    assert 30 < removed < 300  # a flip in the padding between records harms nothing
+    assert 30 < removed < 300  # Flips in the padding between records are harmless.
 
 
-def test_verify_finds_damage_without_being_asked_for_the_clip(root: Path) -> None:
+def test_verify_damaged_clip_discards_its_shard(root: Path) -> None:
     video = TokenStore(root).video(KEY)
     assert video.verify() == []
     flipped_in_data(shard_with(root, 3))
     assert video.missing(range(16)) == []  # headers only
-    assert video.verify() == list(LEFT)
-    assert video.missing(range(16)) == list(LEFT)
-    assert contents(video.read(range(16))) == contents({s: CLIPS[s] for s in RIGHT})
+    assert video.verify() == list(FIRST)
+    assert video.missing(range(16)) == list(FIRST)
+    assert contents(video.read(range(16))) == contents({s: CLIPS[s] for s in SECOND})
 
 
-def test_a_duplicate_stands_in_for_a_damaged_clip(root: Path) -> None:
+def test_read_damaged_clip_uses_duplicate_shard(root: Path) -> None:
     damaged = shard_with(root, 3)
     TokenStore(root).video(KEY).write({start: CLIPS[start] for start in range(2, 6)})
     flipped_in_data(damaged)
@@ -248,28 +249,28 @@ def test_a_duplicate_stands_in_for_a_damaged_clip(root: Path) -> None:
     assert video.missing(range(16)) == [0, 1, 6, 7]
 
 
-def test_files_of_others_are_left_alone(root: Path) -> None:
-    strangers = [folder_of(root, KEY) / name for name in ("notes.txt", ".array_record", "a.png")]
-    for path in strangers:
-        path.write_text("mine")
-    (root / "README").write_text("mine")
+def test_store_unrelated_files_stay_untouched(root: Path) -> None:
+    unrelated = [folder_of(root, KEY) / name for name in ("notes.txt", ".array_record", "a.png")]
+    for path in unrelated:
+        path.write_text("unrelated")
+    (root / "README").write_text("unrelated")
     video = TokenStore(root).video(KEY)
     assert contents(video.read(range(16))) == contents(CLIPS)
     video.write({0: CLIPS[0]})
-    assert all(path.read_text() == "mine" for path in strangers)
+    assert all(path.read_text() == "unrelated" for path in unrelated)
 
 
-def test_a_file_that_cannot_be_opened_is_not_taken_for_a_corrupted_one(
+def test_read_unopenable_shard_raises_and_keeps_it(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Too many open files, for one, must not cost the clips."""
+    """An error such as too many open files must not delete clips."""
     video = TokenStore(root).video(KEY)
-    opened = Path.open
+    original = Path.open
 
-    def failing(path: Path, *how: str) -> object:
+    def failing(path: Path, *mode: str) -> object:
         if path.suffix == shards.SUFFIX:
             raise OSError(24, "Too many open files")
-        return opened(path, *how)
+        return original(path, *mode)
 
     monkeypatch.setattr(Path, "open", failing)
     with pytest.raises(OSError, match="Too many open files"):

@@ -1,4 +1,4 @@
-"""The bound on size: who goes first, who is never removed."""
+"""Tests the size bound: order of eviction, and videos that are never evicted."""
 
 from __future__ import annotations
 
@@ -9,103 +9,104 @@ from typing import Any
 import pytest
 
 from tests.token_store import workers
-from tests.token_store.made import contents, folder_of, made_clips, made_key
-from tests.token_store.workers import started
+from tests.token_store.examples import contents, example_clips, example_key, folder_of
+from tests.token_store.workers import start_process
 from xcomp_jax.token_store import TokenStore, TokenStoreError, eviction, locks
 
-KEYS = [made_key(number) for number in range(4)]
+KEYS = [example_key(number) for number in range(4)]
 
 
-def filled(root: Path) -> int:
-    """Writes all keys, the first one first; returns the bytes of one video."""
+def fill(root: Path) -> int:
+    """Writes all keys in order; returns the bytes of one video."""
     store = TokenStore(root)
     for key in KEYS:
-        store.video(key).write(made_clips(key, range(4)))
+        store.video(key).write(example_clips(key, range(4)))
     return store.size_bytes() // len(KEYS)
 
 
-def stored(root: Path) -> list[int]:
+def stored_numbers(root: Path) -> list[int]:
     return [number for number, key in enumerate(KEYS) if folder_of(root, key).exists()]
 
 
-def test_least_recently_used_videos_go_first(tmp_path: Path) -> None:
-    one = filled(tmp_path)
+def test_evict_removes_least_recently_used_first(tmp_path: Path) -> None:
+    video_bytes = fill(tmp_path)
     TokenStore(tmp_path).video(KEYS[0]).read([0])
     TokenStore(tmp_path).video(KEYS[2]).missing([0])
-    store = TokenStore(tmp_path, max_bytes=2 * one + one // 2)
+    store = TokenStore(tmp_path, max_bytes=2 * video_bytes + video_bytes // 2)
     assert store.evict() == [KEYS[1].digest, KEYS[3].digest]
-    assert stored(tmp_path) == [0, 2]
-    assert store.size_bytes() <= 2 * one + one // 2
+    assert stored_numbers(tmp_path) == [0, 2]
+    assert store.size_bytes() <= 2 * video_bytes + video_bytes // 2
     assert store.evict() == []
 
 
-def test_writing_makes_room_first(tmp_path: Path) -> None:
-    one = filled(tmp_path)
-    store = TokenStore(tmp_path, max_bytes=3 * one + one // 2)
-    store.video(KEYS[0]).write(made_clips(KEYS[0], range(4, 8)))
-    assert stored(tmp_path) == [0, 2, 3]
+def test_write_beyond_bound_evicts_before_writing(tmp_path: Path) -> None:
+    video_bytes = fill(tmp_path)
+    store = TokenStore(tmp_path, max_bytes=3 * video_bytes + video_bytes // 2)
+    store.video(KEYS[0]).write(example_clips(KEYS[0], range(4, 8)))
+    assert stored_numbers(tmp_path) == [0, 2, 3]
     assert store.video(KEYS[0]).missing(range(8)) == []
 
 
-def test_without_a_bound_nothing_goes(tmp_path: Path) -> None:
-    filled(tmp_path)
+def test_evict_without_bound_removes_nothing(tmp_path: Path) -> None:
+    fill(tmp_path)
     assert TokenStore(tmp_path).evict() == []
-    assert stored(tmp_path) == [0, 1, 2, 3]
+    assert stored_numbers(tmp_path) == [0, 1, 2, 3]
 
 
-def test_a_video_in_use_stays_until_its_process_ends(tmp_path: Path) -> None:
-    filled(tmp_path)
+def test_evict_video_in_use_stays_until_process_ends(tmp_path: Path) -> None:
+    fill(tmp_path)
     store = TokenStore(tmp_path, max_bytes=1)
-    process, connection = started(workers.hold, tmp_path, KEYS[1])
+    process, connection = start_process(workers.hold, tmp_path, KEYS[1])
     assert connection.recv() == "in use"
-    with store.video(KEYS[2]) as here:  # the same holds within one process
+    with store.video(KEYS[2]) as video:  # in use by this process
         assert set(store.evict()) == {KEYS[0].digest, KEYS[3].digest}
-        assert stored(tmp_path) == [1, 2]
-        assert contents(here.read(range(4))) == contents(made_clips(KEYS[2], range(4)))
+        assert stored_numbers(tmp_path) == [1, 2]
+        assert contents(video.read(range(4))) == contents(example_clips(KEYS[2], range(4)))
     process.kill()
     process.join()
     assert store.evict() == [KEYS[1].digest, KEYS[2].digest]
     assert store.contents() == []
 
 
-def test_control_without_locks_a_video_in_use_would_go(
+def test_evict_without_locks_removes_video_in_use(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(tmp_path)
+    """Control: only the lock protects a video in use."""
+    fill(tmp_path)
     store = TokenStore(tmp_path, max_bytes=1)
     with store.video(KEYS[2]):
         monkeypatch.setattr(locks.fcntl, "flock", lambda file, kind: None)
         assert KEYS[2].digest in store.evict()
 
 
-def test_a_video_larger_than_the_bound_can_still_be_worked_with(
+def test_write_video_larger_than_bound_warns_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    filled(tmp_path)
+    fill(tmp_path)
     store = TokenStore(tmp_path, max_bytes=1000)
     with store.video(KEYS[3]) as video, caplog.at_level(logging.WARNING):
         for start in range(4, 8):
-            video.write(made_clips(KEYS[3], [start]))
+            video.write(example_clips(KEYS[3], [start]))
         assert video.missing(range(8)) == []
-    assert stored(tmp_path) == [3]
-    assert caplog.text.count("max_bytes=1000") == 1  # once, not for every shard
+    assert stored_numbers(tmp_path) == [3]
+    assert caplog.text.count("max_bytes=1000") == 1  # not for every shard
 
 
-def test_an_eviction_that_was_killed_is_finished_by_the_next(
+def test_evict_after_killed_eviction_deletes_leftovers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(tmp_path)
+    fill(tmp_path)
     monkeypatch.setattr(eviction.shutil, "rmtree", lambda *_, **__: None)
     TokenStore(tmp_path, max_bytes=1).evict()
-    assert stored(tmp_path) == []
+    assert stored_numbers(tmp_path) == []
     monkeypatch.undo()
     assert list(tmp_path.glob("evicted-*"))
     TokenStore(tmp_path).evict()
     assert list(tmp_path.glob("evicted-*")) == []
 
 
-def test_features_to_train_from_never_make_room(tmp_path: Path) -> None:
-    filled(tmp_path)
+def test_store_bound_on_training_features_raises(tmp_path: Path) -> None:
+    fill(tmp_path)
     (tmp_path / "features.json").write_text("{}")
     with pytest.raises(TokenStoreError, match="holds features"):
         TokenStore(tmp_path, max_bytes=1)
@@ -113,7 +114,7 @@ def test_features_to_train_from_never_make_room(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("max_bytes", [0, -1, 1e9, "1GB", True])
-def test_a_bound_that_cannot_be_is_refused(tmp_path: Path, max_bytes: Any) -> None:
+def test_store_invalid_bound_raises(tmp_path: Path, max_bytes: Any) -> None:
     with pytest.raises(ValueError, match="max_bytes"):
         TokenStore(tmp_path / "new", max_bytes=max_bytes)
     assert not (tmp_path / "new").exists()

@@ -1,4 +1,4 @@
-"""Content hashes: of videos, remembered and not; of encoders."""
+"""Tests content hashes of videos, with and without the cache, and of encoders."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ MIB = 1 << 20
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    made = tmp_path / "frames"
-    made.mkdir()
+    path = tmp_path / "frames"
+    path.mkdir()
     for number in range(3):
-        (made / f"{number}.png").write_bytes(bytes([number]) * 10)
-    return made
+        (path / f"{number}.png").write_bytes(bytes([number]) * 10)
+    return path
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
@@ -41,7 +41,7 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 # --- videos ------------------------------------------------------------------------------------
 
 
-def test_a_file_is_hashed_by_its_content_in_little_memory(tmp_path: Path) -> None:
+def test_hash_video_file_streams_its_content(tmp_path: Path) -> None:
     data = os.urandom(16 * MIB)
     (tmp_path / "a.mp4").write_bytes(data)
     (tmp_path / "b.mp4").write_bytes(data)
@@ -50,7 +50,7 @@ def test_a_file_is_hashed_by_its_content_in_little_memory(tmp_path: Path) -> Non
     assert peak_bytes(lambda: hash_video(tmp_path / "a.mp4")) < MIB
 
 
-def test_a_folder_is_hashed_by_the_names_and_content_of_its_frames(folder: Path) -> None:
+def test_hash_video_folder_covers_names_and_content(folder: Path) -> None:
     first = hash_video(folder)
     (folder / "notes.txt").write_text("no frame")
     assert hash_video(folder) == first
@@ -63,7 +63,7 @@ def test_a_folder_is_hashed_by_the_names_and_content_of_its_frames(folder: Path)
     assert hash_video(moved) == renamed
 
 
-def test_bytes_that_move_between_frames_change_the_hash(tmp_path: Path) -> None:
+def test_hash_video_bytes_moved_between_frames_differ(tmp_path: Path) -> None:
     hashes = set()
     for name, parts in [("x", (b"ab", b"c")), ("y", (b"a", b"bc"))]:
         (tmp_path / name).mkdir()
@@ -74,7 +74,7 @@ def test_bytes_that_move_between_frames_change_the_hash(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["nothing.mp4", "empty.mp4", "no_frames"])
-def test_what_is_no_video_is_refused(tmp_path: Path, name: str) -> None:
+def test_hash_video_invalid_path_raises(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty.mp4").touch()
     (tmp_path / "no_frames").mkdir()
     with pytest.raises(VideoError, match=name):
@@ -83,12 +83,12 @@ def test_what_is_no_video_is_refused(tmp_path: Path, name: str) -> None:
         TokenStore(tmp_path / "store").hash_video(tmp_path / name)
 
 
-# --- the table ---------------------------------------------------------------------------------
+# --- the cache ---------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Videos that were really read, in order."""
+    """Videos that were actually read, in order."""
     read: list[Path] = []
 
     def counting(path: Path) -> str:
@@ -100,7 +100,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_an_unchanged_video_is_not_read_again(
+def test_hash_table_unchanged_video_is_not_read_again(
     tmp_path: Path, folder: Path, hashed: list[Path], is_folder: bool
 ) -> None:
     video = folder if is_folder else folder / "1.png"
@@ -116,16 +116,16 @@ def test_an_unchanged_video_is_not_read_again(
     assert len(hashed) == 3
 
 
-def test_a_video_that_changes_while_it_is_read_is_not_remembered(
+def test_hash_table_video_changed_while_read_is_not_cached(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     video, store = folder / "1.png", TokenStore(tmp_path / "store")
 
     def growing(path: Path) -> str:
-        found = hash_video(path)
+        digest = hash_video(path)
         with path.open("ab") as file:
             file.write(b"more")
-        return found
+        return digest
 
     monkeypatch.setattr(hash_table, "hash_video", growing)
     store.hash_video(video)
@@ -133,7 +133,7 @@ def test_a_video_that_changes_while_it_is_read_is_not_remembered(
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"flipped"])
-def test_a_damaged_entry_is_noticed(
+def test_hash_table_damaged_entry_is_hashed_again(
     tmp_path: Path,
     folder: Path,
     damage: bytes,
@@ -149,9 +149,9 @@ def test_a_damaged_entry_is_noticed(
     with caplog.at_level(logging.WARNING):
         assert store.hash_video(video) == right
     assert str(entry) in caplog.text
-    # Control: without the checksum the wrong hash is believed.
+    # Control: without the checksum, the wrong hash is returned.
     entry.write_bytes(flipped)
-    monkeypatch.setattr(sealed, "is_sealed_by", lambda checksum, content: True)
+    monkeypatch.setattr(sealed, "checksum_matches", lambda checksum, content: True)
     assert store.hash_video(video) == wrong
 
 
@@ -165,7 +165,7 @@ PARAMS: dict[str, Any] = {
 CONFIG = {"heads": 4, "eps": 1e-6, "layers": (1, 2)}
 
 
-def test_order_and_kind_of_array_do_not_count() -> None:
+def test_hash_encoder_order_and_array_type_are_ignored() -> None:
     other = {
         "step": jnp.float32(2),
         "projector": {"scale": np.asarray(PARAMS["projector"]["scale"])},
@@ -189,17 +189,17 @@ def test_order_and_kind_of_array_do_not_count() -> None:
     ],
     ids=["shape", "dtype", "bytes", "name", "missing"],
 )
-def test_every_array_counts(vision: dict[str, Any]) -> None:
+def test_hash_encoder_changed_array_differs(vision: dict[str, Any]) -> None:
     assert hash_encoder({**PARAMS, "vision": vision}, CONFIG) != hash_encoder(PARAMS, CONFIG)
 
 
-def test_nesting_and_config_count() -> None:
-    one = np.ones(1)
-    assert hash_encoder({"a/b": one}, {}) != hash_encoder({"a": {"b": one}}, {})
+def test_hash_encoder_nesting_and_config_differ() -> None:
+    array = np.ones(1)
+    assert hash_encoder({"a/b": array}, {}) != hash_encoder({"a": {"b": array}}, {})
     assert hash_encoder(PARAMS, {**CONFIG, "heads": 8}) != hash_encoder(PARAMS, CONFIG)
 
 
-def test_parameters_are_not_copied() -> None:
+def test_hash_encoder_does_not_copy_params() -> None:
     params = {str(number): np.zeros(MIB) for number in range(4)}
     assert peak_bytes(lambda: hash_encoder(params, {})) < MIB
 
@@ -208,6 +208,6 @@ def test_parameters_are_not_copied() -> None:
     ("params", "config"),
     [({"a": None}, {}), ({"a": "text"}, {}), ({1: np.ones(1)}, {}), ({}, {"x": object()})],
 )
-def test_what_is_no_encoder_is_refused(params: Any, config: Any) -> None:
+def test_hash_encoder_invalid_input_raises(params: Any, config: Any) -> None:
     with pytest.raises(ValueError, match="hash_encoder"):
         hash_encoder(params, config)

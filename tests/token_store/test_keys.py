@@ -1,4 +1,4 @@
-"""Keys: one digest for equal fields, another for any other; what cannot be is refused."""
+"""Tests keys: equal fields give equal digests, other fields other digests, invalid ones raise."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.token_store.made import made_key
+from tests.token_store.examples import example_key
 from xcomp_jax.token_store import StoreKey
 
 HASHES = st.integers(0, 2**256 - 1).map(lambda number: f"{number:064x}")
@@ -32,20 +32,20 @@ FIELDS = st.fixed_dictionaries(
 
 
 @given(fields=FIELDS, data=st.data())
-def test_the_digest_does_not_depend_on_field_order_or_on_the_way_through_json(
+def test_digest_field_order_and_json_do_not_change_it(
     fields: dict[str, Any], data: st.DataObject
 ) -> None:
     key = StoreKey.make(**fields)
     shuffled = dict(data.draw(st.permutations(list(fields.items()))))
     shuffled["frame_indices"] = np.asarray(shuffled["frame_indices"])
     assert StoreKey.make(**shuffled).digest == key.digest
-    in_other_order = dict(data.draw(st.permutations(list(key.to_dict().items()))))
-    assert StoreKey.from_json(json.dumps(in_other_order)) == key
-    assert StoreKey.from_json(json.dumps(in_other_order)).digest == key.digest
+    reordered = dict(data.draw(st.permutations(list(key.to_dict().items()))))
+    assert StoreKey.from_json(json.dumps(reordered)) == key
+    assert StoreKey.from_json(json.dumps(reordered)).digest == key.digest
 
 
 @given(fields=FIELDS, others=FIELDS, data=st.data())
-def test_every_field_counts(
+def test_digest_any_changed_field_differs(
     fields: dict[str, Any], others: dict[str, Any], data: st.DataObject
 ) -> None:
     name = data.draw(st.sampled_from(sorted(fields)))
@@ -54,9 +54,11 @@ def test_every_field_counts(
     assert (StoreKey.make(**changed).digest == StoreKey.make(**fields).digest) == same
 
 
-def test_digests_stay_as_they_are_between_versions() -> None:
-    """A changed digest orphans every store there is: raise FORMAT_VERSION knowingly instead."""
-    assert made_key().digest == "f11b892ad2e1c63e7063e20e354aa5f0e908200fe9c0a1fb982a096c48f9ae15"
+def test_digest_is_stable_between_versions() -> None:
+    """A changed digest orphans all existing stores; raise FORMAT_VERSION deliberately instead."""
+    assert (
+        example_key().digest == "f11b892ad2e1c63e7063e20e354aa5f0e908200fe9c0a1fb982a096c48f9ae15"
+    )
 
 
 @pytest.mark.parametrize(
@@ -74,24 +76,24 @@ def test_digests_stay_as_they_are_between_versions() -> None:
         {"frame_indices": [0, -1]},
     ],
 )
-def test_a_field_that_cannot_be_is_named(change: dict[str, Any]) -> None:
+def test_store_key_invalid_field_is_named(change: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=next(iter(change))):
-        made_key(**change)
+        example_key(**change)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1}', '{"format": 2}', "null"])
-def test_json_that_is_no_key_is_refused(text: str) -> None:
+def test_from_json_invalid_text_raises(text: str) -> None:
     with pytest.raises(ValueError):
         StoreKey.from_json(text)
 
 
-def test_a_key_of_another_format_is_refused() -> None:
-    fields = made_key().to_dict()
-    assert StoreKey.from_json(json.dumps(fields)) == made_key()
+def test_from_json_other_format_raises() -> None:
+    fields = example_key().to_dict()
+    assert StoreKey.from_json(json.dumps(fields)) == example_key()
     with pytest.raises(ValueError, match="format"):
         StoreKey.from_json(json.dumps({**fields, "format": 2}))
 
 
-def test_keys_are_frozen() -> None:
+def test_store_key_is_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
-        made_key().width = 3  # type: ignore[misc]
+        example_key().width = 3  # type: ignore[misc]

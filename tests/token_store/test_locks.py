@@ -1,4 +1,4 @@
-"""Locks on files whose folder may go."""
+"""Tests locks on files whose folder may be evicted."""
 
 from __future__ import annotations
 
@@ -19,28 +19,26 @@ def waiter(path: Path, answer: list[bool]) -> Callable[[], None]:
     return wait
 
 
-@pytest.mark.parametrize("comes_back", [False, True])
-def test_whoever_waited_for_an_evicted_folder_does_not_lock_its_remains(
-    tmp_path: Path, comes_back: bool
-) -> None:
+@pytest.mark.parametrize("recreated", [False, True])
+def test_locked_folder_evicted_while_waiting_is_not_locked(tmp_path: Path, recreated: bool) -> None:
     folder, answer = tmp_path / "video", list[bool]()
     folder.mkdir()
     with locked(folder / "lock", EXCLUSIVE):
         thread = threading.Thread(target=waiter(folder / "lock", answer))
         thread.start()
         thread.join(0.1)
-        assert answer == []  # it is waiting
-        gone = folder.rename(tmp_path / "evicted")
-        if comes_back:
+        assert answer == []  # still waiting
+        evicted = folder.rename(tmp_path / "evicted")
+        if recreated:
             folder.mkdir()
     thread.join()
-    assert answer == [comes_back]
-    assert (folder / "lock").exists() == comes_back
-    with locked(gone / "lock", EXCLUSIVE, wait=False) as lock:
+    assert answer == [recreated]
+    assert (folder / "lock").exists() == recreated
+    with locked(evicted / "lock", EXCLUSIVE, wait=False) as lock:
         assert lock is not None
 
 
-def test_shared_locks_go_together_and_exclusive_ones_do_not(tmp_path: Path) -> None:
+def test_locked_shared_locks_coexist_exclusive_do_not(tmp_path: Path) -> None:
     path = tmp_path / "lock"
     with locked(path, SHARED) as first, locked(path, SHARED, wait=False) as second:
         assert first is not None

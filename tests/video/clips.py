@@ -1,4 +1,4 @@
-"""Clips whose every frame carries its number, so that a test can read which frames came."""
+"""Writes clips whose frames encode their own number, so that tests can tell which were decoded."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ CODECS: dict[str, list[str]] = {
     "mov": ["-c:v", "mjpeg", "-q:v", "3"],
     "ts": ["-c:v", "mpeg2video", "-q:v", "3", "-bf", "2"],
 }
-"""How each container is written; B-frames where the codec has them, so that order is tested."""
+"""ffmpeg options per container; B-frames where the codec has them, to cover reordering."""
 
 
 def coded_frame(number: int, block: int) -> NDArray[np.uint8]:
-    """Black and white blocks spelling `number` in binary, uint8 [4 block, 4 block, 3]."""
+    """Draws `number` in binary as black and white blocks, uint8 [4 block, 4 block, 3]."""
     bits = (number >> np.arange(BITS)) & 1
     grid = bits.reshape(SIDE, SIDE).astype(np.uint8) * 255
     return np.repeat(grid.repeat(block, 0).repeat(block, 1)[..., None], 3, axis=-1)
 
 
 def number_of(frame: NDArray[np.uint8]) -> int:
-    """The number a decoded frame spells, whatever its size and compression noise."""
+    """Reads the number off a decoded frame of any size, despite compression noise."""
     height, width, _ = frame.shape
     rows = ((np.arange(SIDE) + 0.5) * height / SIDE).astype(int)
     columns = ((np.arange(SIDE) + 0.5) * width / SIDE).astype(int)
@@ -54,7 +54,7 @@ def write_clip(
     block: int = 16,
     options: Sequence[str] | None = None,
 ) -> Path:
-    """Writes `count` coded frames; the codec follows from the suffix unless `options` are given."""
+    """Writes `count` numbered frames; the suffix determines the codec unless `options` do."""
     side = SIDE * block
     codec = CODECS[path.suffix[1:]] if options is None else options
     frames = b"".join(coded_frame(number, block).tobytes() for number in range(count))

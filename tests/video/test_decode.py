@@ -1,4 +1,4 @@
-"""read_frames: exactly the frames asked for, from every container, without leftovers."""
+"""Tests read_frames: exact frames from every container, and no process or file left behind."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ from PIL import Image
 
 from tests.video.clips import CODECS, coded_frame, ffmpeg, numbers
 from tests.video.conftest import COUNT
-from xcomp_jax.video.decode import read_frames, select_expression
+from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import probe
+from xcomp_jax.video.select_filter import select_expression
 
 PATTERNS = {
     "every frame": range(COUNT),
@@ -31,52 +32,51 @@ PATTERNS = {
 
 
 @pytest.mark.parametrize("suffix", CODECS)
-def test_the_frames_asked_for_come(clips: dict[str, Path], suffix: str) -> None:
+def test_read_frames_any_container_yields_indices(clips: dict[str, Path], suffix: str) -> None:
     for name, pattern in PATTERNS.items():
         assert numbers(read_frames(clips[suffix], pattern)) == list(pattern), name
 
 
-def test_the_numbers_tell_neighbours_apart(clips: dict[str, Path]) -> None:
-    """Control of the test above: one frame off is seen in every place."""
+def test_numbers_shifted_by_one_frame_all_differ(clips: dict[str, Path]) -> None:
+    """Control of the test above: an offset of one frame is visible at every position."""
     shifted = numbers(read_frames(clips["mp4"], range(1, 41)))
-    assert all(number != wanted for number, wanted in zip(shifted, range(40), strict=True))
+    assert all(number != index for number, index in zip(shifted, range(40), strict=True))
 
 
-def test_any_pattern(clips: dict[str, Path]) -> None:
+def test_read_frames_random_indices_yields_them(clips: dict[str, Path]) -> None:
     draw = random.Random(0)
     for _ in range(12):
         pattern = sorted(draw.choices(range(COUNT), k=draw.randint(1, 60)))
         assert numbers(read_frames(clips["webm"], pattern)) == pattern
 
 
-def test_frames_hidden_by_an_edit_list_do_not_count(cut_clip: Path) -> None:
+def test_read_frames_edit_list_skips_hidden_frames(cut_clip: Path) -> None:
     shown = probe(cut_clip).num_frames
     assert shown < COUNT
     assert numbers(read_frames(cut_clip, range(shown))) == list(range(COUNT - shown, COUNT))
 
 
-def test_unevenly_spaced_frames_are_neither_dropped_nor_doubled(uneven_clip: Path) -> None:
+def test_read_frames_uneven_spacing_keeps_every_frame(uneven_clip: Path) -> None:
     assert numbers(read_frames(uneven_clip, range(60))) == list(range(60))
 
 
-def test_two_passes_are_equal(clips: dict[str, Path]) -> None:
+def test_read_frames_twice_gives_equal_frames(clips: dict[str, Path]) -> None:
     first, second = (list(read_frames(clips["mp4"], range(0, COUNT, 3))) for _ in range(2))
     np.testing.assert_array_equal(first, second)
     others = list(read_frames(clips["mp4"], range(1, COUNT, 3)))
     assert not np.array_equal(first, others)
 
 
-def test_thousands_of_scattered_frames(long_clip: Path) -> None:
-    """8192 of 9000: the filter is longer than one argument of a command may be (128 KiB)."""
-    wanted = sorted(random.Random(1).sample(range(9000), 8192 // 2))
-    wanted = sorted(wanted * 2)
-    assert numbers(read_frames(long_clip, wanted)) == wanted
+def test_read_frames_thousands_scattered_yields_them(long_clip: Path) -> None:
+    """8192 of 9000: the filter exceeds the length limit of a command argument (128 KiB)."""
+    indices = sorted(random.Random(1).sample(range(9000), 8192 // 2) * 2)
+    assert numbers(read_frames(long_clip, indices)) == indices
     every_other = range(0, 9000, 2)
     assert len(select_expression(every_other)) > 2**17
     assert numbers(read_frames(long_clip, every_other)) == list(every_other)
 
 
-def test_select_expression_by_hand() -> None:
+def test_select_expression_runs_become_tree() -> None:
     assert select_expression([3]) == "between(n,3,3)"
     assert select_expression([0, 1, 2, 7]) == "if(lt(n,7),between(n,0,2),between(n,7,7))"
 
@@ -84,7 +84,7 @@ def test_select_expression_by_hand() -> None:
 # --- size --------------------------------------------------------------------------------------
 
 
-def test_bicubic_is_the_models_pixel_rule(clips: dict[str, Path]) -> None:
+def test_read_frames_bicubic_equals_preprocessing(clips: dict[str, Path]) -> None:
     for path in (clips["mp4"], clips["gif"]):
         native = read_frames(path, [2, 30])
         for whole, small in zip(native, read_frames(path, [2, 30], size=28), strict=True):
@@ -92,7 +92,7 @@ def test_bicubic_is_the_models_pixel_rule(clips: dict[str, Path]) -> None:
             np.testing.assert_array_equal(small, resize_bicubic(whole, 28))
 
 
-def test_ffmpeg_scaling_is_close_but_not_the_same(tmp_path: Path) -> None:
+def test_read_frames_ffmpeg_resize_is_close_to_bicubic(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     smooth = np.kron(rng.integers(0, 255, (6, 8, 3)), np.ones((20, 20, 1))).astype(np.uint8)
     Image.fromarray(smooth).save(tmp_path / "a_0.png")
@@ -105,7 +105,7 @@ def test_ffmpeg_scaling_is_close_but_not_the_same(tmp_path: Path) -> None:
     assert np.array_equal(native, smooth)
 
 
-def test_repeated_frames_are_one_read_only_array(clips: dict[str, Path]) -> None:
+def test_read_frames_repeats_share_one_read_only_array(clips: dict[str, Path]) -> None:
     first, second = read_frames(clips["mp4"], [4, 4])
     assert first is second
     with pytest.raises(ValueError, match="read-only"):
@@ -128,20 +128,20 @@ def write_folder(folder: Path, names: list[str]) -> Path:
     [
         [f"frame_{i}.jpg" for i in range(12)],  # 10 comes after 9
         [f"{i:05d}.png" for i in range(1, 13)],
-        ["x9_1.png", "a10_2.png", "x1_3.png"],  # only the last number counts
+        ["x9_1.png", "a10_2.png", "x1_3.png"],  # sorted by the last number only
         ["part2.1b.png", "part2.2b.png", "part10.1b.png"],  # no number at the end: natural order
         ["b_3.jpeg", "a_20.JPG", "c_100.png"],
     ],
 )
-def test_a_folder_is_read_in_the_order_of_its_numbers(tmp_path: Path, names: list[str]) -> None:
+def test_read_frames_folder_follows_file_numbers(tmp_path: Path, names: list[str]) -> None:
     folder = write_folder(tmp_path / "frames", names)
-    wanted = [0, 0, 1, len(names) - 1]
-    assert numbers(read_frames(folder, wanted)) == wanted
+    indices = [0, 0, 1, len(names) - 1]
+    assert numbers(read_frames(folder, indices)) == indices
     assert next(read_frames(folder, [0], size=20)).shape == (20, 20, 3)
     assert next(read_frames(folder, [0], size=20, resize="ffmpeg")).shape == (20, 20, 3)
 
 
-def test_transparent_and_grey_images_become_rgb(tmp_path: Path) -> None:
+def test_read_frames_alpha_and_grey_images_become_rgb(tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     rgba = np.zeros((6, 5, 4), np.uint8)
     rgba[..., :3] = (10, 20, 30)
@@ -153,37 +153,40 @@ def test_transparent_and_grey_images_become_rgb(tmp_path: Path) -> None:
     assert grey.shape == (6, 5, 3)
 
 
-def test_a_broken_image_is_named(tmp_path: Path) -> None:
+def test_read_frames_broken_image_names_file(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", ["f_0.png", "f_1.png"])
     (folder / "f_1.png").write_bytes(b"\x89PNG\r\n\x1a\n broken")
     with pytest.raises(VideoError, match=r"f_1\.png.*not a readable image"):
         list(read_frames(folder, [0, 1]))
 
 
-# --- ending ------------------------------------------------------------------------------------
+# --- errors and cleanup ------------------------------------------------------------------------
 
 
-def test_too_few_frames_names_both_numbers(clips: dict[str, Path], tmp_path: Path) -> None:
+def test_read_frames_past_end_names_both_counts(clips: dict[str, Path], tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "frames", [f"f_{i}.png" for i in range(COUNT)])
     for path in (clips["mkv"], folder):
         frames = read_frames(path, [0, 1, COUNT, COUNT + 5])
-        with pytest.raises(VideoError, match=f"4 different frames.* 2 came.*no frame {COUNT}"):
+        match = f"4 different frames.* 2 were decoded.*no frame {COUNT}"
+        with pytest.raises(VideoError, match=match):
             list(frames)
 
 
 @pytest.mark.parametrize("indices", [[], [3, 2], [-1, 0], [0, 5, 4, 9, 10, 11, 12, 13]])
-def test_impossible_indices_are_refused_at_once(clips: dict[str, Path], indices: list[int]) -> None:
-    with pytest.raises(VideoError, match="must be sorted, not negative and at least one"):
+def test_read_frames_invalid_indices_raise_at_once(
+    clips: dict[str, Path], indices: list[int]
+) -> None:
+    with pytest.raises(VideoError, match="must be sorted, non-negative and at least one"):
         read_frames(clips["mp4"], indices)
 
 
-def test_unknown_resize_is_refused(clips: dict[str, Path]) -> None:
+def test_read_frames_unknown_resize_raises(clips: dict[str, Path]) -> None:
     with pytest.raises(ValueError, match="known: 'bicubic', 'ffmpeg'"):
         read_frames(clips["mp4"], [0], size=8, resize="nearest")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("resize", ["bicubic", "ffmpeg"])
-def test_stopping_early_ends_ffmpeg(
+def test_read_frames_closed_early_stops_ffmpeg(
     long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: Any
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
@@ -197,7 +200,7 @@ def test_stopping_early_ends_ffmpeg(
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     frames = read_frames(long_clip, range(9000), size=400, resize=resize)
     next(frames)
-    assert started[0].poll() is None  # Control: it was at work, held up by the full pipe.
+    assert started[0].poll() is None  # Control: it is running, blocked by the full pipe.
     assert list(tmp_path.iterdir())
     frames.close()
     assert started[0].poll() is not None
@@ -205,14 +208,14 @@ def test_stopping_early_ends_ffmpeg(
     assert len(started) == 1
 
 
-def test_not_reading_starts_nothing(
+def test_read_frames_unread_starts_no_process(
     clips: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "Popen", None)
     read_frames(clips["mp4"], [0]).close()
 
 
-def test_real_videos(real_videos: list[Path]) -> None:
+def test_read_frames_real_videos_end_at_probed_count(real_videos: list[Path]) -> None:
     for path in real_videos:
         if "truncated" in path.name:
             with pytest.raises(VideoError, match="truncated, damaged"):
@@ -221,8 +224,9 @@ def test_real_videos(real_videos: list[Path]) -> None:
         info = probe(path)
         last = info.num_frames - 1
         frames = read_frames(path, [0, last // 3, last // 3, last, last + 1])
-        first, third, again, _ = (next(frames) for _ in range(4))
-        assert third is again
+        first, third, repeat, _ = (next(frames) for _ in range(4))
+        assert third is repeat
         assert first.shape[-1] == 3
-        with pytest.raises(VideoError, match=f"4 different frames.* 3 came: .*no frame {last + 1}"):
+        match = f"4 different frames.* 3 were decoded: .*no frame {last + 1}"
+        with pytest.raises(VideoError, match=match):
             next(frames)

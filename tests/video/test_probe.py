@@ -1,4 +1,4 @@
-"""probe: counts, times, rates and sizes, without decoding."""
+"""Tests probe: frame counts, times and rates without decoding."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from xcomp_jax.video.sampling import plan_frames
 
 
 @pytest.mark.parametrize("suffix", CODECS)
-def test_counts_and_times(clips: dict[str, Path], suffix: str) -> None:
+def test_probe_any_container_counts_and_times(clips: dict[str, Path], suffix: str) -> None:
     info = probe(clips[suffix])
     assert (info.num_frames, info.fps, info.duration) == (COUNT, 25.0, COUNT / 25)
     assert not info.is_folder
     np.testing.assert_allclose(info.times, np.arange(COUNT) / 25, atol=0.01)
 
 
-def test_hidden_frames_do_not_count(cut_clip: Path) -> None:
+def test_probe_edit_list_excludes_hidden_frames(cut_clip: Path) -> None:
     info = probe(cut_clip)
     assert info.num_frames == 50
     assert info.duration == 2.0
     assert info.times[0] == 0.0
 
 
-def test_uneven_frames_have_an_average_rate_and_true_times(uneven_clip: Path) -> None:
+def test_probe_uneven_spacing_gives_average_rate(uneven_clip: Path) -> None:
     info = probe(uneven_clip)
     assert info.num_frames == 60
     expected = [0.24 * i for i in range(30)] + [7.2 + 0.04 * i for i in range(30)]
@@ -43,8 +43,8 @@ def test_uneven_frames_have_an_average_rate_and_true_times(uneven_clip: Path) ->
     assert info.duration * info.fps == pytest.approx(60)
 
 
-def test_ten_seconds_in_milliseconds_are_ten_seconds(tmp_path: Path) -> None:
-    """Matroska rounds times; 9.999 s would lose the tenth clip of 8 frames."""
+def test_probe_matroska_rounding_keeps_duration(tmp_path: Path) -> None:
+    """Matroska rounds times to milliseconds; 9.999 s would lose the tenth clip of 8 frames."""
     for fps, seconds in (("30", 10.0), ("30000/1001", 10.01)):
         info = probe(write_clip(tmp_path / "ten.mkv", 300, fps=fps, block=4))
         assert info.fps == float(Fraction(fps))
@@ -52,11 +52,11 @@ def test_ten_seconds_in_milliseconds_are_ten_seconds(tmp_path: Path) -> None:
     info = probe(write_clip(tmp_path / "ten.mkv", 300, fps="30", block=4))
     plan = plan_frames(info, fps=8, min_frames=8, max_frames=512)
     assert plan.num_frames == 80
-    late = dataclasses.replace(info, duration=9.999, fps=300 / 9.999)  # Control
-    assert plan_frames(late, fps=8, min_frames=8, max_frames=512).num_frames == 72
+    rounded = dataclasses.replace(info, duration=9.999, fps=300 / 9.999)  # Control
+    assert plan_frames(rounded, fps=8, min_frames=8, max_frames=512).num_frames == 72
 
 
-def test_constant_rate_by_hand() -> None:
+def test_constant_rate_rounded_ticks_give_exact_rate() -> None:
     millisecond = Fraction(1, 1000)
     assert constant_rate([0, 33, 67, 100, 133], millisecond) == 30.0
     assert constant_rate([0, 40, 80, 120], millisecond) == 25.0
@@ -67,7 +67,7 @@ def test_constant_rate_by_hand() -> None:
     assert constant_rate([7], millisecond) is None
 
 
-def test_packet_listing_by_hand() -> None:
+def test_shown_packets_skips_empty_and_hidden() -> None:
     listing = """#tb 0: 1/10
 #media_type 0: video
 0, -1, 3, 1, 99, 0x0
@@ -82,15 +82,15 @@ def test_packet_listing_by_hand() -> None:
     assert shown_packets(no_times)[0] == [-1, 0, 3]
 
 
-def test_rotated_video_has_the_size_of_its_frames(tmp_path: Path) -> None:
-    flat, turned = tmp_path / "flat.mp4", tmp_path / "turned.mp4"
+def test_read_frames_rotated_video_is_upright(tmp_path: Path) -> None:
+    flat, rotated = tmp_path / "flat.mp4", tmp_path / "rotated.mp4"
     ffmpeg(*("-f", "lavfi", "-i", "testsrc=size=64x32:rate=10:duration=1"), str(flat))
-    ffmpeg("-display_rotation", "90", "-i", str(flat), "-c", "copy", str(turned))
-    for path, size in ((flat, (64, 32)), (turned, (32, 64))):
+    ffmpeg("-display_rotation", "90", "-i", str(flat), "-c", "copy", str(rotated))
+    for path, size in ((flat, (64, 32)), (rotated, (32, 64))):
         assert next(read_frames(path, [0])).shape == (*size[::-1], 3)
 
 
-def test_a_cover_picture_is_not_the_video(clips: dict[str, Path], tmp_path: Path) -> None:
+def test_probe_cover_picture_is_ignored(clips: dict[str, Path], tmp_path: Path) -> None:
     cover, path = tmp_path / "cover.png", tmp_path / "covered.mp4"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(cover)
     inputs = ("-i", str(cover), "-i", str(clips["mp4"]), "-map", "0", "-map", "1")
@@ -110,7 +110,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_folder_is_one_image_a_second(folder: Path) -> None:
+def test_probe_folder_is_one_image_per_second(folder: Path) -> None:
     info = probe(folder)
     assert (info.num_frames, info.fps, info.duration, info.is_folder) == (12, 1.0, 12.0, True)
     assert info.times == tuple(float(i) for i in range(12))
@@ -119,27 +119,27 @@ def test_a_folder_is_one_image_a_second(folder: Path) -> None:
         probe(folder, folder_fps=0)
 
 
-def test_a_side_file_states_the_duration(folder: Path) -> None:
+def test_probe_folder_reads_duration_from_sidecar(folder: Path) -> None:
     folder.with_name("frames.json").write_text('{"duration": 48}')
     info = probe(folder)
     assert (info.duration, info.fps, info.times[1]) == (48.0, 0.25, 4.0)
 
 
 @pytest.mark.parametrize("text", ["[1]", "{}", '{"duration": "9"}', '{"duration": 0}', "{", "NaN"])
-def test_a_wrong_side_file_is_refused(folder: Path, text: str) -> None:
+def test_probe_folder_invalid_sidecar_raises(folder: Path, text: str) -> None:
     folder.with_name("frames.json").write_text(text)
     with pytest.raises(VideoError, match=r"frames\.json"):
         probe(folder)
 
 
-def test_the_error_travels_between_processes() -> None:
+def test_video_error_pickled_keeps_message() -> None:
     error = VideoError("a.mp4", "too short", "Use another.")
-    again = pickle.loads(pickle.dumps(error))
-    assert str(again) == str(error) == "a.mp4: too short. Use another."
+    copy = pickle.loads(pickle.dumps(error))
+    assert str(copy) == str(error) == "a.mp4: too short. Use another."
 
 
-def test_real_videos(real_videos: list[Path]) -> None:
-    """Counting packets and decoding agree; the counts are what decoding gave when written down."""
+def test_probe_real_videos_equals_decoded_counts(real_videos: list[Path]) -> None:
+    """The expected counts were obtained by decoding every frame."""
     counts = {
         "bikes.mp4": 250,
         "display-dual-monitors.webm": 557,

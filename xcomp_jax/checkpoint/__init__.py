@@ -1,17 +1,18 @@
-"""Our checkpoints: a folder with config.json, the parameters as an Orbax pytree, and a tokenizer.
+"""Reads and writes checkpoints: a folder with configuration, parameters, and tokenizer.
 
     DIR/config.json    {"format": "xcomp_jax", "version": 1, "model": {...}, "source": {...},
                         "sha256": {path: digest of an array's bytes}}
     DIR/params/        Orbax pytree of the nested parameter tree
-    DIR/README.md, vocab.json, merges.txt, generation_config.json, ...    as far as they were given
+    DIR/README.md, tokenizer files, generation_config.json, ...    optional
 
-Parameters are plain nested dicts of arrays, as the model of `xcomp_jax.models.xcomp` takes them.
+Parameters are plain nested dicts of arrays, the parameters of `xcomp_jax.models.xcomp`.
 """
 
+from xcomp_jax.checkpoint.draft import check_free, new_folder
 from xcomp_jax.checkpoint.read import CheckpointReader, load_params
 from xcomp_jax.checkpoint.stream import LazyArray
 from xcomp_jax.checkpoint.tree import CheckpointError, param_shapes
-from xcomp_jax.checkpoint.write import check_free, new_folder, save_params, write_checkpoint
+from xcomp_jax.checkpoint.write import save_params, write_checkpoint
 
 __all__ = [
     "CheckpointError",

@@ -1,4 +1,4 @@
-"""Host memory: what JAX adopts without a copy, and rows in pieces of bounded size."""
+"""Host memory: arrays that JAX adopts without a copy, and rows in pieces of bounded size."""
 
 from __future__ import annotations
 
@@ -12,10 +12,7 @@ _PIECE_BYTES = 16 << 20
 
 
 def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """Uninitialised array whose first byte lies on a multiple of 64.
-
-    JAX's CPU backend adopts such memory; anything else it copies.
-    """
+    """Allocates an uninitialised array, aligned to 64 bytes so that JAX on CPU does not copy it."""
     size = math.prod(shape) * dtype.itemsize
     raw = np.empty(size + _ALIGNMENT, np.uint8)
     start = -raw.ctypes.data % _ALIGNMENT
@@ -23,10 +20,9 @@ def aligned_empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
 
 
 def row_pieces(first: int, last: int, *, row_bytes: int, chunk_rows: int) -> Iterator[slice]:
-    """Cuts rows [first, last) into pieces of about 16 MB that end where chunks end.
+    """Yields rows [first, last) in slices of about 16 MB that end at chunk boundaries.
 
-    A stored chunk is read or written as a whole, so a piece that ended within one would touch it
-    twice.
+    A chunk is read or written as a whole; a slice that ended inside one would touch it twice.
     """
     step = max(1, _PIECE_BYTES // max(1, row_bytes * chunk_rows)) * chunk_rows
     start = first

@@ -1,8 +1,8 @@
-"""Reading a checkpoint, whole or in parts.
+"""Reads a checkpoint, as a whole or in parts.
 
-Orbax wrote the arrays and describes them. The values are read with TensorStore, the library beneath
-Orbax: each process gets exactly the slices it needs, in memory that JAX can adopt, and a damaged
-file is reported with its name.
+Names, shapes and dtypes come from Orbax. The values are read with TensorStore, the library beneath
+Orbax: each process reads only the slices it needs, into memory that JAX adopts without a copy, and
+errors name the damaged file.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ VERSION = 1
 CONFIG_FILE = "config.json"
 PARAMS_FOLDER = "params"
 
-# Pieces of rows (`row_pieces`) being read at a time.
+# Number of row slices (`row_pieces`) read at a time.
 _IN_FLIGHT = 2
 
 Index = tuple[slice, ...]
 
 
 class CheckpointReader:
-    """An opened checkpoint whose arrays are read part by part, as numpy on any host.
+    """Reads the arrays of a checkpoint in parts, as NumPy arrays on any host.
 
     Attributes:
-        folder: its path.
-        model: its configuration.
-        source: where the parameters come from, as it was saved.
-        shapes, dtypes: of every array, by path.
-        sha256: of the bytes of every array that was saved by a single process, by path.
+        folder: path of the checkpoint.
+        model: configuration of the model.
+        source: provenance of the parameters, as saved.
+        shapes, dtypes: shape and dtype of every array, by path.
+        sha256: hash of every array that a single process saved, by path.
     """
 
     def __init__(self, folder: str | os.PathLike[str]) -> None:
-        """Raises CheckpointError as `load_params` does; reads no values."""
+        """Reads configuration and shapes, but no values; raises CheckpointError (`load_params`)."""
         self.folder = Path(folder)
         config = _read_config(self.folder)
         self.model = _model(self.folder, config)
@@ -60,7 +60,7 @@ class CheckpointReader:
         check_shapes(self.folder, self.model, self.shapes)
 
     def part(self, path: str, index: Index, dtype: DTypeLike | None = None) -> np.ndarray:
-        """The values of one array at `index`, cast to `dtype`.
+        """Reads one array at `index`, cast to `dtype`.
 
         Raises:
             CheckpointError: a file is missing or damaged.
@@ -86,17 +86,17 @@ def load_params(
     """Loads a checkpoint's configuration and parameters.
 
     Args:
-        folder: as written by `save_params`.
-        dtype: of the returned arrays; default as saved.
-        shardings: tree of the parameters' structure with a jax.sharding.Sharding per array, or one
-            Sharding for all; each process then reads only its own parts. Default: the first device.
+        folder: folder written by `save_params`.
+        dtype: dtype of the returned arrays (default: as saved).
+        shardings: tree like the parameters with a jax.sharding.Sharding per array, or one Sharding
+            for all; each process reads only its own parts (default: the first device).
 
     Returns:
         The model's configuration and the nested tree of jax.Arrays.
 
     Raises:
-        CheckpointError: no such folder, not a checkpoint, another version, damaged files, or arrays
-            whose names or shapes contradict the configuration.
+        CheckpointError: the folder does not exist, is not a checkpoint or has another version;
+            files are damaged; or names or shapes of arrays do not match the configuration.
     """
     reader = CheckpointReader(folder)
     if shardings is None:
@@ -107,7 +107,7 @@ def load_params(
         by_path = traverse_util.flatten_dict(shardings, sep="/")
     if by_path.keys() != reader.shapes.keys():
         raise CheckpointError(
-            f"{folder}: shardings and parameters are not the same tree; only in one of them: "
+            f"{folder}: shardings and parameters have different trees; only in one of them: "
             f"{sorted(by_path.keys() ^ reader.shapes.keys())}"
         )
     flat = {
@@ -120,7 +120,7 @@ def load_params(
 
 
 def _open(params: Path, path: str) -> ts.TensorStore:
-    # Orbax names the folder of an array by its keys, joined with dots.
+    # Orbax names an array's folder by its keys joined with dots.
     kvstore = {"driver": "file", "path": f"{params}/{path.replace('/', '.')}/"}
     spec = {"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}
     return ts.open(spec, read=True, open=True).result()
@@ -129,21 +129,22 @@ def _open(params: Path, path: str) -> ts.TensorStore:
 def _read_rows(
     store: ts.TensorStore, rows: slice, rest: Index
 ) -> Iterator[tuple[slice, np.ndarray]]:
-    """Values of `store[rows, *rest]` in pieces, some reads ahead; their slices count from rows."""
+    """Yields `store[rows, *rest]` in pieces with their offset from `rows`, reading ahead."""
     row_bytes = store.size // store.shape[0] * store.dtype.numpy_dtype.itemsize
     chunk_rows = store.chunk_layout.read_chunk_template.shape[0]
-    waiting: deque[tuple[slice, ts.Future]] = deque()
+    pending: deque[tuple[slice, ts.Future]] = deque()
     for piece in row_pieces(rows.start, rows.stop, row_bytes=row_bytes, chunk_rows=chunk_rows):
         local = slice(piece.start - rows.start, piece.stop - rows.start)
-        waiting.append((local, store[(piece, *rest)].read()))
-        if len(waiting) == _IN_FLIGHT:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    for done, future in waiting:
-        yield done, future.result()
+        pending.append((local, store[(piece, *rest)].read()))
+        if len(pending) == _IN_FLIGHT:
+            oldest, future = pending.popleft()
+            yield oldest, future.result()
+    for oldest, future in pending:
+        yield oldest, future.result()
 
 
 def _describe(params: Path) -> tuple[dict[str, Shape], dict[str, np.dtype]]:
+    """Reads shape and dtype of every array, by path."""
     with ocp.PyTreeCheckpointer() as checkpointer:
         metadata = checkpointer.metadata(params).item_metadata
     if metadata is None:
@@ -163,7 +164,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
         names = sorted(entry.name for entry in folder.iterdir())
         raise CheckpointError(
             f"{folder}: not a checkpoint, it needs {CONFIG_FILE} and {PARAMS_FOLDER}/; found "
-            f"{names}. A folder with safetensors is converted by `python -m convert from_torch`"
+            f"{names}. Convert a folder with safetensors by `xcomp convert from-torch`"
         )
     try:
         values = json.loads(path.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""Writing arrays of an Orbax pytree a few rows at a time.
+"""Writes the arrays of an Orbax pytree a few rows at a time.
 
-Orbax's own handlers hold a second copy of what they write. Rows that are produced while they are
-written need no first copy either: a checkpoint of any size is converted in the memory of a few
-rows. The files are those of Orbax (one Zarr array each), and Orbax reads them like any others.
+Orbax's own handlers hold a second copy of the arrays they write. Here rows can be computed while
+they are written, so a checkpoint of any size is converted in the memory of a few rows. The files
+have Orbax's format (one Zarr array each), and Orbax reads them.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from xcomp_jax.checkpoint.memory import row_pieces
 
 Shape = tuple[int, ...]
 
-# A chunk is a file. Reading any part of it reads all of it: small enough for slices of a mesh,
-# large enough for a few hundred files in a checkpoint.
+# A chunk is a file, and reading any part of it reads all of it. This size is small enough for
+# slices of a mesh and gives a few hundred files per checkpoint.
 _CHUNK_BYTES = 16 << 20
-# Pieces of rows (`row_pieces`) being written at a time.
+# Number of row slices (`row_pieces`) written at a time.
 _IN_FLIGHT = 2
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyArray:
-    """An array that exists only row by row: `read(rows)` gives `array[rows]` of its first axis."""
+    """An array that is computed row by row: `read(rows)` returns `array[rows]`."""
 
     shape: Shape
     dtype: np.dtype
@@ -40,10 +40,10 @@ class LazyArray:
 
 
 class StreamHandler(ocp.type_handlers.NumpyHandler):
-    """Writes LazyArray leaves; for Orbax they are numpy arrays.
+    """Writes LazyArray leaves, which Orbax treats as NumPy arrays.
 
     Attributes:
-        digests: sha256 of the bytes of every array written, by Orbax's name of it.
+        digests: sha256 of every written array, by its name in Orbax.
     """
 
     def __init__(self) -> None:
@@ -56,7 +56,7 @@ class StreamHandler(ocp.type_handlers.NumpyHandler):
         infos: Sequence[ocp.type_handlers.ParamInfo],
         args: Sequence[ocp.SaveArgs] | None = None,
     ) -> Sequence[Any]:
-        """Writes everything before it returns, so there is nothing left to wait for."""
+        """Writes all values before returning, hence returns no futures."""
         del args
         for value, info in zip(values, infos, strict=True):
             await info.await_path_creation()
@@ -73,9 +73,9 @@ def _write(array: LazyArray, path: str) -> str:
         {
             "driver": "zarr3",
             "kvstore": {"driver": "file", "path": path},
-            # Weights hardly compress, but every chunk carries a checksum that each read verifies.
+            # No compression, which gains little on weights; a checksum that each read verifies.
             "metadata": {"chunk_grid": grid, "codecs": [plain, {"name": "crc32c"}]},
-            # Chunks of zeros too, or a missing file could not be told from one.
+            # Otherwise a missing file would be read as a chunk of zeros.
             "store_data_equal_to_fill_value": True,
         },
         dtype=array.dtype,
@@ -83,28 +83,29 @@ def _write(array: LazyArray, path: str) -> str:
         create=True,
     ).result()
     sha256 = hashlib.sha256()
-    writing: deque[ts.WriteFutures] = deque()
+    pending: deque[ts.WriteFutures] = deque()
     row_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
     for rows in row_pieces(0, array.shape[0], row_bytes=row_bytes, chunk_rows=chunk[0]):
         values = np.ascontiguousarray(array.read(rows))
         sha256.update(values.reshape(-1).view(np.uint8).data)
-        if len(writing) == _IN_FLIGHT:
-            writing.popleft().result()
-        writing.append(store[rows].write(values, can_reference_source_data_indefinitely=True))
-    for future in writing:
+        if len(pending) == _IN_FLIGHT:
+            pending.popleft().result()
+        pending.append(store[rows].write(values, can_reference_source_data_indefinitely=True))
+    for future in pending:
         future.result()
     return sha256.hexdigest()
 
 
 def chunk_shape(shape: Shape, dtype: np.dtype) -> Shape:
-    """The largest chunk up to _CHUNK_BYTES that is cut along the first axes only.
+    """Returns the largest chunk up to _CHUNK_BYTES that splits only the leading axes.
 
-    Whole rows of the first axis, or parts of one row: an array in C order is a row of chunks.
+    A chunk consists of whole rows of the first axis, or of part of one row, so it is contiguous in
+    C order.
     """
     chunk = list(shape)
     for axis, size in enumerate(shape):
-        one = math.prod(shape[axis + 1 :]) * dtype.itemsize
-        chunk[axis] = min(size, max(1, _CHUNK_BYTES // one))
-        if chunk[axis] > 1 or one <= _CHUNK_BYTES:
+        row_bytes = math.prod(shape[axis + 1 :]) * dtype.itemsize
+        chunk[axis] = min(size, max(1, _CHUNK_BYTES // row_bytes))
+        if chunk[axis] > 1 or row_bytes <= _CHUNK_BYTES:
             break
     return tuple(chunk)

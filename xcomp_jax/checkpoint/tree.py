@@ -1,4 +1,4 @@
-"""The parameter tree as paths and shapes, asked of the model itself."""
+"""Derives paths and shapes of the parameter tree from the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 class CheckpointError(ValueError):
-    """A folder that is not a checkpoint of this version, or contradicts itself."""
+    """Raised when a folder is not a checkpoint of this version, or is inconsistent."""
 
 
 @functools.lru_cache(maxsize=16)
@@ -25,24 +25,25 @@ def _shapes(model: ModelConfig) -> tuple[tuple[str, Shape], ...]:
 
 
 def param_shapes(model: ModelConfig) -> dict[str, Shape]:
-    """Path -> shape of every parameter array of a model.
+    """Returns path -> shape for every parameter of a model.
 
-    A path joins the keys of the nested tree with `/`. Arrays of a stack carry its blocks first.
+    A path joins the keys of the nested tree with `/`. Arrays of a stack of blocks have the blocks
+    as their first axis.
     """
-    # LP-Comp has no parameters; leaving it out makes fewer models to trace.
+    # LP-Comp has no parameters; without it, fewer distinct models are traced and cached.
     plain = CompressionConfig(schedule="none")
     return dict(_shapes(dataclasses.replace(model, compression=plain)))
 
 
 def check_shapes(subject: object, model: ModelConfig, found: Mapping[str, Shape]) -> None:
     """Raises CheckpointError listing every difference between `found` and the model's arrays."""
-    wanted = param_shapes(model)
-    problems = [f"missing {path!r} {wanted[path]}" for path in wanted if path not in found]
-    problems += [f"unexpected {path!r} {found[path]}" for path in found if path not in wanted]
+    expected = param_shapes(model)
+    problems = [f"missing {path!r} {expected[path]}" for path in expected if path not in found]
+    problems += [f"unexpected {path!r} {found[path]}" for path in found if path not in expected]
     problems += [
-        f"{path!r} is {found[path]}, the configuration asks for {wanted[path]}"
-        for path in wanted
-        if path in found and found[path] != wanted[path]
+        f"{path!r} is {found[path]}, the configuration asks for {expected[path]}"
+        for path in expected
+        if path in found and found[path] != expected[path]
     ]
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)

@@ -1,7 +1,6 @@
-"""What an answer rests on, as a value that can be kept, sent and looked at.
+"""The evidence of an answer: frame scores, selected frames, and cost.
 
-`Evidence` holds question, answer, the scores of the frames looked at, those answered from, and what
-it cost. It becomes JSON for programs and one self-contained HTML page for people.
+`Evidence` is a plain value. It is written as JSON for programs or as one self-contained HTML page.
 """
 
 from xcomp_jax.evidence.json_text import from_json, to_json

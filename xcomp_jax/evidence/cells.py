@@ -1,4 +1,4 @@
-"""Frames summed up for a timeline: few cells, however many frames there are."""
+"""Groups frames into a bounded number of timeline cells."""
 
 from __future__ import annotations
 
@@ -9,35 +9,39 @@ import math
 from xcomp_jax.evidence.record import Evidence
 
 LIMIT = 600
-"""Cells of a timeline: about one per pixel of a wide screen."""
+"""Maximum number of cells: about one per pixel of a wide screen."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Cell:
-    """A stretch of time and the highest scores in it.
+    """A time interval and the highest scores of its frames.
 
-    `left` and `right` are seconds. `score` is over all its frames, `chosen_score` over the chosen
-    ones; None where no frame has a finite score. `chosen` says whether any frame was.
+    Attributes:
+        left, right: seconds.
+        score: highest finite score of all frames; None if there is none.
+        has_selected: at least one frame is selected.
+        selected_score: highest finite score of the selected frames; None if there is none.
     """
 
     left: float
     right: float
     score: float | None
-    selected_frames: bool
-    chosen_score: float | None
+    has_selected: bool
+    selected_score: float | None
 
 
 def timeline_end(evidence: Evidence) -> float:
-    """Seconds at the right end of the timeline: above 0 even for a video of no duration."""
+    """Returns the seconds at the right end of the timeline, above 0 even for duration 0."""
     return max(evidence.duration, evidence.frame_times[-1]) or 1.0
 
 
 def timeline_cells(evidence: Evidence, limit: int = LIMIT) -> list[Cell]:
-    """At most `limit` cells of neighbouring frames, each by its maximum so that peaks stay.
+    """Groups neighbouring frames into at most `limit` cells, each with its maximum score.
 
-    A frame stands for the time halfway to its neighbours. Frames of the same time share a cell.
+    Maxima keep every peak visible. A frame extends halfway to its neighbours; frames with the same
+    time share a cell.
     """
-    # Repeats of a frame take no time, and a cell without width would hide its score.
+    # Repeated frames have the same time; a cell of their own would have no width and hide a score.
     moments = [
         (time, list(indices))
         for time, indices in itertools.groupby(
@@ -50,9 +54,9 @@ def timeline_cells(evidence: Evidence, limit: int = LIMIT) -> list[Cell]:
     ]
     inner = [(before[-1][0] + after[0][0]) / 2 for before, after in itertools.pairwise(groups)]
     first, last = _outer_edges([time for time, _ in moments], timeline_end(evidence))
-    selected_frames = set(evidence.selected_frames)
+    selected = set(evidence.selected_frames)
     return [
-        _cell(evidence, left, right, [i for _, indices in group for i in indices], selected_frames)
+        _cell(evidence, left, right, [i for _, indices in group for i in indices], selected)
         for (left, right), group in zip(
             itertools.pairwise([first, *inner, last]), groups, strict=True
         )
@@ -60,7 +64,7 @@ def timeline_cells(evidence: Evidence, limit: int = LIMIT) -> list[Cell]:
 
 
 def _outer_edges(times: list[float], end: float) -> tuple[float, float]:
-    """Where the first frame's share begins and the last one's ends: as far out as inwards."""
+    """Extends the first and last frame outwards as far as they extend inwards."""
     if len(times) == 1:
         return 0.0, end
     first = times[0] - (times[1] - times[0]) / 2
@@ -69,10 +73,10 @@ def _outer_edges(times: list[float], end: float) -> tuple[float, float]:
 
 
 def _cell(
-    evidence: Evidence, left: float, right: float, indices: list[int], selected_frames: set[int]
+    evidence: Evidence, left: float, right: float, indices: list[int], selected: set[int]
 ) -> Cell:
-    picked = [i for i in indices if i in selected_frames]
-    return Cell(left, right, _highest(evidence, indices), bool(picked), _highest(evidence, picked))
+    inside = [i for i in indices if i in selected]
+    return Cell(left, right, _highest(evidence, indices), bool(inside), _highest(evidence, inside))
 
 
 def _highest(evidence: Evidence, indices: list[int]) -> float | None:

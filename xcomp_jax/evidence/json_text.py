@@ -1,4 +1,4 @@
-"""Evidence as JSON text and back."""
+"""Converts evidence to JSON text and back."""
 
 from __future__ import annotations
 
@@ -9,14 +9,23 @@ from typing import Any
 
 from xcomp_jax.evidence.record import Cost, Evidence, Thumbnail
 
-FORMAT = "xcomp evidence 1"
+FORMAT = "xcomp evidence 2"
+
+EARLIER_NAMES: dict[str, dict[str, str]] = {
+    "xcomp evidence 1": {"chosen": "selected_frames"},
+    FORMAT: {},
+}
+"""Formats that can be read, with the names they used for entries renamed since."""
 
 
 def to_json(evidence: Evidence, *, thumbnails: bool = True) -> str:
-    """Indented JSON in ASCII, with thumbnails as base64 of their JPEG files unless left out.
+    """Encodes evidence as indented ASCII JSON.
 
-    Every chosen frame is listed with its time in seconds and its score. Numbers are finite: what is
-    not, a missing score, is null.
+    Lists every selected frame with its time in seconds and its score. Numbers that are not finite,
+    i.e. missing scores, become null.
+
+    Args:
+        thumbnails: include the JPEG files as base64.
     """
     scores = evidence.frame_scores
     value: dict[str, Any] = {
@@ -50,24 +59,26 @@ def to_json(evidence: Evidence, *, thumbnails: bool = True) -> str:
             {"frame": int(picture.index), "jpeg": base64.b64encode(picture.jpeg).decode("ascii")}
             for picture in evidence.thumbnails
         ]
-    return _with_short_lists(value)
+    return _with_short_lines(value)
 
 
 def from_json(text: str) -> Evidence:
-    """The evidence that `to_json` wrote; a null score becomes NaN, left-out thumbnails are none.
+    """Parses the JSON of `to_json`; a null score becomes NaN.
 
     Raises:
-        ValueError: not JSON, not of this format, or values that do not fit together.
+        ValueError: the text is not JSON, has another format, or its values are inconsistent.
     """
     try:
         value = json.loads(text)
     except ValueError as error:
         raise ValueError(f"not the JSON of an answer's evidence: {error}") from error
-    if not isinstance(value, dict) or value.get("format") != FORMAT:
+    if not isinstance(value, dict) or value.get("format") not in [*EARLIER_NAMES]:
         raise ValueError(
-            f'not the JSON of an answer\'s evidence: it does not say "format": "{FORMAT}"'
+            f'not the JSON of an answer\'s evidence: "format" must be one of {[*EARLIER_NAMES]}'
         )
     try:
+        for earlier, name in EARLIER_NAMES[value["format"]].items():
+            value[name] = value.pop(earlier)
         return _evidence(value)
     except (AttributeError, KeyError, TypeError) as error:
         raise ValueError(
@@ -104,8 +115,8 @@ def _number(value: Any) -> Any:
     return math.nan if value is None else value
 
 
-def _with_short_lists(value: dict[str, Any]) -> str:
-    """One line per entry, and one per row of a table: readable, and not a line per number."""
+def _with_short_lines(value: dict[str, Any]) -> str:
+    """Formats one line per entry and per table row, instead of one line per number."""
     lines = []
     for name, entry in value.items():
         rows = isinstance(entry, list) and entry and isinstance(entry[0], dict)

@@ -1,4 +1,4 @@
-"""The evidence for one answer, as plain values."""
+"""The evidence of one answer as plain values."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ Setting = str | int | float
 class Cost:
     """One row of the cost table.
 
-    `seconds` is wall time, None for a row that only counts; rows do not overlap, so that their sum
-    is the whole. `count` things of kind `unit` ("clips") were worked on, None where nothing counts.
+    Attributes:
+        name: the step.
+        seconds: wall time; None for a row that only counts. Rows do not overlap, so that their sum
+            is the total.
+        count: number of units processed; None if the step has no count.
+        unit: what is counted, e.g. "clips".
     """
 
     name: str
@@ -28,14 +32,14 @@ class Cost:
     def __post_init__(self) -> None:
         if self.seconds is not None and not (math.isfinite(self.seconds) and self.seconds >= 0):
             raise ValueError(
-                f"cost {self.name!r} took {self.seconds} s; give a finite number that is not "
-                "negative, or None for a row that only counts"
+                f"cost {self.name!r} has seconds={self.seconds}; use a finite, non-negative "
+                "number, or None for a row that only counts"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Thumbnail:
-    """A small picture of frame `index` (of the frames looked at), as a JPEG file's bytes."""
+    """A small image of the sampled frame `index`, as the bytes of a JPEG file."""
 
     index: int
     jpeg: bytes = dataclasses.field(repr=False)
@@ -43,29 +47,31 @@ class Thumbnail:
     def __post_init__(self) -> None:
         if not self.jpeg.startswith(b"\xff\xd8"):
             raise ValueError(
-                f"the thumbnail of frame {self.index} is not a JPEG file; "
-                "encode_thumbnail makes one"
+                f"the thumbnail of frame {self.index} is not a JPEG file; use encode_thumbnail"
             )
 
 
 @dataclasses.dataclass(frozen=True)
 class Evidence:
-    """What was looked at, how strongly each frame was attended to, and what was answered.
+    """Question and answer with the sampled frames, their scores, and the selected ones.
 
     Args:
-        video: name to show, not a path.
+        video: name to show; must not be a path.
         duration: seconds of the video.
-        frame_times: seconds [N] of the N frames looked at, on the video's clock, never decreasing
-            (a short video repeats some).
-        frame_scores: [N], higher is more attended; one that is not finite counts as missing. None
-            where no frame had to be scored because all were used.
-        chosen: ascending indices into the N frames: those the answering pass saw.
+        question: the question.
+        answer: the generated answer.
+        model: name of the model.
+        frame_times: seconds [N] of the N sampled frames on the video's clock, never decreasing (a
+            short video repeats some).
+        frame_scores: attention scores [N]; non-finite scores count as missing. None if no frame
+            was scored because all were used.
+        selected_frames: ascending indices into the N frames that the answer is based on.
         selection: settings of the selection, by name.
         costs: rows of the cost table.
-        thumbnails: pictures of some of the chosen frames, by ascending index.
+        thumbnails: images of some of the selected frames, by ascending index.
 
     Raises:
-        ValueError: lengths, order or ranges do not fit together.
+        ValueError: lengths, order or ranges are inconsistent.
     """
 
     video: str
@@ -82,19 +88,19 @@ class Evidence:
 
     def __post_init__(self) -> None:
         for problem in self._problems():
-            raise ValueError(f"this is no evidence: {problem}")
+            raise ValueError(f"invalid evidence: {problem}")
 
     def _problems(self) -> list[str]:
         count = len(self.frame_times)
-        pictured = [thumbnail.index for thumbnail in self.thumbnails]
-        # A page is made to be passed on, and a path tells who worked where.
+        thumbnail_indices = [thumbnail.index for thumbnail in self.thumbnails]
+        # Evidence is meant to be shared, and a path would reveal user and folder names.
         is_path = posixpath.isabs(self.video) or bool(ntpath.splitdrive(self.video)[0])
-        found = {
-            "`video` is a path; give the name to show": is_path,
-            f"`duration` is {self.duration}, not a number of seconds": not (
+        checks = {
+            "`video` is a path; pass the name to show": is_path,
+            f"`duration` is {self.duration}; expected finite, non-negative seconds": not (
                 math.isfinite(self.duration) and self.duration >= 0
             ),
-            "`frame_times` must hold at least one frame, finite seconds, never decreasing": not (
+            "`frame_times` must be finite, non-negative, non-decreasing and not empty": not (
                 count
                 and all(math.isfinite(time) and time >= 0 for time in self.frame_times)
                 and all(a <= b for a, b in itertools.pairwise(self.frame_times))
@@ -102,17 +108,18 @@ class Evidence:
             f"`frame_scores` needs one entry for each of {count} frames": (
                 self.frame_scores is not None and len(self.frame_scores) != count
             ),
-            f"`chosen` must hold at least one of the {count} frames, ascending": not (
+            f"`selected_frames` must be ascending indices in [0, {count}) and not empty": not (
                 self.selected_frames
-                and _ascends(self.selected_frames)
+                and _is_ascending(self.selected_frames)
                 and 0 <= self.selected_frames[0] <= self.selected_frames[-1] < count
             ),
-            "`thumbnails` must show chosen frames, ascending": not (
-                _ascends(pictured) and set(pictured) <= set(self.selected_frames)
+            "`thumbnails` must show selected frames in ascending order": not (
+                _is_ascending(thumbnail_indices)
+                and set(thumbnail_indices) <= set(self.selected_frames)
             ),
         }
-        return [problem for problem, is_one in found.items() if is_one]
+        return [problem for problem, failed in checks.items() if failed]
 
 
-def _ascends(indices: tuple[int, ...] | list[int]) -> bool:
+def _is_ascending(indices: tuple[int, ...] | list[int]) -> bool:
     return all(a < b for a, b in itertools.pairwise(indices))

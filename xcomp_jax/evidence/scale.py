@@ -1,4 +1,4 @@
-"""From scores to heights."""
+"""Maps scores to heights between 0 and 1."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ class Scale:
     high: float
 
     def level(self, score: float) -> float:
-        """0 for the lowest score, 1 for the highest; one half where all are equal.
+        """Returns 0 for the lowest score, 1 for the highest, and 0.5 if all are equal.
 
-        Attention hardly differs in absolute terms between frames, so that a scale from zero would
-        show a flat line.
+        Attention scores differ little in absolute terms; a scale from zero would look flat.
         """
         return (score - self.low) / (self.high - self.low) if self.high > self.low else 0.5
 
 
 def scale_of(scores: Iterable[float] | None) -> Scale | None:
-    """The scale of all finite scores; None where there are none."""
+    """Returns the scale of all finite scores; None if there are none."""
     finite = [score for score in scores or () if math.isfinite(score)]
     return Scale(min(finite), max(finite)) if finite else None

@@ -1,30 +1,30 @@
-"""How the page looks. Colours are variables, so that a test can compute their contrast."""
+"""The page's style sheet. Colours are variables, so that a test can compute their contrast."""
 
 LIGHT = {
-    "paper": "#fcfcfb",
-    "ink": "#15181c",
-    "quiet": "#59616b",
+    "background": "#fcfcfb",
+    "text": "#15181c",
+    "muted": "#59616b",
     "line": "#dcdfe3",
     "strip": "#eceef0",
-    "seen": "#89919b",
-    "used": "#0a5876",
+    "scored": "#89919b",
+    "selected": "#0a5876",
 }
 DARK = {
-    "paper": "#111417",
-    "ink": "#e9ebee",
-    "quiet": "#a1a9b3",
+    "background": "#111417",
+    "text": "#e9ebee",
+    "muted": "#a1a9b3",
     "line": "#2d3339",
     "strip": "#22272c",
-    "seen": "#69727c",
-    "used": "#6fc3e0",
+    "scored": "#69727c",
+    "selected": "#6fc3e0",
 }
-"""`ink` and `quiet` are for text, `seen` and `used` for frames looked at and answered from."""
+"""`text` and `muted` are text colours, `scored` and `selected` the colours of frames."""
 
 RULES = """
 * { box-sizing: border-box; margin: 0 }
 html { color-scheme: light dark; -webkit-text-size-adjust: 100%; text-size-adjust: 100% }
 body {
-  background: var(--paper); color: var(--ink);
+  background: var(--background); color: var(--text);
   font: 1rem/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
   font-variant-numeric: tabular-nums; overflow-wrap: anywhere;
 }
@@ -42,37 +42,37 @@ h1 {
 }
 h1.long { font-size: 1.2rem; line-height: 1.4; letter-spacing: 0 }
 h2 { font-size: .875rem; font-weight: 600; line-height: 1.4 }
-.about { color: var(--quiet); font-size: .875rem; margin-bottom: .75rem }
+.about { color: var(--muted); font-size: .875rem; margin-bottom: .75rem }
 .reply {
-  margin-top: 1.75rem; padding-inline-start: 1rem; border-inline-start: 3px solid var(--used);
+  margin-top: 1.75rem; padding-inline-start: 1rem; border-inline-start: 3px solid var(--selected);
   max-width: 47rem;
 }
-.reply h2 { color: var(--quiet); font-weight: 400 }
+.reply h2 { color: var(--muted); font-weight: 400 }
 .answer { font-size: 1.25rem; line-height: 1.45 }
 .summary { margin-top: 1.75rem }
 section { margin-top: clamp(2.25rem, 4vw, 2.75rem) }
 section > h2 { border-top: 1px solid var(--line); padding-top: .75rem; margin-bottom: 1rem }
-.note { color: var(--quiet); font-size: .875rem; max-width: 46rem }
+.note { color: var(--muted); font-size: .875rem; max-width: 46rem }
 h2 + .note { margin: -.75rem 0 1rem }
-figcaption { color: var(--quiet); font-size: .8125rem }
+figcaption { color: var(--muted); font-size: .8125rem }
 
 .timeline { display: block; overflow: visible; margin-bottom: .75rem }
 .timeline path { stroke-width: 1px; vector-effect: non-scaling-stroke }
-.timeline .seen { fill: var(--seen); stroke: var(--seen) }
-.timeline .used, .timeline .marks { fill: var(--used); stroke: var(--used) }
+.timeline .scored { fill: var(--scored); stroke: var(--scored) }
+.timeline .selected, .timeline .marks { fill: var(--selected); stroke: var(--selected) }
 .timeline .marks { stroke: none }
 .timeline .strip { fill: var(--strip) }
-.timeline .base, .timeline .tick { stroke: var(--seen); stroke-width: 1px }
-.timeline text { fill: var(--quiet); font-size: .75rem }
+.timeline .base, .timeline .tick { stroke: var(--scored); stroke-width: 1px }
+.timeline text { fill: var(--muted); font-size: .75rem }
 .key {
   display: flex; flex-wrap: wrap; gap: .25rem 1.25rem; list-style: none; padding: 0;
   margin-bottom: .75rem; font-size: .8125rem;
 }
 .key li::before {
   content: ""; display: inline-block; width: .7em; height: .7em; margin-inline-end: .5em;
-  background: var(--used);
+  background: var(--selected);
 }
-.key .seen::before { background: var(--seen) }
+.key .scored::before { background: var(--scored) }
 
 .frames {
   display: grid; grid-template-columns: repeat(auto-fill, minmax(9.25rem, 1fr));
@@ -82,11 +82,11 @@ figcaption { color: var(--quiet); font-size: .8125rem }
 .frames figcaption {
   display: flex; justify-content: space-between; gap: .5rem; padding-top: .375rem;
 }
-.frames time { color: var(--ink) }
+.frames time { color: var(--text) }
 .bar { display: block; width: 100%; height: 4px; margin-top: .125rem; background: var(--strip) }
-.bar rect { fill: var(--used) }
+.bar rect { fill: var(--selected) }
 
-.facts {
+.tables {
   display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 21rem), 1fr));
   column-gap: 3rem;
 }
@@ -98,10 +98,10 @@ th, td {
 th + td, td + td, thead th + th { padding-inline-start: 1rem }
 td { text-align: end }
 .costs td:last-child { white-space: nowrap }
-thead th { color: var(--quiet); font-size: .8125rem }
+thead th { color: var(--muted); font-size: .8125rem }
 thead th + th { text-align: end }
 tfoot th, tfoot td { border-bottom: 0; font-weight: 600 }
-.settings th { color: var(--quiet) }
+.settings th { color: var(--muted) }
 
 @media print {
   html { color-scheme: light }
@@ -123,7 +123,7 @@ def _variables(colors: dict[str, str]) -> str:
 
 
 def stylesheet() -> str:
-    """The whole style sheet. Dark is for screens alone: paper is light."""
+    """Returns the style sheet. The dark scheme applies to screens only, never to print."""
     return (
         f":root {{ {_variables(LIGHT)} }}\n"
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {_variables(DARK)} }} }}\n"

@@ -1,4 +1,4 @@
-"""Small pictures of chosen frames, spread over the video."""
+"""Creates thumbnails of selected frames, spread over the video."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xcomp_jax.video.preprocess import to_rgb
 
 LIMIT = 48
 WIDTH = 240
-"""Pixels: sharp enough in two columns on a phone, some 10 kB each."""
+"""Pixels; sharp in two columns on a phone, about 10 kB per thumbnail."""
 
 QUALITY = 78
 
@@ -31,29 +31,30 @@ def make_thumbnails(
     limit: int = LIMIT,
     width: int = WIDTH,
 ) -> tuple[Thumbnail, ...]:
-    """Decodes chosen frames again, only those that are kept, and makes thumbnails of them.
+    """Decodes at most `limit` of the selected frames and scales them down.
 
     Args:
-        frames: [N] numbers in the video of the N frames looked at (`FramePlan.indices`).
-        times: [N] their seconds (`FramePlan.times`).
-        chosen: ascending indices into the N frames.
+        video: path of the video.
+        frames: [N] numbers of the sampled frames in the video (`FramePlan.indices`).
+        times: [N] seconds of the sampled frames (`FramePlan.times`).
+        selected_frames: ascending indices into the N frames.
         scores: [N] or None.
-        limit: of more chosen frames, those stay that `spread` picks.
-        width: pixels; the shape of the video is kept, a smaller video stays as it is.
+        limit: maximum number of thumbnails; see `spread`.
+        width: pixels; keeps the aspect ratio and never enlarges.
 
     Raises:
-        VideoError: the video cannot be read any more.
+        VideoError: the video can no longer be read.
     """
-    kept = spread(selected_frames, times, scores, limit=limit)
-    pictures = read_frames(video, [frames[index] for index in kept])
+    shown = spread(selected_frames, times, scores, limit=limit)
+    images = read_frames(video, [frames[index] for index in shown])
     return tuple(
-        encode_thumbnail(index, picture, width=width)
-        for index, picture in zip(kept, pictures, strict=True)
+        encode_thumbnail(index, image, width=width)
+        for index, image in zip(shown, images, strict=True)
     )
 
 
 def encode_thumbnail(index: int, frame: Frame, *, width: int = WIDTH) -> Thumbnail:
-    """Thumbnail of frame `index` from its pixels, uint8 [H, W, 3]; no higher than 2 `width`."""
+    """Encodes a frame, uint8 [H, W, 3], as a thumbnail of at most `width` x 2 `width` pixels."""
     image = Image.fromarray(np.ascontiguousarray(to_rgb(frame)))
     image.thumbnail((width, 2 * width), Image.Resampling.LANCZOS)
     file = io.BytesIO()
@@ -68,27 +69,28 @@ def spread(
     *,
     limit: int = LIMIT,
 ) -> list[int]:
-    """At most `limit` of the chosen frames, ascending: the best of equal stretches of time.
+    """Returns at most `limit` of the selected frames, ascending: the best of equal intervals.
 
-    The stretches are as short as `limit` allows, since frames chosen in bursts leave many empty.
-    The best is the highest scored one, of equals the first; a missing score is the lowest.
+    The intervals are as short as `limit` allows, because frames selected in bursts leave many of
+    them empty. The best frame of an interval has the highest score, the first one if several do;
+    a missing score ranks lowest.
     """
     if limit < 1:
-        raise ValueError(f"{limit=}: at least one thumbnail has to be allowed")
+        raise ValueError(f"{limit=} must be at least 1")
     if len(selected_frames) <= limit:
         return list(selected_frames)
     moments = len({times[index] for index in selected_frames})
-    count, kept = limit, _best_of_stretches(selected_frames, times, scores, limit)
-    while len(kept) < moments:
+    count, best = limit, _best_of_intervals(selected_frames, times, scores, limit)
+    while len(best) < moments:
         count += max(1, count // 4)
-        more = _best_of_stretches(selected_frames, times, scores, count)
-        if len(more) > limit:
+        finer = _best_of_intervals(selected_frames, times, scores, count)
+        if len(finer) > limit:
             break
-        kept = more
-    return kept
+        best = finer
+    return best
 
 
-def _best_of_stretches(
+def _best_of_intervals(
     selected_frames: Sequence[int],
     times: Sequence[float],
     scores: Sequence[float] | None,
@@ -98,10 +100,10 @@ def _best_of_stretches(
     span = times[selected_frames[-1]] - begin
     best: dict[int, int] = {}
     for index in selected_frames:
-        place = int(count * (times[index] - begin) / span) if span > 0 else 0
-        place = min(place, count - 1)  # The last frame lies on the end of the last stretch.
-        if place not in best or _value(scores, index) > _value(scores, best[place]):
-            best[place] = index
+        interval = int(count * (times[index] - begin) / span) if span > 0 else 0
+        interval = min(interval, count - 1)  # The last frame lies on the end of the last interval.
+        if interval not in best or _value(scores, index) > _value(scores, best[interval]):
+            best[interval] = index
     return list(best.values())
 
 

@@ -1,6 +1,6 @@
-"""The timeline as inline SVG: heights for scores, a strip of marks for chosen frames, a time axis.
+"""Draws the timeline as inline SVG: score heights, marks for selected frames, and a time axis.
 
-Shapes are stretched to the width of the page inside nested drawings; lines of text are not.
+Shapes lie in nested drawings that stretch to the width of the page; text is not stretched.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from collections.abc import Iterable, Sequence
 from xcomp_jax.evidence.cells import Cell, timeline_cells, timeline_end
 from xcomp_jax.evidence.record import Evidence
 from xcomp_jax.evidence.scale import Scale, scale_of
-from xcomp_jax.evidence.wording import clock, clock_decimals, escaped
+from xcomp_jax.evidence.wording import clock, clock_decimals, escape_html
 
 CHART, STRIP, AXIS, GAP = 140, 12, 26, 6  # CSS pixels
-WIDTH = 1200  # units of the stretched drawings, two a cell
+WIDTH = 1200  # units of the stretched drawings, two per cell
 FLOOR = 0.03
-"""Height of the lowest score: a frame that was scored is seen to be there."""
+"""Height of the lowest score, above zero so that scored frames are visible."""
 
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400)
 LABEL = 0.22
-"""Share of a phone's width that a label of the axis needs for itself."""
+"""Share of a phone's width that one label of the axis needs."""
 
 
 def timeline(evidence: Evidence, description: str) -> str:
-    """An `svg` element as wide as its surroundings; `description` is for those who cannot see."""
+    """Returns an `svg` element of full width; screen readers read `description`."""
     cells, end = timeline_cells(evidence), timeline_end(evidence)
     length = max(evidence.duration, evidence.frame_times[-1])
     scale = scale_of(evidence.frame_scores)
@@ -33,7 +33,7 @@ def timeline(evidence: Evidence, description: str) -> str:
     height = axis + AXIS
     return (
         f'<svg class="timeline" width="100%" height="{height}" role="img" '
-        f'aria-label="{escaped(description)}">'
+        f'aria-label="{escape_html(description)}">'
         f"{chart}"
         f'<rect class="strip" x="0" y="{top}" width="100%" height="{STRIP}"/>'
         f"{_stretched(top, STRIP, STRIP, _shape('marks', _marks(cells, end)))}"
@@ -47,9 +47,9 @@ def _chart(cells: Sequence[Cell], scale: Scale, end: float) -> str:
             None if score is None else FLOOR + (1 - FLOOR) * scale.level(score) for score in scores
         ]
 
-    seen = _steps(cells, heights(cell.score for cell in cells), end)
-    used = _steps(cells, heights(cell.chosen_score for cell in cells), end)
-    return _stretched(0, CHART, 100, _shape("seen", seen) + _shape("used", used)) + (
+    scored = _steps(cells, heights(cell.score for cell in cells), end)
+    selected = _steps(cells, heights(cell.selected_score for cell in cells), end)
+    return _stretched(0, CHART, 100, _shape("scored", scored) + _shape("selected", selected)) + (
         f'<line class="base" x1="0" x2="100%" y1="{CHART}" y2="{CHART}"/>'
     )
 
@@ -66,9 +66,9 @@ def _shape(name: str, path: str) -> str:
 
 
 def _steps(cells: Sequence[Cell], heights: Sequence[float | None], end: float) -> str:
-    """A filled staircase, interrupted where there is no height.
+    """Returns the path of a filled step curve, with gaps where the height is None.
 
-    Neighbours share one outline: separate bars would show hairlines between them.
+    Neighbouring cells share one outline, because separate bars show hairlines between them.
     """
     parts, is_open = [], False
     for cell, height in zip(cells, heights, strict=True):
@@ -85,7 +85,7 @@ def _marks(cells: Sequence[Cell], end: float) -> str:
     return "".join(
         f"M{_x(cell.left, end)} 0H{_x(cell.right, end)}V{STRIP}H{_x(cell.left, end)}Z"
         for cell in cells
-        if cell.selected_frames
+        if cell.has_selected
     )
 
 
@@ -94,7 +94,7 @@ def _x(seconds: float, end: float) -> str:
 
 
 def _axis(length: float, top: int) -> str:
-    """Labelled marks at shares of `length` seconds; for a video of no duration at its start."""
+    """Draws labelled ticks over `length` seconds; a single one if `length` is 0."""
     decimals = clock_decimals(length / 10)
     labels = []
     for seconds in axis_times(length):
@@ -109,7 +109,7 @@ def _axis(length: float, top: int) -> str:
 
 
 def axis_times(length: float) -> list[float]:
-    """Seconds to label: 0, `length`, and round ones between that keep apart on a phone."""
+    """Returns the seconds to label: 0, `length`, and round values that fit on a phone."""
     if not length:
         return [0.0]
     step = next((step for step in STEPS if length / step <= 1 / LABEL), length * LABEL)

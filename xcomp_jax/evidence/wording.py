@@ -1,4 +1,4 @@
-"""Numbers and times in words, and text that is safe in HTML."""
+"""Formats numbers, times and sentences of the evidence page, and escapes text for HTML."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import re
 
 from xcomp_jax.evidence.record import Evidence
 
-# What no HTML document may hold: control characters, and halves of surrogate pairs, which file
-# names of unknown encoding bring along.
+# Characters that HTML forbids: control characters, and lone surrogates, which occur in file names
+# of unknown encoding.
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 MINUS, TIMES = "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def escaped(text: str) -> str:
-    """`text` as HTML that shows exactly it, in an element or a quoted attribute."""
+def escape_html(text: str) -> str:
+    """Escapes `text` for an element or a quoted attribute."""
     return html.escape(UNPRINTABLE.sub("\N{REPLACEMENT CHARACTER}", text))
 
 
 def clock(seconds: float, decimals: int = 0) -> str:
-    """h:mm:ss, with `decimals` digits of the second's fraction."""
+    """Formats seconds as h:mm:ss, with `decimals` fractional digits."""
     units = 10**decimals
     whole, fraction = divmod(round(seconds * units), units)
     text = f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
@@ -29,12 +29,12 @@ def clock(seconds: float, decimals: int = 0) -> str:
 
 
 def clock_decimals(spacing: float) -> int:
-    """Tenths for moments less than a second from each other; finer stamps are hard to read."""
+    """Returns 1 for moments less than a second apart, else 0; more digits are hard to read."""
     return 1 if 0 < spacing < 1 else 0
 
 
-def lasting(seconds: float) -> str:
-    """A length of time: 340 ms, 12.3 s, 2 min 5 s, 1 h 2 min."""
+def duration_text(seconds: float) -> str:
+    """Formats a duration: 340 ms, 12.3 s, 2 min 5 s, 1 h 2 min."""
     if 0 < seconds < 0.0005:
         return "under 1 ms"
     if 0 < seconds < 0.9995:
@@ -48,13 +48,13 @@ def lasting(seconds: float) -> str:
     return f"{hours:,} h {minutes} min" if minutes else f"{hours:,} h"
 
 
-def frames(count: int) -> str:
-    """1 frame, 1,024 frames."""
+def frame_count(count: int) -> str:
+    """Formats a number of frames: 1 frame, 1,024 frames."""
     return f"{count:,} frame{'' if count == 1 else 's'}"
 
 
-def score(value: float) -> str:
-    """Three significant digits, with a power of ten written as one."""
+def score_text(value: float) -> str:
+    """Formats a score with three significant digits, and powers of ten as superscripts."""
     digits, _, power = f"{value:.3g}".replace("-", MINUS).partition("e")
     if not power:
         return digits
@@ -63,12 +63,12 @@ def score(value: float) -> str:
 
 
 def percent(share: float) -> str:
-    """0 to 1 as 0 % to 100 %."""
+    """Formats 0 to 1 as 0 % to 100 %."""
     return f"{100 * share:.0f} %"
 
 
-def setting(value: object) -> str:
-    """A setting's value; yes and no for flags."""
+def setting_text(value: object) -> str:
+    """Formats the value of a setting; flags as yes and no."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
@@ -77,11 +77,11 @@ def setting(value: object) -> str:
 
 
 def summary(evidence: Evidence) -> str:
-    """How much was looked at, and how much of it the answer came from: one sentence."""
-    looked, used = len(evidence.frame_times), len(evidence.selected_frames)
-    seen = f"Looked at {frames(looked)}"
+    """Formats one sentence: frames sampled, and frames the answer is based on."""
+    sampled, selected = len(evidence.frame_times), len(evidence.selected_frames)
+    text = f"Sampled {frame_count(sampled)}"
     if evidence.duration > 0:
-        seen += f" of a video of {lasting(evidence.duration)}"
-    if used < looked:
-        return f"{seen}, answered from {used:,}."
-    return f"{seen} and answered from {'it' if looked == 1 else 'all of them'}."
+        text += f" from a video of {duration_text(evidence.duration)}"
+    if selected < sampled:
+        return f"{text}; the answer is based on {selected:,} of them."
+    return f"{text}; the answer is based on {'it' if sampled == 1 else 'all of them'}."

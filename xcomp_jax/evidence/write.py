@@ -1,4 +1,4 @@
-"""Evidence as a file, there whole or not at all."""
+"""Writes evidence to a file."""
 
 from __future__ import annotations
 
@@ -13,27 +13,29 @@ WRITERS = {".json": to_json, ".html": to_html}
 
 
 def check_evidence_path(path: str | Path) -> Path:
-    """`path` if evidence can be written there: to be asked before the work, not after it.
+    """Returns `path` if evidence can be written there; call it before expensive work.
 
     Raises:
         ValueError: the suffix is neither .json nor .html, or the folder does not exist.
     """
-    place = Path(path)
-    if place.suffix.lower() not in WRITERS:
+    target = Path(path)
+    if target.suffix.lower() not in WRITERS:
         raise ValueError(
-            f"{place}: evidence is written as .json (for programs) or .html (a page to look at), "
-            f"and this name ends in {place.suffix or 'neither'}. Change the ending."
+            f"{target}: the suffix is {target.suffix or 'missing'}; use .json (for programs) or "
+            ".html (a web page)"
         )
-    if not place.parent.is_dir():
-        raise ValueError(f"{place}: there is no folder {place.parent}. Create it first.")
-    return place
+    if not target.parent.is_dir():
+        raise ValueError(f"{target}: folder {target.parent} does not exist; create it first")
+    return target
 
 
 def write_evidence(evidence: Evidence, path: str | Path) -> None:
-    """Writes JSON or an HTML page, by the suffix of `path`, replacing what is there.
+    """Writes JSON or an HTML page, depending on the suffix of `path`; replaces an existing file.
+
+    The file is written completely or not at all.
 
     Raises:
         ValueError: as `check_evidence_path`.
     """
-    place = check_evidence_path(path)
-    write_text(place, WRITERS[place.suffix.lower()](evidence))
+    target = check_evidence_path(path)
+    write_text(target, WRITERS[target.suffix.lower()](evidence))

@@ -1,1 +1,1 @@
-"""Text in: the ChatML prompt around a video, label masks for training, tokenizers."""
+"""Text input: the ChatML prompt around a video, training labels, and tokenizers."""

@@ -1,4 +1,4 @@
-"""Tokenizers: one from disk or the Hugging Face hub, or a small one that is always at hand."""
+"""Loads a tokenizer from disk or the Hugging Face hub, or builds a small one without any file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xcomp_jax.text.prompts import END, START, ChatIds
+from xcomp_jax.text.chatml import END, START, ChatIds
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -31,20 +31,20 @@ TASK_WORDS = """
     seven eight nine zero way A B C D E F G H
 """
 WORDS = tuple(dict.fromkeys((SCAFFOLD_WORDS + TASK_WORDS).split()))
-"""Words that are one token, at the start of a text and after a space; all others are bytes."""
+"""Words encoded as one token, with and without a leading space; all others become bytes."""
 
 SPACE = "\u0120"
-"""What the byte-level scheme writes for a space; every byte has such a printable stand-in."""
+"""Symbol of a space in the byte-level scheme, which maps every byte to a printable character."""
 
 PUNCTUATION = tuple(".,?:;!'()-")
 
 PIECE = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s"
-"""One piece: a word or a sign with the space before it, one digit, or one space or newline."""
+"""Pre-tokenisation: a word or sign with the space before it, one digit, one space or newline."""
 
 
 @contextlib.contextmanager
-def _without_advice() -> Iterator[None]:
-    """Importing transformers warns that there is no PyTorch, which is as intended."""
+def _warnings_disabled() -> Iterator[None]:
+    """Hides the warning of transformers that PyTorch is missing, which is intended here."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -53,14 +53,15 @@ def _without_advice() -> Iterator[None]:
 
 
 def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
-    """The tokenizer of a local folder or a hub name; None is the built-in one.
+    """Loads the tokenizer of a local folder or a hub name; None gives the built-in one.
 
-    Raises ValueError if nothing is there, or if it is no ChatML tokenizer.
+    Raises:
+        ValueError: there is no tokenizer, or it is not a ChatML tokenizer.
     """
     if name_or_path is None:
         return builtin_tokenizer()
-    with _without_advice():
-        from transformers import AutoTokenizer  # A second and a half, only for those who need it.
+    with _warnings_disabled():
+        from transformers import AutoTokenizer  # Imported here because it takes 1.5 s.
 
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
@@ -70,16 +71,16 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
     else:
         raise ValueError(
             f"tokenizer {name_or_path!r}: no such folder, and not a hub name such as "
-            "'Qwen/Qwen2.5-1.5B-Instruct'; give a folder that holds tokenizer.json, or vocab.json "
+            "'Qwen/Qwen2.5-1.5B-Instruct'; use a folder with tokenizer.json, or with vocab.json "
             "and merges.txt"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError) as error:
         advice = (
-            "the folder should hold tokenizer.json, or vocab.json and merges.txt"
+            "the folder needs tokenizer.json, or vocab.json and merges.txt"
             if local
-            else "no such folder here either; download it and give its folder"
+            else "there is no local folder of that name; download the tokenizer and use its folder"
         )
         raise ValueError(
             f"tokenizer {name_or_path!r} cannot be loaded ({_first_line(error)}): {advice}"
@@ -89,23 +90,23 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
 
 
 def builtin_tokenizer() -> PreTrainedTokenizerBase:
-    """A ChatML tokenizer of about 500 tokens that needs no file and no training.
+    """Builds a ChatML tokenizer of about 500 tokens that needs no file and no training.
 
-    Every byte is a token, so any text comes back as it was; on top, the words of the prompt and
-    of the generated task are one token each. Ids follow from the lists above: changing those
-    invalidates weights trained with it.
+    Every byte is a token, so any text decodes to itself. In addition, each word of the prompt and
+    of the generated task is one token. The ids follow from the lists above; changing the lists
+    invalidates weights trained with them.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 
-    with _without_advice():
+    with _warnings_disabled():
         from transformers import PreTrainedTokenizerFast
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    longer = [form for word in WORDS for form in (word, SPACE + word)]
-    longer += [SPACE + sign for sign in PUNCTUATION]
-    tokens = dict.fromkeys([PAD, START, END, *alphabet, *longer])
+    words = [form for word in WORDS for form in (word, SPACE + word)]
+    words += [SPACE + sign for sign in PUNCTUATION]
+    tokens = dict.fromkeys([PAD, START, END, *alphabet, *words])
     vocabulary = {token: number for number, token in enumerate(tokens)}
-    # Without merges a piece is either a whole entry of the vocabulary or single bytes.
+    # Without merges, a piece is either one vocabulary entry or split into single bytes.
     core = Tokenizer(models.BPE(vocab=vocabulary, merges=[], ignore_merges=True))
     core.pre_tokenizer = pre_tokenizers.Sequence(
         [

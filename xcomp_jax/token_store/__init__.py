@@ -1,12 +1,12 @@
-"""Visual tokens of videos on disk: the encoder sees a clip once, whatever is asked about it later.
+"""Stores visual tokens of videos on disk, so that every clip is encoded only once.
 
-    ROOT/videos/DIGEST/key.json               what the tokens follow from (`StoreKey`)
-    ROOT/videos/DIGEST/<id>.array_record      a shard: a header, then one record a clip
-    ROOT/videos/DIGEST/lock                   held shared while in use; its mtime is the last use
-    ROOT/hashes/<path hash>.json              content hashes of videos that were hashed before
+    ROOT/videos/DIGEST/key.json               everything the tokens depend on (`StoreKey`)
+    ROOT/videos/DIGEST/<id>.array_record      a shard: a header, then one record per clip
+    ROOT/videos/DIGEST/lock                   locked while in use; its mtime is the last use
+    ROOT/hashes/<path hash>.json              content hashes of videos hashed before
 
-Any number of processes of one machine may read, write and evict at the same time, and may be
-killed at any moment: a shard appears by one rename and never changes afterwards.
+Any number of processes on one machine may read, write and evict at the same time, and may be killed
+at any moment: a shard appears by a single rename and never changes afterwards.
 """
 
 from xcomp_jax.token_store.errors import TokenStoreError

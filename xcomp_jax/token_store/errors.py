@@ -1,4 +1,4 @@
-"""What the user has to mend: a full disk, a folder without permission."""
+"""The error for stores that the user must fix: a full disk, a folder without permission."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from pathlib import Path
 
 
 class TokenStoreError(OSError):
-    """A store that cannot be used where it is: one paragraph with path, reason and way out."""
+    """Raised when a store cannot be used where it is.
+
+    The message is one paragraph: path, reason, and what to do.
+    """
 
 
 @contextmanager
-def explained(root: Path) -> Iterator[None]:
-    """Turns an OSError of the block into a TokenStoreError about the store at `root`."""
+def as_store_error(root: Path) -> Iterator[None]:
+    """Converts an OSError raised in the block into a TokenStoreError for the store at `root`."""
     try:
         yield
     except TokenStoreError:
         raise
     except OSError as error:
         raise TokenStoreError(
-            f"token store {root}: {error}. What was stored before stays valid. Free some space, or "
-            "choose as the store a folder on another disk that you may write to."
+            f"token store {root}: {error}. The clips stored so far stay valid. Free some space, or "
+            "use a store in a writable folder on another disk."
         ) from error

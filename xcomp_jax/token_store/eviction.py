@@ -1,4 +1,4 @@
-"""Which videos go when the store is too large."""
+"""Deletes least recently used videos when the store is too large."""
 
 from __future__ import annotations
 
@@ -18,36 +18,37 @@ from xcomp_jax.token_store.paths import (
 
 
 def evict(root: Path, allowed_bytes: float) -> tuple[list[str], int]:
-    """Removes least recently used videos until the store has at most `allowed_bytes`.
+    """Deletes least recently used videos until the store has at most `allowed_bytes`.
 
-    A video that is being read or written is passed over, so the store may stay larger. What killed
-    writers and evictions left is removed first.
+    Skips videos that are being read or written, so the store may stay larger. First deletes the
+    leftovers of killed writers and evictions.
 
-    Returns (digests of the videos removed, bytes that the store has now).
+    Returns:
+        The digests of the deleted videos, and the remaining bytes of the store.
     """
     for leftover in root.glob(f"{EVICTED}*"):
-        shutil.rmtree(leftover, ignore_errors=True)  # another process may be at it
+        shutil.rmtree(leftover, ignore_errors=True)  # Another process may be deleting it too.
     folders = sorted(video_folders(root), key=last_use)
     for folder in folders:
-        _sweep(folder)
-    left = size_bytes(root)
-    removed = []
+        _delete_partial_files(folder)
+    remaining = size_bytes(root)
+    evicted = []
     for folder in folders:
-        if left <= allowed_bytes:
+        if remaining <= allowed_bytes:
             break
         with locked(folder / LOCK_FILE, EXCLUSIVE, wait=False) as lock:
             if lock is None:
                 continue
-            # The rename takes all shards away at once; whoever waits for the lock notices.
-            doomed = folder.rename(root / f"{EVICTED}{uuid.uuid4().hex}")
-        left -= size_bytes(doomed)
-        shutil.rmtree(doomed, ignore_errors=True)
-        removed.append(folder.name)
-    return removed, left
+            # One rename removes all shards at once; processes waiting for the lock detect it.
+            moved = folder.rename(root / f"{EVICTED}{uuid.uuid4().hex}")
+        remaining -= size_bytes(moved)
+        shutil.rmtree(moved, ignore_errors=True)
+        evicted.append(folder.name)
+    return evicted, remaining
 
 
-def _sweep(folder: Path) -> None:
-    """Removes partial files, unless someone uses the video and may be writing them."""
+def _delete_partial_files(folder: Path) -> None:
+    """Deletes partial files, unless the video is in use and they may still be written."""
     if not partial_files(folder):
         return
     with locked(folder / LOCK_FILE, EXCLUSIVE, wait=False) as lock:

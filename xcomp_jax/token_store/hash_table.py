@@ -1,4 +1,4 @@
-"""Remembers content hashes of videos, so that asking again does not read gigabytes."""
+"""Caches content hashes of videos, so that an unchanged file is not read again."""
 
 from __future__ import annotations
 
@@ -19,41 +19,41 @@ logger = logging.getLogger(__name__)
 
 
 class HashTable:
-    """Path -> hash, valid while names, sizes and modification times stay as they were."""
+    """Maps a path to its hash while file names, sizes and modification times are unchanged."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def hash_video(self, path: str | Path) -> str:
-        """As `hashing.hash_video`, from the table where the video is unchanged."""
-        place = ffmpeg.local_path(path)
-        entry = self._folder / f"{hashlib.sha256(os.fsencode(place)).hexdigest()}.json"
-        before = _signature(place)
-        known = _read(entry)
-        if known is not None and known["files"] == before:
-            return known["sha256"]
-        video_hash = hash_video(place)
-        # A file that was being written while it was read has a hash of no moment.
-        if before is not None and _signature(place) == before:
-            self._remember(entry, {"files": before, "sha256": video_hash})
+        """Returns `hashing.hash_video(path)`, from the table if the video is unchanged."""
+        video = ffmpeg.local_path(path)
+        entry = self._folder / f"{hashlib.sha256(os.fsencode(video)).hexdigest()}.json"
+        before = _signature(video)
+        cached = _read(entry)
+        if cached is not None and cached["files"] == before:
+            return cached["sha256"]
+        video_hash = hash_video(video)
+        # If the file changed while it was hashed, the hash is not cached.
+        if before is not None and _signature(video) == before:
+            self._write(entry, {"files": before, "sha256": video_hash})
         return video_hash
 
-    def _remember(self, entry: Path, value: dict[str, Any]) -> None:
+    def _write(self, entry: Path, value: dict[str, Any]) -> None:
         try:
             self._folder.mkdir(exist_ok=True)
-            # `write_text` gives its partial file a fixed name: one writer at a time.
+            # `write_text` uses a fixed name for its partial file, so writers take turns.
             with locked(self._folder / "lock", EXCLUSIVE):
                 write_text(entry, seal(value))
-        except OSError as error:  # the hash is right all the same
-            logger.info("%s: hash not remembered (%s)", entry, error)
+        except OSError as error:  # Caching is optional; the hash itself is valid.
+            logger.info("%s: hash not cached (%s)", entry, error)
 
 
-def _signature(place: Path) -> list[list[Any]] | None:
-    """[name, bytes, modification time in ns] of every file; None if the video is not readable."""
+def _signature(video: Path) -> list[list[Any]] | None:
+    """Returns [name, bytes, modification time in ns] of every file; None if not readable."""
     try:
-        files = frame_files(place) if place.is_dir() else [place]
+        files = frame_files(video) if video.is_dir() else [video]
         stats = [(file.name, file.stat()) for file in files]
-    except (OSError, ValueError):  # `hash_video` says what is wrong
+    except (OSError, ValueError):  # `hash_video` reports the cause.
         return None
     return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
 
@@ -64,5 +64,5 @@ def _read(entry: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as error:
-        logger.warning("%s: corrupted hash of a video, hashing again (%s)", entry, error)
+        logger.warning("%s: corrupted cache entry; hashing the video again (%s)", entry, error)
         return None

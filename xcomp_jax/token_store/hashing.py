@@ -1,4 +1,4 @@
-"""Hashes of content: of a video's bytes, of an encoder's parameters."""
+"""Computes content hashes of a video's bytes and of an encoder's parameters."""
 
 from __future__ import annotations
 
@@ -17,31 +17,37 @@ from xcomp_jax.video.folder import frame_files
 
 
 def hash_video(path: str | Path) -> str:
-    """sha256 (hexadecimal) of a video file's bytes, or of a folder's frame names and bytes.
+    """Returns the hexadecimal sha256 of a video file, or of a folder's frame names and bytes.
 
-    Streams: memory does not grow with the video. Raises VideoError if it cannot be read.
+    Streams the bytes, so memory does not grow with the video.
+
+    Raises:
+        VideoError: the video cannot be read.
     """
-    place = ffmpeg.local_path(path)
+    video = ffmpeg.local_path(path)
     try:
-        if not place.is_dir():
-            return _hash_file(ffmpeg.regular_file(place))
-        # Each file's own hash has a fixed length, so no two folders spell the same text.
-        listed = [[file.name, _hash_file(file)] for file in frame_files(place)]
+        if not video.is_dir():
+            return _hash_file(ffmpeg.regular_file(video))
+        # Hashes of fixed length per file keep the boundaries between files unambiguous.
+        listing = [[file.name, _hash_file(file)] for file in frame_files(video)]
     except OSError as error:
-        raise VideoError(place, f"not readable ({error})", "Check the path and rights.") from error
-    return hashlib.sha256(canonical_json(listed).encode()).hexdigest()
+        reason = f"not readable ({error})"
+        raise VideoError(video, reason, "Check the path and its permissions.") from error
+    return hashlib.sha256(canonical_json(listing).encode()).hexdigest()
 
 
 def hash_encoder(params: Mapping[str, Any], config: Mapping[str, Any]) -> str:
-    """sha256 (hexadecimal) of the parameters and settings that turn frames into visual tokens.
+    """Returns the hexadecimal sha256 of the parameters and settings that determine visual tokens.
 
     Args:
-        params: nested dicts with arrays (NumPy or JAX) as leaves. Path, shape, dtype and bytes of
-            each count, the order of the dicts does not. One leaf at a time is brought to the host.
+        params: nested dicts with NumPy or JAX arrays as leaves. The hash covers path, shape, dtype
+            and bytes of each, but not the order of the dicts. Leaves are moved to the host one at
+            a time.
         config: settings that change the arithmetic but not the parameters (heads, epsilons, token
-            merging): anything JSON can hold, such as `dataclasses.asdict(model.vision)`.
+            merging), as JSON values, e.g. `dataclasses.asdict(model.vision)`.
 
-    Raises ValueError for a leaf that is no array of numbers, or a config that JSON cannot hold.
+    Raises:
+        ValueError: a leaf is not a numeric array, or `config` is not JSON serialisable.
     """
     try:
         sha256 = hashlib.sha256(canonical_json(config).encode())
@@ -51,8 +57,8 @@ def hash_encoder(params: Mapping[str, Any], config: Mapping[str, Any]) -> str:
         array = np.asarray(leaf)
         if array.dtype.kind in "OSUM":
             raise ValueError(f"hash_encoder: {'/'.join(path)!r} is {array.dtype}, not numbers")
-        facts = [path, array.dtype.name, array.shape]
-        sha256.update(f"\n{json.dumps(facts)}\n".encode())
+        header = [path, array.dtype.name, array.shape]
+        sha256.update(f"\n{json.dumps(header)}\n".encode())
         sha256.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return sha256.hexdigest()
 

@@ -1,4 +1,4 @@
-"""What visual tokens follow from, and nothing else: equal keys are equal tokens."""
+"""The key of stored tokens: everything they depend on, so that equal keys mean equal tokens."""
 
 from __future__ import annotations
 
@@ -18,25 +18,27 @@ from xcomp_jax.config import DType
 from xcomp_jax.token_store.sealed import canonical_json
 
 FORMAT_VERSION = 1
-"""Of keys and shards: part of every digest, so that a later format finds nothing of this one."""
+"""Version of keys and shards. Part of every digest, so a later format never reads this one."""
 
 DTYPES = {"float32": np.dtype(np.float32), "bfloat16": np.dtype(ml_dtypes.bfloat16)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StoreKey:
-    """The tokens of the clips of one video, sampled in one way, of one encoder.
+    """Identifies the tokens of one video, one frame sampling and one encoder.
 
-    video_hash, encoder_hash: sha256 as 64 hexadecimal digits, of `hash_video` and `hash_encoder`.
-    frame_indices: the chosen frames in order, `FramePlan.indices`; N of them.
-    image_size: side in pixels that the encoder sees.
-    preprocessing: everything else done to a frame, in words that change when it changes.
-    clip_frames: frames T that the encoder sees at once. Clip s in [0, N) is made of the chosen
-        frames (s + i) mod N for i < T.
-    tokens_per_clip, width: a clip's tokens are [tokens_per_clip, width].
-    dtype: of computation and of the stored tokens.
+    Attributes:
+        video_hash, encoder_hash: 64 hexadecimal digits from `hash_video` and `hash_encoder`.
+        frame_indices: the N sampled frames in order (`FramePlan.indices`).
+        image_size: side of the encoder's input in pixels.
+        preprocessing: description of all other preprocessing; must change whenever that changes.
+        clip_frames: frames T per encoder clip. Clip s in [0, N) consists of the sampled frames
+            (s + i) mod N for i < T.
+        tokens_per_clip, width: shape of a clip's tokens, [tokens_per_clip, width].
+        dtype: dtype of the computation and of the stored tokens.
 
-    Raises ValueError naming the field that cannot be.
+    Raises:
+        ValueError: a field is invalid; the message names it.
     """
 
     video_hash: str
@@ -51,7 +53,7 @@ class StoreKey:
 
     @classmethod
     def make(cls, *, frame_indices: Iterable[int], **fields: Any) -> StoreKey:
-        """A key from any iterable of indices; the other fields as above."""
+        """Creates a key from any iterable of indices; the other fields are as above."""
         return cls(frame_indices=tuple(map(operator.index, frame_indices)), **fields)
 
     def __post_init__(self) -> None:
@@ -64,21 +66,23 @@ class StoreKey:
             if type(value) is not int or value < 1:
                 raise ValueError(f"StoreKey.{field}={value!r} must be an int of at least 1")
         if not (isinstance(self.preprocessing, str) and self.preprocessing):
-            raise ValueError(f"StoreKey.preprocessing={self.preprocessing!r} must be some words")
+            raise ValueError(
+                f"StoreKey.preprocessing={self.preprocessing!r} must be a non-empty string"
+            )
         if self.dtype not in DTYPES:
             raise ValueError(f"StoreKey.dtype={self.dtype!r} must be one of {list(DTYPES)}")
         indices = self.frame_indices
         if not indices or any(type(index) is not int or index < 0 for index in indices):
-            raise ValueError("StoreKey.frame_indices must be at least one int, none negative")
+            raise ValueError("StoreKey.frame_indices must be non-negative ints, at least one")
 
     @functools.cached_property
     def digest(self) -> str:
-        """sha256 of all fields as 64 hexadecimal digits; the video's name in the store."""
+        """Hexadecimal sha256 of all fields; the name of the video's folder in the store."""
         return hashlib.sha256(canonical_json(self.to_dict()).encode()).hexdigest()
 
     @property
     def num_clips(self) -> int:
-        """Clips that a video of N chosen frames has: one begins at each."""
+        """Number of clips; equals the number of sampled frames, as a clip starts at each."""
         return len(self.frame_indices)
 
     @property
@@ -86,12 +90,12 @@ class StoreKey:
         return self.tokens_per_clip, self.width
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
+        """Returns the fields and the format version as JSON values."""
         return {"format": FORMAT_VERSION, **dataclasses.asdict(self)}
 
     @classmethod
     def from_json(cls, text: str) -> StoreKey:
-        """The key whose `to_dict` was written as JSON. Raises ValueError if it is not one."""
+        """Parses the JSON of `to_dict`; ValueError if it is not a key of this format."""
         fields = json.loads(text)
         if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT_VERSION:
             raise ValueError(f"not a token store key of format {FORMAT_VERSION}")

@@ -1,4 +1,4 @@
-"""Locks between processes of one machine, on files that may be moved away with their folder."""
+"""File locks between processes of one machine, on files whose folder may be moved away."""
 
 from __future__ import annotations
 
@@ -13,32 +13,31 @@ SHARED, EXCLUSIVE = fcntl.LOCK_SH, fcntl.LOCK_EX
 
 @contextmanager
 def locked(path: Path, kind: int, *, wait: bool = True) -> Iterator[int | None]:
-    """Holds a lock for the block; the system frees it when the process dies.
+    """Holds a lock during the block; the system releases it when the process dies.
 
-    Yields the locked file's descriptor, or None without holding anything where its folder does not
-    exist or, with `wait=False`, where another holder is in the way. A lock of the same process
-    counts as another holder.
+    Yields the file descriptor, or None without a lock if the folder does not exist or, with
+    `wait=False`, if another holder prevents it. Locks of the same process count as other holders.
     """
-    file = _take(path, kind, wait)
+    file = _acquire(path, kind, wait)
     try:
         yield file
     finally:
         if file is not None:
-            # Closing alone would leave the lock to a child that was forked in the meantime.
+            # Without LOCK_UN, a child process forked in the meantime would keep the lock.
             fcntl.flock(file, fcntl.LOCK_UN)
             os.close(file)
 
 
-def _take(path: Path, kind: int, wait: bool) -> int | None:
+def _acquire(path: Path, kind: int, wait: bool) -> int | None:
     while True:
         try:
-            # Opened for reading only, so that a store may be read where it cannot be written.
+            # Read-only access is enough and allows locking in a read-only store.
             file = os.open(path, os.O_RDONLY | os.O_CREAT, 0o666)
         except FileNotFoundError:
             return None
         try:
             fcntl.flock(file, kind if wait else kind | fcntl.LOCK_NB)
-            if _is_still(file, path):
+            if _is_same_file(file, path):
                 return file
         except BlockingIOError:
             os.close(file)
@@ -49,8 +48,8 @@ def _take(path: Path, kind: int, wait: bool) -> int | None:
         os.close(file)
 
 
-def _is_still(file: int, path: Path) -> bool:
-    """False if the folder was evicted between opening and locking: such a lock guards nothing."""
+def _is_same_file(file: int, path: Path) -> bool:
+    """Returns False if the folder was evicted between open and lock, which voids the lock."""
     try:
         return os.path.samestat(os.fstat(file), path.stat())
     except FileNotFoundError:

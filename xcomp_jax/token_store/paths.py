@@ -1,4 +1,4 @@
-"""Where things lie in a store. Other processes may take any of them away at any moment."""
+"""Files and folders of a store. Other processes may delete any of them at any moment."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ EVICTED = "evicted-"
 KEY_FILE = "key.json"
 LOCK_FILE = "lock"
 FEATURES_FILE = "features.json"
-"""In a store of what a training run needs whole (`data.features`)."""
+"""Marks a store of training features (`xcomp_jax.data.mixture.features`)."""
 
 
 def video_folders(root: Path) -> list[Path]:
-    """One folder for each video, named by its key's digest."""
+    """Lists the videos' folders, each named by the digest of its key."""
     return _children(root / VIDEOS)
 
 
 def shard_files(folder: Path) -> list[Path]:
-    """Complete shards of a video; other files are none of the store's business."""
+    """Lists the complete shards of a video; ignores unrelated files."""
     return [path for path in _children(folder) if path.suffix == SUFFIX and path.name[0] != "."]
 
 
 def partial_files(folder: Path) -> list[Path]:
-    """Files of a video that are being written, or whose writer was killed."""
+    """Lists files of a video that are being written or whose writer was killed."""
     return [path for path in _children(folder) if path.suffix == PARTIAL_SUFFIX]
 
 
 def read_key(folder: Path) -> StoreKey | None:
-    """The key of the video in `folder`; None if its file is missing or is not that key."""
+    """Reads the key of the video in `folder`; None if the file is missing or does not match."""
     try:
         key = StoreKey.from_json((folder / KEY_FILE).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -41,7 +41,7 @@ def read_key(folder: Path) -> StoreKey | None:
 
 
 def last_use(folder: Path) -> float:
-    """When the video was last read or written, in seconds since 1970; 0 if it never was."""
+    """Returns the time of the last read or write in seconds since 1970; 0 if there was none."""
     try:
         return (folder / LOCK_FILE).stat().st_mtime
     except FileNotFoundError:
@@ -49,7 +49,7 @@ def last_use(folder: Path) -> float:
 
 
 def size_bytes(folder: Path) -> int:
-    """Bytes of all files in a folder and below."""
+    """Returns the bytes of all files in a folder and its subfolders."""
     return sum(_size(path) for path in folder.rglob("*"))
 
 

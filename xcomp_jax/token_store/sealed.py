@@ -1,4 +1,4 @@
-"""JSON that has one spelling, and JSON that carries its own checksum."""
+"""Canonical JSON, and JSON with a checksum."""
 
 from __future__ import annotations
 
@@ -8,25 +8,26 @@ from typing import Any
 
 
 def canonical_json(value: Any) -> str:
-    """One text for equal values: keys sorted, no white space, ASCII only, no NaN (ValueError)."""
+    """Encodes equal values as equal text: sorted keys, no white space, ASCII; ValueError on NaN."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def seal(value: Any) -> str:
-    """Canonical JSON behind a line with its sha256."""
+    """Encodes canonical JSON, preceded by a line with its sha256."""
     text = canonical_json(value)
     return f"{_sha256(text)}\n{text}"
 
 
 def unseal(text: str) -> Any:
-    """The value that was sealed. Raises ValueError if anything was changed since."""
+    """Decodes the text of `seal`; ValueError if the checksum does not match."""
     checksum, _, content = text.partition("\n")
-    if not is_sealed_by(checksum, content):
-        raise ValueError("its text does not have the checksum written before it")
+    if not checksum_matches(checksum, content):
+        raise ValueError("the checksum in the first line does not match the content")
     return json.loads(content)
 
 
-def is_sealed_by(checksum: str, content: str) -> bool:
+def checksum_matches(checksum: str, content: str) -> bool:
+    """Returns True if `checksum` is the sha256 of `content`."""
     return checksum == _sha256(content)
 
 

@@ -1,8 +1,8 @@
-"""One shard: some clips of one video in an ArrayRecord file that appears whole and never changes.
+"""Reads and writes one shard: clips of one video in an immutable ArrayRecord file.
 
-Record 0 is a sealed JSON header (see `ShardHeader`), record 1 + i the bytes of clip `starts[i]`.
-ArrayRecord's own hashes guard the bytes of the file; the header's say that a record is the clip it
-is taken for, of the video it is taken for.
+Record 0 is a sealed JSON header (`ShardHeader`), record 1 + i the bytes of clip `starts[i]`.
+ArrayRecord's own hashes detect damage to the file; the hashes in the header also detect a record
+that belongs to another clip or another video.
 """
 
 from __future__ import annotations
@@ -31,15 +31,18 @@ READER_OPTIONS = "readahead_buffer_size:0,max_parallelism:0"
 
 
 class CorruptShardError(Exception):
-    """A shard whose content is not what was written; the message says how it shows."""
+    """Raised when the content of a shard differs from what was written."""
 
 
 @dataclasses.dataclass(frozen=True)
 class ShardHeader:
-    """What a shard says about itself.
+    """The header of a shard.
 
-    video: digest of the key. shape, dtype: of every clip. starts: the clips, in the order of their
-    records. sha256: of each clip's bytes.
+    Attributes:
+        video: digest of the key.
+        shape, dtype: shape and dtype of every clip.
+        starts: starts of the clips, in the order of their records.
+        sha256: hash of each clip's bytes.
     """
 
     video: str
@@ -50,9 +53,10 @@ class ShardHeader:
 
 
 def write_shard(folder: Path, key: StoreKey, clips: Mapping[int, np.ndarray]) -> None:
-    """Adds a shard of `clips` (start -> [tokens_per_clip, width] in the key's dtype) to `folder`.
+    """Writes `clips` (start -> [tokens_per_clip, width] in the key's dtype) as a shard of `folder`.
 
-    Raises OSError if it could not be written; then nothing of it is left.
+    Raises:
+        OSError: the shard cannot be written; its partial file is deleted.
     """
     header = ShardHeader(
         video=key.digest,
@@ -82,14 +86,16 @@ def _write_records(path: Path, header: ShardHeader, clips: Iterable[np.ndarray])
                 writer.write(clip.tobytes())
         finally:
             writer.close()
-    except RuntimeError as error:  # ArrayRecord's way to say that the disk is full
+    except RuntimeError as error:  # ArrayRecord's error for a full disk.
         raise OSError(str(error)) from error
 
 
 def read_header(path: Path, video: str) -> ShardHeader:
-    """The header of a shard of the video with that digest.
+    """Reads the header of a shard of the video with digest `video`.
 
-    Raises CorruptShardError, or OSError if the file cannot be opened at all.
+    Raises:
+        CorruptShardError: the header is damaged or belongs to another video.
+        OSError: the file cannot be opened.
     """
     with _opened(path) as reader:
         try:
@@ -97,10 +103,10 @@ def read_header(path: Path, video: str) -> ShardHeader:
         except ValueError as error:
             raise CorruptShardError(f"header: {error}") from error
         if header.video != video:
-            raise CorruptShardError(f"header: it belongs to video {header.video}")
+            raise CorruptShardError(f"header: belongs to video {header.video}")
         if reader.num_records() != 1 + len(header.starts):
             raise CorruptShardError(
-                f"{reader.num_records()} records, not a header and {len(header.starts)} clips"
+                f"{reader.num_records()} records instead of a header and {len(header.starts)} clips"
             )
     return header
 
@@ -108,21 +114,24 @@ def read_header(path: Path, video: str) -> ShardHeader:
 def read_clips(
     path: Path, header: ShardHeader, starts: Iterable[int]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Pairs (start, read-only clip) for some of the header's starts, one record read at a time.
+    """Yields (start, read-only clip) for `starts`, a subset of the header's; reads them one by one.
 
-    Raises CorruptShardError at the first clip that is not as written, and OSError as above.
+    Raises:
+        CorruptShardError: a clip is damaged.
+        OSError: the file cannot be opened.
     """
     positions = {start: position for position, start in enumerate(header.starts)}
     with _opened(path) as reader:
         for start in starts:
             position = positions[start]
             data = _record(reader, 1 + position)
-            if not is_clip(data, header.sha256[position]):
-                raise CorruptShardError(f"clip {start} does not have the checksum in the header")
+            if not clip_matches(data, header.sha256[position]):
+                raise CorruptShardError(f"clip {start} does not match the checksum in the header")
             yield start, np.frombuffer(data, DTYPES[header.dtype]).reshape(header.shape)
 
 
-def is_clip(data: bytes, sha256: str) -> bool:
+def clip_matches(data: bytes, sha256: str) -> bool:
+    """Returns True if `sha256` is the checksum of a clip's bytes."""
     return _checksum(data) == sha256
 
 
@@ -131,7 +140,7 @@ def _checksum(data: bytes) -> str:
 
 
 def _parse_header(data: bytes) -> ShardHeader:
-    # What is sealed is what `write_shard` wrote; JSON has only turned tuples into lists.
+    # The seal guarantees the fields of `write_shard`; only tuples have become lists.
     fields: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in unseal(data.decode()).items()
@@ -141,15 +150,15 @@ def _parse_header(data: bytes) -> ShardHeader:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[ArrayRecordReader]:
-    # ArrayRecord tells an unreadable file and a corrupted one apart only in words.
+    # ArrayRecord raises the same error for an unreadable and a corrupted file; this raises OSError.
     path.open("rb").close()
     try:
         reader = ArrayRecordReader(str(path), READER_OPTIONS)
         try:
             yield reader
         finally:
-            reader.close()  # raises once more if anything went wrong before
-    except (RuntimeError, IndexError) as error:  # IndexError: fewer records than the header says
+            reader.close()  # Raises again if a read failed.
+    except (RuntimeError, IndexError) as error:  # IndexError: fewer records than in the header.
         raise CorruptShardError(str(error)) from error
 
 
@@ -158,7 +167,7 @@ def _record(reader: ArrayRecordReader, position: int) -> bytes:
 
 
 def _sync(path: Path) -> None:
-    """Brings a file, or the names in a folder, to the disk."""
+    """Flushes a file, or the entries of a folder, to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

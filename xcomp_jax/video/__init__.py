@@ -1,1 +1,1 @@
-"""Video in, uint8 frames out: probing, choosing frames, decoding, and the model's pixel rule."""
+"""Video input: probing, frame sampling, decoding to uint8 frames, and the model's preprocessing."""

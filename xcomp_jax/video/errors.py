@@ -1,4 +1,4 @@
-"""What this package raises."""
+"""Exceptions of the video package."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pathlib import Path
 
 
 class VideoError(ValueError):
-    """A video that cannot be read or cut as asked: one paragraph with path, reason and remedy."""
+    """Raised when a video cannot be read or sampled as requested.
+
+    The message is one paragraph: path, reason, and what to do.
+    """
 
     def __init__(self, path: str | Path, reason: str, advice: str) -> None:
         super().__init__(f"{path}: {reason.rstrip('.')}. {advice}")
@@ -15,9 +18,9 @@ class VideoError(ValueError):
         self.advice = advice
 
     def __reduce__(self) -> tuple[type[VideoError], tuple[str, str, str]]:
-        # Decoding workers hand this across processes; the default would replay only the message.
+        # Worker processes pickle this error; by default only the message would be passed on.
         return type(self), (self.path, self.reason, self.advice)
 
 
 class MissingVideoError(VideoError):
-    """There is nothing at this path."""
+    """Raised when the path does not exist."""

@@ -1,4 +1,4 @@
-"""How the bundled ffmpeg is called: local files only, known containers only, no shell."""
+"""Calls the bundled ffmpeg: local files and known containers only, without a shell."""
 
 from __future__ import annotations
 
@@ -13,47 +13,54 @@ import imageio_ffmpeg
 from xcomp_jax.video.errors import MissingVideoError, VideoError
 
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
-"""Demuxers ffmpeg may choose. Playlists (HLS, DASH, ffconcat) are not: they open other files."""
+"""Allowed demuxers. Playlists (HLS, DASH, ffconcat) are excluded: they open other files."""
 
 REENCODE = (
     "If other players show it, re-encode it first, e.g. `ffmpeg -i IN -c:v libx264 OUT.mp4`, "
     "and use the new file."
 )
 
-AGAIN = "Copy or download it again."
-CHECK = "Check the path, its rights, and that the storage is mounted."
+COPY_AGAIN = "Copy or download it again."
+CHECK_PATH = "Check the path, its permissions, and that the storage is mounted."
 
 
 def local_path(path: str | Path) -> Path:
-    """Absolute path of an existing file or folder; a URL or a protocol prefix is refused."""
+    """Returns the absolute path of an existing file or folder.
+
+    Raises:
+        VideoError: the path does not exist, or is a URL or has a protocol prefix.
+    """
     text = os.fspath(path)
     if not text or "\0" in text:
-        raise VideoError(repr(text), "not a path", "Give the path of a video file or folder.")
-    found = Path(text)
+        raise VideoError(repr(text), "not a path", "Pass the path of a video file or folder.")
+    local = Path(text)
     try:
-        exists = found.exists()
+        exists = local.exists()
     except OSError as error:
-        raise VideoError(text[:200], f"cannot be opened ({error.strerror})", CHECK) from error
+        raise VideoError(text[:200], f"cannot be opened ({error.strerror})", CHECK_PATH) from error
     if not exists:
         scheme = re.match(r"([A-Za-z][A-Za-z0-9+.-]+):", text)
         if scheme:
             raise VideoError(
                 text,
-                f"'{scheme[1]}:' looks like a protocol, only local files are read",
-                "Download the video and give the path of the file.",
+                f"'{scheme[1]}:' looks like a protocol; only local files are supported",
+                "Download the video and pass the path of the file.",
             )
-        raise MissingVideoError(text, "no such file or folder", CHECK)
-    return Path(os.path.abspath(found))
+        raise MissingVideoError(text, "no such file or folder", CHECK_PATH)
+    return Path(os.path.abspath(local))
 
 
 def regular_file(path: Path) -> Path:
-    """`path` if it is a regular file that is not empty; pipes and devices could block for ever."""
+    """Returns `path` if it is a regular, non-empty file.
+
+    Pipes and devices are refused because reading them could block forever.
+    """
     try:
         status = path.stat()
     except OSError as error:
-        raise VideoError(path, f"cannot be read ({error.strerror})", CHECK) from error
+        raise VideoError(path, f"cannot be read ({error.strerror})", CHECK_PATH) from error
     if stat.S_ISDIR(status.st_mode):
-        raise VideoError(path, "is a folder, not a file", CHECK)
+        raise VideoError(path, "is a folder, not a file", CHECK_PATH)
     if not stat.S_ISREG(status.st_mode):
         raise VideoError(
             path,
@@ -61,55 +68,60 @@ def regular_file(path: Path) -> Path:
             "Write the video to a file first.",
         )
     if status.st_size == 0:
-        raise VideoError(path, "the file is empty (0 bytes)", AGAIN)
+        raise VideoError(path, "the file is empty (0 bytes)", COPY_AGAIN)
     return path
 
 
 def input_arguments(path: Path, *, threads: int) -> list[str]:
-    """The executable and everything up to and including the input file."""
+    """Returns the executable and all arguments up to and including the input file."""
     return [
         imageio_ffmpeg.get_ffmpeg_exe(),
         *("-hide_banner", "-loglevel", "error", "-nostdin", "-xerror"),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
         *("-threads", str(threads)),
-        # An explicit protocol and an absolute path: a name can be neither an option nor a URL.
+        # With protocol and absolute path, a file name cannot be read as an option or a URL.
         *("-i", f"file:{path}"),
-        # V leaves out cover pictures, which are video streams of one frame.
+        # "V" excludes cover pictures, which are video streams of one frame.
         *("-map", "0:V:0"),
     ]
 
 
-def complaint(stderr: bytes) -> str:
-    """The first and the last thing ffmpeg said, in one line, without addresses in memory."""
+def summarize_stderr(stderr: bytes) -> str:
+    """Returns the first and the last line of ffmpeg's messages, without memory addresses."""
     lines = stderr.decode("utf-8", "replace").splitlines()
     lines = [re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ?", "", line).strip() for line in lines]
     lines = [line for line in lines if line and not line.startswith("Error opening input file")]
-    return " ... ".join(dict.fromkeys(line[:150] for line in lines[:1] + lines[-1:])) or "silently"
+    summary = dict.fromkeys(line[:150] for line in lines[:1] + lines[-1:])
+    return " ... ".join(summary) or "no message"
 
 
-def refused(path: Path, returncode: int, stderr: bytes) -> VideoError:
-    """The error for an ffmpeg run that failed, with the reason in plain words where it is known."""
-    said = complaint(stderr)
+def failure(path: Path, returncode: int, stderr: bytes) -> VideoError:
+    """Builds the error for a failed ffmpeg run, with a plain reason for the known causes."""
     if b"matches no streams" in stderr:
         return VideoError(
-            path, "the file holds no video stream", "Audio alone cannot be used; give a video file."
+            path, "the file has no video stream", "Audio alone is not supported; use a video file."
         )
     if b"not on whitelist" in stderr:
         return VideoError(
             path,
-            f"the content is not one of the video containers read here ({CONTAINERS}), "
-            "whatever the name says; playlists and scripts are refused on purpose",
+            f"the content is not a supported video container ({CONTAINERS}), "
+            "whatever the file name says; playlists and scripts are not allowed",
             REENCODE,
         )
     return VideoError(
         path,
-        f"ffmpeg stopped with code {returncode} ({said}): truncated, damaged, or not a video",
+        f"ffmpeg exited with code {returncode} ({summarize_stderr(stderr)}): "
+        "truncated, damaged, or not a video",
         REENCODE,
     )
 
 
 def run(arguments: list[str], path: Path, *, timeout: float) -> tuple[bytes, bytes]:
-    """Output and messages of a finished ffmpeg run; VideoError on failure or after `timeout` s."""
+    """Runs ffmpeg to its end and returns its stdout and stderr.
+
+    Raises:
+        VideoError: ffmpeg fails, or takes longer than `timeout` seconds.
+    """
     try:
         result = subprocess.run(
             arguments, stdin=subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
@@ -117,9 +129,9 @@ def run(arguments: list[str], path: Path, *, timeout: float) -> tuple[bytes, byt
     except subprocess.TimeoutExpired as error:
         raise VideoError(
             path,
-            f"ffmpeg gave no answer within {timeout:g} s",
-            "Check that the storage answers, or raise `timeout`.",
+            f"ffmpeg did not finish within {timeout:g} s",
+            "Check that the storage responds, or raise `timeout`.",
         ) from error
     if result.returncode != 0:
-        raise refused(path, result.returncode, result.stderr)
+        raise failure(path, result.returncode, result.stderr)
     return result.stdout, result.stderr

@@ -1,4 +1,4 @@
-"""A folder of extracted frames as a video: one image file per frame, in the order of its number."""
+"""Reads a folder of extracted frames as a video: one image file per frame, in numeric order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """Image files by the number before the extension; by natural order if one has no number."""
+    """Returns the image files of `folder`, sorted by the number before the extension.
+
+    If any file name has no such number, all are sorted in natural order.
+    """
     files = [
         file
         for file in folder.iterdir()
@@ -26,35 +29,35 @@ def frame_files(folder: Path) -> list[Path]:
     if not files:
         raise VideoError(
             folder,
-            f"the folder holds no images ({', '.join(IMAGE_SUFFIXES)})",
-            "Give a video file, or a folder with one image per frame.",
+            f"the folder has no images ({', '.join(IMAGE_SUFFIXES)})",
+            "Use a video file, or a folder with one image per frame.",
         )
-    numbers = {file: int(re.findall(r"\d+$", file.stem)[0]) for file in files if _numbered(file)}
+    numbers = {file: int(re.findall(r"\d+$", file.stem)[0]) for file in files if _has_number(file)}
     if len(numbers) < len(files):
-        return sorted(files, key=_natural)
-    return sorted(files, key=lambda file: (numbers[file], _natural(file)))
+        return sorted(files, key=_natural_key)
+    return sorted(files, key=lambda file: (numbers[file], _natural_key(file)))
 
 
-def _numbered(file: Path) -> bool:
+def _has_number(file: Path) -> bool:
     return file.stem[-1].isdecimal()
 
 
-def _natural(file: Path) -> list[tuple[int, int, str]]:
+def _natural_key(file: Path) -> list[tuple[int, int, str]]:
     parts = re.findall(r"\d+|\D+", file.name)
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in parts]
 
 
 def sidecar_duration(folder: Path) -> float | None:
-    """Seconds from `<folder>.json` ({"duration": 37.5}), None where there is no such file."""
+    """Reads the seconds in `<folder>.json` ({"duration": 37.5}); None if there is no such file."""
     sidecar = folder.with_name(folder.name + ".json")
     if not sidecar.is_file():
         return None
     advice = 'Write {"duration": SECONDS} with a positive number, or remove the file.'
     try:
-        # A whole number of any length becomes a float, if need be an infinite one.
+        # Integers of any length become floats; one that overflows becomes inf and is refused below.
         content = json.loads(sidecar.read_text(encoding="utf-8"), parse_int=float)
     except (OSError, ValueError, RecursionError) as error:
-        raise VideoError(sidecar, f"not readable as JSON ({error})", advice) from error
+        raise VideoError(sidecar, f"not valid JSON ({error})", advice) from error
     duration = content.get("duration") if isinstance(content, dict) else None
     if not isinstance(duration, float) or not 0 < duration < math.inf:
         raise VideoError(sidecar, f'"duration" is {duration!r}', advice)
@@ -62,7 +65,10 @@ def sidecar_duration(folder: Path) -> float | None:
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3]; transparency is dropped, grey repeated, the camera's rotation applied."""
+    """Reads an image as uint8 [H, W, 3].
+
+    Drops the alpha channel, repeats a grey channel, and applies the EXIF rotation.
+    """
     try:
         with Image.open(file) as image:
             return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

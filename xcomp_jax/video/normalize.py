@@ -1,4 +1,4 @@
-"""Bytes to pixel values, by ImageNet's mean and deviation; needs nothing but arrays."""
+"""Normalises uint8 frames by the ImageNet mean and standard deviation."""
 
 from __future__ import annotations
 
@@ -7,20 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float32, UInt8
 
 IMAGE_MEAN = (0.485, 0.456, 0.406)
 IMAGE_STD = (0.229, 0.224, 0.225)
 
+Array = np.ndarray | jax.Array
 
-def normalize(frames: Any) -> Any:
-    """float32 [..., S, S, 3] from uint8 [..., S, S, 3], channels last; numpy in, numpy out.
 
-    For jax arrays the same arithmetic is traced, so a batch can travel as uint8 and be normalised
-    on the device.
+def normalize(frames: UInt8[Array, "*B H W C"]) -> Float32[Array, "*B H W C"]:
+    """Converts uint8 [..., H, W, 3] to normalised float32 of the same shape.
+
+    NumPy input gives NumPy output. JAX input is traced, so a batch can be transferred as uint8 and
+    normalised on the device. See docs/reference_behaviour.md#preprocessing.
     """
     if frames.shape[-1:] != (3,):
-        raise ValueError(f"frames are [..., S, S, 3], this is {tuple(frames.shape)}")
+        raise ValueError(f"frames have shape {tuple(frames.shape)}; expected [..., H, W, 3]")
     xp: Any = jnp if isinstance(frames, jax.Array) else np
     mean, std = (xp.asarray(values, dtype=np.float32) for values in (IMAGE_MEAN, IMAGE_STD))
-    # float32 division of a byte by 255 rounds to what the original's float64 product rounds to.
+    # Dividing a byte by 255 in float32 gives the same bits as the original's float64 product.
     return (frames.astype(np.float32) / np.float32(255) - mean) / std

@@ -1,4 +1,4 @@
-"""What there is to sample from: frame count, times and rate, without decoding the video."""
+"""Reads a video's frame count, frame times and frame rate without decoding it."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.errors import VideoError
 
 NO_TIME = -(2**63)
-"""ffmpeg's mark for a packet without presentation time (AVI with B-frames)."""
+"""Value that ffmpeg reports for a packet without presentation time (AVI with B-frames)."""
 
 DISCARD = 0x4
-"""Packet flag: decoded for reference but never shown (cut away by an edit list)."""
+"""Flag of a packet that is decoded for reference but never shown (hidden by an edit list)."""
 
 
 @dataclasses.dataclass(frozen=True)
 class VideoInfo:
-    """A video as the sampler sees it.
+    """Frame count and timing of a video, as the sampler needs them.
 
-    `fps` is frames per second over the whole video (an average if frames are unevenly spaced) and
-    `duration` is in seconds; `num_frames / fps == duration` up to rounding. `times` are the true
-    seconds of every frame from the first.
+    Attributes:
+        fps: frames per second over the whole video; the average if frames are unevenly spaced.
+        duration: seconds; equals `num_frames / fps` up to rounding.
+        times: presentation time of every frame in seconds, counted from the first frame.
+        is_folder: the video is a folder of images.
     """
 
     path: Path
@@ -40,18 +42,25 @@ def probe(
 ) -> VideoInfo:
     """Counts and times the frames of a video file or of a folder of images.
 
-    A file is counted by its packets, which costs a fraction of a second for an hour of video. A
-    folder has `folder_fps` images a second unless a file `<folder>.json` states its duration
-    (original: one image a second, 3 for TVQA).
-    Raises VideoError for anything that is not a readable video.
+    Packets are counted instead of decoded frames: under a second for an hour of video.
+
+    Args:
+        folder_fps: images per second of a folder, unless `<folder>.json` gives its duration. The
+            original uses 1, and 3 for TVQA (docs/reference_behaviour.md#sampling).
+        threads: decoder threads of ffmpeg.
+        timeout: seconds after which ffmpeg is stopped.
+
+    Raises:
+        VideoError: the path is not a readable video.
     """
-    place = ffmpeg.local_path(path)
-    if place.is_dir():
-        return probe_folder(place, folder_fps)
-    return probe_file(ffmpeg.regular_file(place), threads=threads, timeout=timeout)
+    source = ffmpeg.local_path(path)
+    if source.is_dir():
+        return probe_folder(source, folder_fps)
+    return probe_file(ffmpeg.regular_file(source), threads=threads, timeout=timeout)
 
 
 def probe_folder(path: Path, folder_fps: float) -> VideoInfo:
+    """Times the images of a folder, evenly spaced; see `probe`."""
     if not folder_fps > 0:
         raise ValueError(f"{folder_fps=} must be positive")
     files = folder.frame_files(path)
@@ -67,16 +76,18 @@ def probe_folder(path: Path, folder_fps: float) -> VideoInfo:
 
 
 def probe_file(path: Path, *, threads: int, timeout: float) -> VideoInfo:
+    """Counts and times the frames of a video file by its packets; see `probe`."""
     source = ffmpeg.input_arguments(path, threads=threads)
-    listing, said = ffmpeg.run(
+    listing, stderr = ffmpeg.run(
         [*source, "-c", "copy", "-f", "framecrc", "-"], path, timeout=timeout
     )
-    # Matroska reports a file cut short and still ends well.
-    if b"ended prematurely" in said or b"partial file" in said:
-        raise VideoError(path, f"the file is cut short ({ffmpeg.complaint(said)})", ffmpeg.AGAIN)
+    # For a truncated Matroska file ffmpeg prints a warning but exits with code 0.
+    if b"ended prematurely" in stderr or b"partial file" in stderr:
+        reason = f"the file is truncated ({ffmpeg.summarize_stderr(stderr)})"
+        raise VideoError(path, reason, ffmpeg.COPY_AGAIN)
     ticks, end, time_base = shown_packets(listing.decode("ascii", "replace"))
     if not ticks:
-        raise VideoError(path, "the video stream holds no frames", ffmpeg.REENCODE)
+        raise VideoError(path, "the video stream has no frames", ffmpeg.REENCODE)
     fps = constant_rate(ticks, time_base) or len(ticks) / float((end - ticks[0]) * time_base)
     return VideoInfo(
         path=path,
@@ -88,10 +99,10 @@ def probe_file(path: Path, *, threads: int, timeout: float) -> VideoInfo:
 
 
 def shown_packets(listing: str) -> tuple[list[int], int, Fraction]:
-    """Reads a framecrc listing: (times of the frames that will come out, end, seconds per tick).
+    """Parses a framecrc listing into (ticks of the frames shown, end tick, seconds per tick).
 
-    A line is `stream, dts, pts, duration, size, checksum[, F=flags]`. Packets without content
-    (Theora's "show it again") and those an edit list hides give no frame when decoded.
+    A line is `stream, dts, pts, duration, size, checksum[, F=flags]`. Empty packets (Theora's
+    repeated frames) and packets hidden by an edit list are skipped: they decode to no frame.
     """
     time_base = Fraction(re.findall(r"^#tb 0: (\d+/\d+)", listing, re.MULTILINE)[0])
     ticks, ends = [], []
@@ -109,25 +120,25 @@ def shown_packets(listing: str) -> tuple[list[int], int, Fraction]:
 
 
 def constant_rate(ticks: list[int], time_base: Fraction) -> float | None:
-    """Frames per second if the frames are evenly spaced within the clock's rounding, else None.
+    """Returns the frame rate if all frames are evenly spaced up to rounding, else None.
 
-    Matroska counts milliseconds, so 30 frames a second arrive as 0, 33, 67 ...: the rate is then
-    the whole number, or the whole number times 1000/1001 (broadcast), that explains every time.
-    Without this, 10 s would read 9.999 s and the sampler would take one clip fewer.
+    Matroska rounds times to milliseconds, so 30 frames per second are stored as 0, 33, 67, ... The
+    rate is then the integer, or the integer times 1000/1001 (broadcast), that reproduces every
+    time. Without this, 10 s would be read as 9.999 s and one clip fewer would be sampled.
     """
     steps = {later - earlier for earlier, later in itertools.pairwise(ticks)}
     if not steps or ticks[-1] <= ticks[0]:
         return None
-    if len(steps) == 1 and len(ticks) > 3:  # Fewer could be a rounded 33, 33 of 33.3.
+    if len(steps) == 1 and len(ticks) > 3:  # Fewer could be 33, 33 rounded from 33.3.
         return float(1 / (steps.pop() * time_base))
     average = Fraction(len(ticks) - 1, ticks[-1] - ticks[0]) / time_base
     for rate in (Fraction(round(average)), Fraction(round(average * 1001 / 1000) * 1000, 1001)):
-        if rate > 0 and _explains(ticks, 1 / (rate * time_base)):
+        if rate > 0 and _reproduces(ticks, 1 / (rate * time_base)):
             return float(rate)
     return float(1 / (steps.pop() * time_base)) if len(steps) == 1 else None
 
 
-def _explains(ticks: list[int], spacing: Fraction) -> bool:
-    """Whether every tick is `spacing` times its index, rounded in either direction."""
+def _reproduces(ticks: list[int], spacing: Fraction) -> bool:
+    """Returns True if every tick is `spacing` times its index, rounded in either direction."""
     over, under = spacing.numerator, spacing.denominator
     return all(abs((tick - ticks[0]) * under - i * over) <= under for i, tick in enumerate(ticks))

@@ -1,7 +1,7 @@
-"""Frames of a video that is still being written: a growing file, a pipe, any source of bytes.
+"""Decodes a video that is still being written: a growing file, a pipe, or any source of bytes.
 
-ffmpeg reads from its standard input, which a thread fills; it can open nothing else. Frames are
-taken at a fixed rate by the container's time stamps, so they do not depend on when bytes arrive.
+A thread feeds ffmpeg's standard input, the only source it may open. Frames are taken at a fixed
+rate by the container's time stamps, so they do not depend on when the bytes arrive.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from pathlib import Path
 import imageio_ffmpeg
 
 from xcomp_jax.video import ffmpeg
-from xcomp_jax.video.decode import Frames, read_ppm
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.ppm import Frames, read_ppm
 from xcomp_jax.video.preprocess import resize_bicubic
 
 CHUNK = 1 << 16
@@ -28,13 +28,17 @@ POLL_SECONDS = 0.1
 def growing_bytes(
     path: str | Path, *, idle_seconds: float, stop: threading.Event
 ) -> Iterator[bytes]:
-    """What is in a file and what is written to it, until nothing came for `idle_seconds`.
+    """Yields the bytes of a file and everything appended to it later.
 
-    A named pipe ends when its writers close it. Raises VideoError for a path that is not there.
+    Ends when nothing was appended for `idle_seconds`, when `stop` is set, or, for a named pipe,
+    when its writers close it.
+
+    Raises:
+        VideoError: the path does not exist.
     """
-    place = ffmpeg.local_path(path)
-    with place.open("rb", buffering=0) as file:
-        is_pipe, last = place.is_fifo(), time.monotonic()
+    source = ffmpeg.local_path(path)
+    with source.open("rb", buffering=0) as file:
+        is_pipe, last = source.is_fifo(), time.monotonic()
         while not stop.is_set():
             chunk = file.read(CHUNK)
             if chunk:
@@ -47,19 +51,22 @@ def growing_bytes(
 
 
 def stream_frames(chunks: Iterable[bytes], *, name: str | Path, fps: float, size: int) -> Frames:
-    """Yields `fps` frames a second, uint8 [size, size, 3], as bytes of a video file come in.
+    """Yields `fps` frames per second as uint8 [size, size, 3] while the bytes arrive.
 
-    Containers that can be read from the beginning work: mkv, webm, ts, ogg, avi, flv, and mp4 that
-    is fragmented or has its index in front.
+    Supports containers that can be read from the beginning: mkv, webm, ts, ogg, avi, flv, and mp4
+    that is fragmented or has its index in front.
 
     Args:
-        name: for messages.
+        chunks: bytes of a video file.
+        name: name of the video in error messages.
+        fps: frames per second of the video's own clock.
+        size: side of the returned frames in pixels.
 
     Raises:
-        VideoError: no video, or one that cannot be read before its end is known.
+        VideoError: the bytes are not a video, or the container needs its end to be read first.
     """
     with contextlib.ExitStack() as stack:
-        said = stack.enter_context(tempfile.TemporaryFile())
+        stderr = stack.enter_context(tempfile.TemporaryFile())
         process = subprocess.Popen(
             [
                 imageio_ffmpeg.get_ffmpeg_exe(),
@@ -70,7 +77,7 @@ def stream_frames(chunks: Iterable[bytes], *, name: str | Path, fps: float, size
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=said,
+            stderr=stderr,
         )
         stack.callback(process.wait)
         stack.callback(process.kill)
@@ -82,19 +89,20 @@ def stream_frames(chunks: Iterable[bytes], *, name: str | Path, fps: float, size
             yield resize_bicubic(frame, size)
         returncode = process.wait()
         if returncode != 0:
-            said.seek(0)
-            error = ffmpeg.refused(Path(name), returncode, said.read())
+            stderr.seek(0)
+            error = ffmpeg.failure(Path(name), returncode, stderr.read())
             raise VideoError(
                 error.path,
                 error.reason,
-                "A stream has to be readable from its beginning: write mkv, webm or ts, or "
+                "A stream must be readable from its beginning: write mkv, webm or ts, or "
                 "fragmented mp4 (-movflags frag_keyframe).",
             )
 
 
 def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
+    """Writes `chunks` to ffmpeg's standard input and closes it."""
     assert process.stdin is not None
-    # ffmpeg may have given up, or have been ended: the reader of its output says why.
+    # If ffmpeg exits early, the reader of its output reports the cause.
     with contextlib.suppress(BrokenPipeError, ValueError), process.stdin as pipe:
         for chunk in chunks:
             pipe.write(chunk)

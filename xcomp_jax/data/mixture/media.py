@@ -133,7 +133,7 @@ def read_image(path: Path) -> np.ndarray:
             return np.asarray(image.convert("RGB"))
     # Pillow's PNG reader raises SyntaxError on a broken header.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(file, f"not a readable image ({error})", ffmpeg.AGAIN) from error
+        raise VideoError(file, f"not a readable image ({error})", ffmpeg.COPY_AGAIN) from error
 
 
 def image_path(path: Path) -> Path:

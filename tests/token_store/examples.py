@@ -1,4 +1,4 @@
-"""Small keys and tokens, the same in every process."""
+"""Small keys and tokens for tests, identical in every process."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from xcomp_jax.token_store import StoreKey
 from xcomp_jax.token_store.keys import DTYPES
 
 
-def made_key(number: int = 0, **fields: Any) -> StoreKey:
-    """The key of video `number`: 16 clips of [64, 24] unless told otherwise."""
+def example_key(number: int = 0, **fields: Any) -> StoreKey:
+    """Creates the key of video `number`: by default 16 clips of [64, 24]."""
     defaults: dict[str, Any] = {
         "video_hash": f"{number:064x}",
         "encoder_hash": "e" * 64,
@@ -29,8 +29,8 @@ def made_key(number: int = 0, **fields: Any) -> StoreKey:
     return StoreKey.make(**{**defaults, **fields})
 
 
-def made_clips(key: StoreKey, starts: Iterable[int]) -> dict[int, np.ndarray]:
-    """Tokens that follow from the key and the start alone."""
+def example_clips(key: StoreKey, starts: Iterable[int]) -> dict[int, np.ndarray]:
+    """Draws tokens from a seed given by the key and the start alone."""
     seed = int(key.video_hash, 16)
     return {
         start: np.random.default_rng([seed, start])
@@ -58,14 +58,14 @@ def partials_of(root: Path, key: StoreKey) -> list[Path]:
 
 def records(path: Path) -> list[bytes]:
     reader = ArrayRecordReader(str(path), "")
-    found = reader.read_all()
+    contents = reader.read_all()
     reader.close()
-    return found
+    return contents
 
 
-def rewrite(path: Path, changed: list[bytes]) -> None:
-    """Replaces a shard's records; ArrayRecord's own hashes are right afterwards."""
+def rewrite(path: Path, new_records: list[bytes]) -> None:
+    """Replaces a shard's records, with valid ArrayRecord hashes."""
     writer = ArrayRecordWriter(str(path), "group_size:1,uncompressed")
-    for record in changed:
+    for record in new_records:
         writer.write(record)
     writer.close()
