@@ -102,7 +102,7 @@ def _add_selection_benches(commands: argparse._SubParsersAction) -> None:
         commands,
         "selection-speed",
         "time frame selection against its definition",
-        "Times question-conditioned selection against its slow definition, with the embedded model "
+        "Times question-conditioned selection against its slow definition, with the demo model "
         "on generated frames. Both are compiled before they are timed and must select the same "
         "frames; the shortest of three runs counts. The definition repeats its work for every "
         "question, so it is timed with one question and multiplied.",
@@ -145,7 +145,7 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
         commands,
         "ask",
         "measure peak memory and time of `xcomp ask`",
-        "Measures each `xcomp ask` as a process of its own, with the embedded model. Peak memory "
+        "Measures each `xcomp ask` as a process of its own, with the demo model. Peak memory "
         "is that of the Python process; ffmpeg is a child process and does not count.",
         "  xcomp bench ask                      # generated videos of 1 and 10 minutes\n"
         "  xcomp bench ask film.mp4 --frames 1024",
@@ -159,7 +159,7 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
         "training-overhead",
         "measure the host's share of a training step",
         "Tunes the smoke model on generated videos, once from the files and once from stored "
-        "encoder features, and reports the time spent waiting for data and outside compiled code. "
+        "merged features, and reports the time spent waiting for data and outside compiled code. "
         "The first 10 steps compile and do not count; the last 20 run under JAX's profiler. Also "
         "measures decoding and feature reading in processor time, and derives the host cores that "
         "a v5p-64 needs. Runs on a CPU, some minutes on two cores.",

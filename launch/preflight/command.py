@@ -78,7 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--encoded",
         action="store_true",
-        help="batches hold encoder features from a token store: no video encoder in the step",
+        help="batches hold merged features from a feature store: no video encoder in the step",
     )
     parser.add_argument("--stage", metavar="NAME", help="training stage (default: the last one)")
     _add_quick(parser)
@@ -113,7 +113,7 @@ def add_table_arguments(parser: argparse.ArgumentParser) -> None:
     )
     _add_quick(parser)
     parser.add_argument(
-        "--encoded", action="store_true", help="batches hold encoder features from a token store"
+        "--encoded", action="store_true", help="batches hold merged features from a feature store"
     )
     parser.add_argument(
         "--out",

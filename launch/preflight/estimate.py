@@ -69,7 +69,7 @@ class Estimate:
 
     @property
     def fits(self) -> bool:
-        """Whether the program needs at most the memory without `spare`."""
+        """Checks that the program needs at most the memory without `spare`."""
         room = self.capacity_bytes * (1 - self.spare)
         return self.memory is not None and self.memory.needed <= room
 

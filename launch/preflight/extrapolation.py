@@ -117,7 +117,7 @@ def _memory(
     few, few_stage = shortened(model, stage)
     few_state, _ = arguments(few, few_stage, mesh, sizes)
     gradients = _trained_bytes(stage, state) - _trained_bytes(stage, few_state)
-    buffers = 1 if stage.accumulate_steps == 1 else 2  # of a micro-batch, and their sum
+    buffers = 1 if stage.accumulate_steps == 1 else 2  # of a micro batch, and their sum
     kept = _kept_inputs(model, stage, mesh, sizes) - _kept_inputs(few, few_stage, mesh, sizes)
     temporary = short.memory.temporary + buffers * gradients + kept
     rest = short.memory.needed - short.memory.arguments - short.memory.temporary
@@ -127,7 +127,7 @@ def _memory(
 
 def _sent_in_layers(short: Estimate, model: ModelConfig, stage: StageConfig) -> float:
     """Sums the bytes sent in loops over decoder layers, recognized by their iterations."""
-    outer = 0 if stage.accumulate_steps == 1 else 1  # the loop over micro-batches
+    outer = 0 if stage.accumulate_steps == 1 else 1  # the loop over micro batches
     iterations = {group.num_layers for group in _layer_groups(model, stage)}
     return sum(
         collective.nbytes
@@ -149,7 +149,7 @@ def _trained_bytes(stage: StageConfig, state: Any) -> int:
 
 
 def _kept_inputs(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Sizes) -> int:
-    """Returns the bytes per device of the inputs of all decoder layers, for one micro-batch."""
+    """Returns the bytes per device of the inputs of all decoder layers, for one micro batch."""
     by_layer = tokens_per_frame_by_layer(
         _layer_groups(model, stage), model.projector.tokens_per_frame
     )

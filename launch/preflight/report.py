@@ -18,7 +18,7 @@ def text(program: Estimate, advice: Sequence[str] = ()) -> str:
         *_memory(program),
         f"  work      {program.flops / 1e12:,.1f} TFLOP{recomputed}, over all devices",
         *_traffic(program),
-        f"  floor     {program.floor_s:.3f} s: arithmetic {program.compute_s:.3f}, memory "
+        f"  bound     at least {program.floor_s:.3f} s: arithmetic {program.compute_s:.3f}, memory "
         f"{program.memory_s:.3f}, links {program.links_s:.3f}",
         f"  verdict   {verdict} ({program.spare:.0%} of the memory must stay free)",
         *(f"            try {line}" for line in advice),
@@ -47,7 +47,7 @@ def _memory(program: Estimate) -> list[str]:
 def _traffic(program: Estimate) -> list[str]:
     if program.unread is not None:
         return [
-            "  traffic   unknown and not part of the floor: this jaxlib cannot parse the compiled "
+            "  traffic   unknown and not part of the bound: this jaxlib cannot parse the compiled "
             "program; install the libtpu or plugin that this JAX version requires "
             f"({program.unread})"
         ]

@@ -42,8 +42,8 @@ def compile_rows(
 def table(figures: dict[str, dict[str, Any]]) -> str:
     """Returns a Markdown table with one line per row."""
     lines = [
-        "| model, frames | topology | mesh | micro-batches | GiB per device | fits "
-        "| PFLOP per step | sent per device | least step time, bound by | compiled | cost |",
+        "| model, frames | topology | mesh | micro batches | GiB per device | fits "
+        "| PFLOP per step | sent per device | lower bound of a step | compiled | cost |",
         "|" + "---|" * 11,
     ]
     lines += [_line(row) for row in figures.values()]

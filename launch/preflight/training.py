@@ -26,7 +26,7 @@ class Sizes:
 
     Attributes:
         prefix, suffix: text tokens before and after the video.
-        encoded: batches hold encoder features from a token store instead of pixels.
+        encoded: batches hold merged features from a feature store instead of pixels.
     """
 
     frames: int
@@ -42,7 +42,7 @@ def step_program(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Size
         model: the model with the compression of `stage` (`config.stage_model`).
 
     Raises:
-        ConfigError: the mesh does not divide a micro-batch.
+        ConfigError: the mesh does not divide a micro batch.
     """
     step: Any = make_train_step(model, stage, mesh)
     state, batch = arguments(model, stage, mesh, sizes)

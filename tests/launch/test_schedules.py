@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from xcomp_jax.config import ConfigError, ExperimentConfig, from_dict
-from xcomp_jax.configs import schedules_in_small as recipe
+from xcomp_jax.config import ConfigError, ExperimentConfig
 from xcomp_jax.data.prepared.dataset import PreparedDataset
+from xcomp_jax.experiment import load_experiment
 from xcomp_jax.launch.studies.schedules import run
 from xcomp_jax.launch.studies.schedules.claims import CLAIMS, Claim, Interval, interval, paired
 from xcomp_jax.launch.studies.schedules.command import main
@@ -30,7 +30,7 @@ from xcomp_jax.training.evaluate import Evaluation
 from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.stopping import StopRequest
 
-RECIPE: ExperimentConfig = from_dict(ExperimentConfig, recipe.get_config().to_dict())
+RECIPE = load_experiment(Path("schedules_in_small"))
 
 
 def test_compressed_conditions_share_mean_and_end_at_one() -> None:
