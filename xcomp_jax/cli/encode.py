@@ -19,7 +19,7 @@ from xcomp_jax.cli.arguments import (
     open_asked,
 )
 from xcomp_jax.cli.mixture import add_mixture_options, asked_mixture, default_table
-from xcomp_jax.cli.processes import DISTRIBUTED, work_together
+from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 
 DESCRIPTION = """Runs the video encoder once over every clip that questions about these videos may
 need and keeps the visual tokens, so that xcomp ask and xcomp chat with the same --store, frames
@@ -84,7 +84,7 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="files decoded at a time (default: %(default)s)",
     )
-    group.add_argument("--distributed", action="store_true", help=DISTRIBUTED)
+    group.add_argument("--distributed", action="store_true", help=DISTRIBUTED_HELP)
     group.add_argument(
         "--num-processes",
         type=int,
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> int:
     _check_numbers(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
-    return work_together("xcomp encode", _join, lambda: _encode_shared(options))
+    return run_distributed("xcomp encode", _join, lambda: _encode_shared(options))
 
 
 def _refuse(
@@ -178,7 +178,7 @@ def _join() -> None:
     from xcomp_jax.processes import connect
 
     # Nobody can say whose files take longest.
-    connect(patience=PATIENCE)
+    connect(shutdown_seconds=PATIENCE)
 
 
 def _encode_shared(options: argparse.Namespace) -> int:
