@@ -23,7 +23,7 @@ from xcomp_jax.launch.preflight.pods import Pod
 from xcomp_jax.launch.preflight.program import Program, device_bytes
 from xcomp_jax.launch.preflight.training import Sizes, arguments
 from xcomp_jax.sharding import batch_split
-from xcomp_jax.training.step import learned
+from xcomp_jax.training.step import learned_params
 
 EXTRAPOLATED_SPARE = 0.3
 """Share of memory kept free, because later passes need more than the compiler first plans with: a
@@ -145,7 +145,7 @@ def _layer_groups(model: ModelConfig, stage: StageConfig) -> Any:
 
 
 def _trained_bytes(stage: StageConfig, state: Any) -> int:
-    return device_bytes(learned(stage, state.params))
+    return device_bytes(learned_params(stage, state.params))
 
 
 def _kept_inputs(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Sizes) -> int:

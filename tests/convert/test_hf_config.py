@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from xcomp_jax.convert.hf_config import to_hf_config, to_model_config
 
 from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL
 from xcomp_jax.config import CompressionConfig, ModelConfig, VisionConfig
 from xcomp_jax.convert.errors import ConversionError
-from xcomp_jax.convert.hf_config import to_hf_config, to_model_config
 from xcomp_jax.convert.variants import VARIANTS
 
 PUBLISHED_2B = {

@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+from xcomp_jax.convert.mesh import parse_mesh
 
 from tests.convert import torch_model
 from xcomp_jax.config import ConfigError, MeshConfig
 from xcomp_jax.convert.__main__ import main
-from xcomp_jax.convert.mesh import parse_mesh
 from xcomp_jax.convert.verify import verify
 
 

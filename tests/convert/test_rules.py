@@ -7,11 +7,11 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from xcomp_jax.convert.layouts import COPY, LINEAR, PATCH, Layout
 
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import CompressionConfig, ModelConfig, VisionConfig
 from xcomp_jax.convert import plan
-from xcomp_jax.convert.layouts import COPY, LINEAR, PATCH, Layout
 from xcomp_jax.convert.rules import QWEN2, UMT, rules_for
 from xcomp_jax.convert.variants import VARIANTS, match_variant, table
 

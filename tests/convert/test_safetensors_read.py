@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
-
 from xcomp_jax.convert.safetensors_read import MAX_HEADER_BYTES, SafetensorsError, read_safetensors
 
 Header = dict[str, Any]

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
+from xcomp_jax.convert.compare import compare
 
 from tests.convert import torch_model
 from xcomp_jax.convert.__main__ import main
-from xcomp_jax.convert.compare import compare
 from xcomp_jax.convert.from_torch import convert_from_torch
 from xcomp_jax.convert.to_torch import convert_to_torch
 from xcomp_jax.convert.verify import verify

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
+from xcomp_jax.convert.dtypes import FLOATS
+from xcomp_jax.convert.hf_config import to_model_config
 
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.convert import plan
-from xcomp_jax.convert.dtypes import FLOATS
-from xcomp_jax.convert.hf_config import to_model_config
 from xcomp_jax.convert.rules import rules_for
 
 CONFIG: dict[str, Any] = {

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from xcomp_jax.selection.scoring import Query, prefill_windows, score_query
 
 from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import NOISE_FACTOR, layer_groups_of
@@ -14,7 +15,6 @@ from tests.parity.recorded_model import flat_visual, recorded_model, split_ids
 from xcomp_jax.config import ConfigError, SelectionConfig
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import plan_scoring
-from xcomp_jax.selection.scoring import Query, prefill_windows, score_query
 
 
 def selection_of(score_type: str, **others: Any) -> SelectionConfig:

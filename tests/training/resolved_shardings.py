@@ -1,6 +1,7 @@
-"""Where every array of the published model's training state lives on a mesh of 64 devices.
+"""Lists the sharding of every array of the published model's training state on 64 devices.
 
-Stored beside this file, so that a change of the rules shows as a difference. Writes it when run.
+The list is stored beside this file, so that a change of the sharding rules shows as a diff. Run the
+module to update it.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ STAGES = {"full": FULL, "lora": dataclasses.replace(FULL, trainable=("llm",), lo
 
 
 def resolved() -> dict[str, list[Any]]:
-    """Name -> shape, axes of each dimension and shape on one device."""
+    """Returns name -> (shape, mesh axes of each dimension, shape on one device)."""
     mesh = jax.sharding.AbstractMesh((1, 16, 2, 2), AXES)
     rows: dict[str, list[Any]] = {}
     for kind, stage in STAGES.items():

@@ -1,4 +1,4 @@
-"""From the original's checkpoint through tuning and back to the original's layout."""
+"""Tuning from a converted PyTorch checkpoint, and exporting the result to PyTorch again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xcomp_jax.convert.to_torch import convert_to_torch
 from xcomp_jax.training.tune import tune
 
 
-def test_a_converted_base_is_tuned_and_exported(tmp_path: Path) -> None:
+def test_converted_base_tuned_exports_to_torch(tmp_path: Path) -> None:
     source = torch_model.make(
         tmp_path / "torch",
         vocab_size=576,
@@ -47,14 +47,14 @@ def test_a_converted_base_is_tuned_and_exported(tmp_path: Path) -> None:
         after["vision"]["patch_embed"]["kernel"], before["vision"]["patch_embed"]["kernel"]
     )
     moved = np.abs(after["llm"]["norm"]["scale"] - before["llm"]["norm"]["scale"]).max()
-    assert 0 < moved < 1e-2, "tuned, from where the base was"
+    assert 0 < moved < 1e-2, "control: tuned, but still close to the base"
 
     convert_to_torch(tmp_path / "run" / "checkpoint", tmp_path / "exported")
-    written, original = (
+    written, source_config = (
         json.loads((folder / "config.json").read_text())
         for folder in (tmp_path / "exported", source)
     )
-    assert {key: written[key] for key in original} == original
+    assert {key: written[key] for key in source_config} == source_config
     _, again = load_torch_checkpoint(tmp_path / "exported")
     np.testing.assert_array_equal(again["llm"]["norm"]["scale"], after["llm"]["norm"]["scale"])
 

@@ -1,4 +1,4 @@
-"""The same step on one device and on eight."""
+"""The training step on eight devices against the same step on one, and where arrays live."""
 
 from __future__ import annotations
 
@@ -36,66 +36,66 @@ def results_fixture(folder: Path) -> dict:
 
 
 def distance(folder: Path, name: str) -> float:
-    """Of the gradients from those of one device, in parts of their norm."""
+    """Returns the relative distance of the gradients from those of one device."""
     got, want = np.load(folder / f"{name}.npz"), np.load(folder / f"{ONE}.npz")
-    off = math.sqrt(sum(np.sum((got[key] - want[key]) ** 2.0) for key in want))
-    return off / math.sqrt(sum(np.sum(want[key] ** 2.0) for key in want))
+    difference = math.sqrt(sum(np.sum((got[key] - want[key]) ** 2.0) for key in want))
+    return difference / math.sqrt(sum(np.sum(want[key] ** 2.0) for key in want))
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-def test_eight_devices_train_like_one(results: dict, folder: Path, mesh: str) -> None:
+def test_step_on_eight_devices_matches_one(results: dict, folder: Path, mesh: str) -> None:
     first, second = results[mesh]["metrics"]
     want_first, want_second = results[ONE]["metrics"]
     assert first == pytest.approx(want_first, rel=1e-5)
     assert distance(folder, mesh) < 1e-5
     # After an update.
     assert second == pytest.approx(want_second, rel=1e-4)
-    assert abs(second["loss"] - first["loss"]) > 1e-2, "the update must do something"
+    assert abs(second["loss"] - first["loss"]) > 1e-2, "control: the update changes the loss"
 
 
-def test_a_wrong_order_of_frames_would_be_seen(results: dict, folder: Path) -> None:
+def test_gradients_of_swapped_clips_differ(results: dict, folder: Path) -> None:
     del results
     assert distance(folder, "control") > 1e-2
 
 
-def test_every_large_array_is_split(results: dict) -> None:
+def test_large_arrays_are_sharded(results: dict) -> None:
     for mesh, count, patches in (("2,2,2,1", 4, 2), ("1,2,2,2", 8, 4), ("1,1,1,8", 8, 8)):
         pieces = results[mesh]["pieces"]
         assert {name.split("/")[0] for name in pieces} == {"params", "opt_state"}
         for name, split in pieces.items():
-            # Patches have only one wide side; everything else is split over all axes but data.
+            # The patch kernel has one wide side; all else is sharded over every axis but data.
             assert split == (patches if "patch_embed" in name else count), name
-    assert set(results["8,1,1,1"]["pieces"].values()) == {1}, "control: data repeats parameters"
+    assert set(results["8,1,1,1"]["pieces"].values()) == {1}, "control: data replicates parameters"
 
 
-def test_context_splits_frames_and_activations(results: dict) -> None:
+def test_context_axis_splits_frames_and_activations(results: dict) -> None:
     mesh = jax.sharding.AbstractMesh((1, 2, 1, 4), AXES)
     frames = (8, 12, 24, 24, 3)
     assert batch_sharding(mesh, "frames", frames).shard_shape(frames) == (4, 3, 24, 24, 3)
     assert results["1,1,1,8"]["temp_bytes"] < 0.5 * results[ONE]["temp_bytes"]
 
 
-def test_weights_of_a_layer_travel_once_a_step(results: dict) -> None:
-    """Left to itself XLA gathers them in the backward pass again (`sharding.gathered_layer`)."""
+def test_layer_weights_are_gathered_once_per_step(results: dict) -> None:
+    """Without `sharding.gathered_layer` XLA would gather them again in the backward pass."""
     leaves = jax.tree_util.tree_leaves_with_path(tiny_params()["llm"]["layers"])
     matrices = sum(leaf.nbytes for path, leaf in leaves if path[-1].key == "kernel")
-    # Two devices along fsdp send each other their halves of what tensor has split in two.
+    # Each of two devices along fsdp sends its half of a matrix that tensor has halved already.
     assert results["2,2,2,1"]["gathered_bytes"] == matrices / 2 / 2
 
 
-def test_state_of_the_published_model_is_split() -> None:
-    """On fsdp=16, tensor=2, context=2, against the stored table."""
+def test_published_model_shardings_match_golden() -> None:
+    """On fsdp=16, tensor=2, context=2."""
     state = resolved()
     for name, (shape, _, shard) in state.items():
         if np.prod(shape) > 2**20:
-            # Adapters are small; one side of theirs is the rank.
+            # Adapters are narrow on one side: the rank.
             least = 2 if "/lora/" in name else 32
             assert np.prod(shape) / np.prod(shard) >= least, name
     want = json.loads(GOLDEN.read_text())
-    assert state == want, "meant? then: python -m tests.training.resolved_shardings"
+    assert state == want, "if intended: python -m tests.training.resolved_shardings"
 
 
-def test_frames_are_dealt_out_whole_and_back() -> None:
+def test_share_deals_whole_frames_and_inverts() -> None:
     slots = np.arange(48)[None]
     dealt = Share(devices=4, rounds=3).to_devices(slots)
     # The second device has the second quarter of each of three rounds.
@@ -116,13 +116,13 @@ def test_frames_are_dealt_out_whole_and_back() -> None:
         ),
     ],
 )
-def test_smallest_run_goes_through_all_stages(compression: CompressionConfig, run: int) -> None:
-    stages = plan_layer_groups(compression, num_layers=28, tokens_per_frame=16)
-    assert smallest_run(stages) == run
+def test_smallest_run_of_schedule_matches_value(compression: CompressionConfig, run: int) -> None:
+    layer_groups = plan_layer_groups(compression, num_layers=28, tokens_per_frame=16)
+    assert smallest_run(layer_groups) == run
 
 
 def mesh_of(processes: list[int], **sizes: int) -> SimpleNamespace:
-    """What `batch_share` looks at: a mesh whose devices belong to these processes, in order."""
+    """Returns a stand-in mesh whose devices belong to these processes, in order."""
     shape = {axis: sizes.get(axis, 1) for axis in AXES}
     devices = [SimpleNamespace(process_index=number) for number in processes]
     return SimpleNamespace(shape=shape, devices=np.array(devices).reshape(*shape.values()))
@@ -133,18 +133,16 @@ def mesh_of(processes: list[int], **sizes: int) -> SimpleNamespace:
     [
         (mesh_of([0, 0, 1, 1], fsdp=4), (0, 2)),
         (mesh_of([1, 1, 0, 0], data=2, fsdp=2), (1, 2)),
-        # Two processes share one example's tokens, and load the same.
+        # Two processes share the tokens of one example and load the same rows.
         (mesh_of([1, 1, 2, 2, 3, 3, 0, 0], data=2, context=4), (1, 2)),
         (mesh_of([1, 0], context=2), (0, 1)),
     ],
 )
-def test_processes_load_the_rows_of_their_devices(
-    mesh: SimpleNamespace, share: tuple[int, int]
-) -> None:
+def test_batch_share_follows_the_devices(mesh: SimpleNamespace, share: tuple[int, int]) -> None:
     assert batch_share(mesh) == share
 
 
-def test_refusals() -> None:
+def test_impossible_mesh_or_rule_raises() -> None:
     with pytest.raises(ConfigError, match="processes would have to share parts"):
         batch_share(mesh_of([0, 0, 1, 1, 2, 2], fsdp=2, context=3))
     with pytest.raises(ConfigError, match="does not fit 1 device"):

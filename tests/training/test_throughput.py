@@ -1,4 +1,4 @@
-"""The rates of a step, on a device whose peak is known."""
+"""Throughput metrics on a device of known peak FLOPs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xcomp_jax.sharding import make_mesh
 from xcomp_jax.training import throughput
 
 
-def test_model_flops_utilisation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rates_known_peak_give_mfu(monkeypatch: pytest.MonkeyPatch) -> None:
     kind = jax.devices()[0].device_kind
     monkeypatch.setitem(PEAKS, kind, Peak(tflops=2.0, gbytes=1.0))
     model = EXPERIMENT.stage_model(SCT)
@@ -35,7 +35,7 @@ def test_model_flops_utilisation(monkeypatch: pytest.MonkeyPatch) -> None:
     rates = throughput.rates(work, tokens=100.0, seconds=0.5)
     assert rates["mfu"] == pytest.approx(flops / 0.5 / 2e12 / jax.device_count())
     assert rates["frames_per_second"] == 24
-    # Counted with the schedule: without compression the same batch is more work.
+    # Control: without compression the same batch has more FLOPs.
     plain = dataclasses.replace(SCT, compression=CompressionConfig(schedule="none"))
     count = throughput.WorkCounter(EXPERIMENT.stage_model(plain), plain, mesh)
     assert np.asarray(count(batch))[1] > 1.02 * flops

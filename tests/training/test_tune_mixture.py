@@ -1,4 +1,4 @@
-"""A mixture from its files to a tuned model, by the commands that the README names."""
+"""Tuning on a data mixture with `xcomp scan`, `xcomp encode` and `xcomp tune`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import jax
 import numpy as np
 import pytest
 
-from tests.training.processes import losses
 from tests.training.tiny_experiment import MODEL
+from tests.training.tune_processes import losses
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main
 from xcomp_jax.data.synthetic.generate import GeneratedSet, generate
@@ -22,7 +22,7 @@ from xcomp_jax.models.xcomp import init_params
 
 CONFIG = str(Path(__file__).with_name("tiny_mixture.py"))
 VIDEOS = 16
-# One example at a time, on however many devices.
+# Each device has one example at a time, whatever the number of devices.
 SPREAD = {
     "mesh.fsdp": -1,
     "mesh.context": -1,
@@ -35,13 +35,13 @@ XCOMP = [sys.executable, "-m", "xcomp_jax.cli.main"]
 
 @pytest.fixture(scope="module", name="folder")
 def folder_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With base/, another/ (another encoder), mixture.yaml and what `xcomp scan` says of it."""
+    """Returns a folder with base/, another/ (another encoder), mixture.yaml and scan.csv."""
     folder = tmp_path_factory.mktemp("mixture")
     for seed, name in enumerate(("base", "another")):
         params = jax.jit(lambda key: init_params(MODEL, key))(jax.random.key(seed))
         save_params(folder / name, MODEL, params, source={})
-    made = generated(folder)
-    entry = {"json_path": str(made.train_manifest), "data_root": str(made.folder)}
+    videos = generated(folder)
+    entry = {"json_path": str(videos.train_manifest), "data_root": str(videos.folder)}
     (folder / "mixture.yaml").write_text(json.dumps({"datasets": [entry]}))
     scan = ["scan", str(folder / "mixture.yaml"), "--config", CONFIG, "--quiet"]
     assert main([*scan, "--out", str(folder / "scan.csv")]) == 0
@@ -60,7 +60,7 @@ def generated(folder: Path) -> GeneratedSet:
 
 
 def tune(folder: Path, name: str, **values: object) -> list[str]:
-    """Arguments of `xcomp tune` in the workdir `name`."""
+    """Returns the arguments of `xcomp tune` in the workdir `name`."""
     sets = {
         "data.mixture.path": folder / "mixture.yaml",
         "data.mixture.table": folder / "scan.csv",
@@ -68,18 +68,18 @@ def tune(folder: Path, name: str, **values: object) -> list[str]:
         **values,
     }
     options = [option for item in sets.items() for option in ("--set", "{}={}".format(*item))]
-    where = ["--workdir", str(folder / name), "--cache-dir", str(folder / "cache"), "--quiet"]
-    return ["tune", "--config", CONFIG, *where, *options]
+    folders = ["--workdir", str(folder / name), "--cache-dir", str(folder / "cache"), "--quiet"]
+    return ["tune", "--config", CONFIG, *folders, *options]
 
 
 @pytest.fixture(scope="module", name="features")
 def features_fixture(folder: Path) -> Path:
-    """The store of features, filled by two tasks of what looks like a Slurm cluster."""
+    """Returns a store of features, filled by two tasks of a simulated Slurm job."""
     command = ["encode", "--mixture", str(folder / "mixture.yaml"), "--config", CONFIG]
     command += ["--table", str(folder / "scan.csv"), "--store", str(folder / "features")]
     command += ["--checkpoint", str(folder / "base"), "--cache-dir", str(folder / "cache")]
     job = {
-        "SLURM_JOB_ID": str(random.SystemRandom().randrange(2**12)),  # makes the port
+        "SLURM_JOB_ID": str(random.SystemRandom().randrange(2**12)),  # determines the port
         "SLURM_STEP_NODELIST": "localhost",
         "SLURM_STEP_NUM_NODES": "1",
         "SLURM_NTASKS": "2",
@@ -101,17 +101,19 @@ def features_fixture(folder: Path) -> Path:
     return folder / "features"
 
 
-def used(workdir: Path) -> tuple[dict[str, int], int]:
-    """Mesh and micro batches that a run's newest checkpoint says it was made with."""
+def resolved(workdir: Path) -> tuple[dict[str, int], int]:
+    """Returns mesh and accumulation steps from the metadata of a run's newest checkpoint."""
     steps = (workdir / "stages" / "sct").glob("*/meta/metadata")
     newest = max(steps, key=lambda path: int(path.parts[-3]))
     config = json.loads(newest.read_text())["config"]
     return config["mesh"], config["stages"][0]["accumulate_steps"]
 
 
-def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, features: Path) -> None:
-    """One run decodes and asks nothing held out; the other does neither of both, on four devices
-    of which two share each video, since four cannot share six."""
+def test_tune_stored_features_on_mesh_matches_files(folder: Path, features: Path) -> None:
+    """Compares decoding on one device, without held-out questions, to stored features on a mesh.
+
+    The mesh has four devices, two per video, because four cannot share a batch of six.
+    """
     assert main(tune(folder, "files", **SPREAD)) == 0
     summary = json.loads((folder / "files" / "summary.json").read_text())
     assert "accuracy_after" not in summary
@@ -139,8 +141,8 @@ def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, feat
     assert json.loads((folder / "stored" / "summary.json").read_text())["questions"] > 0
     assert len((folder / "stored" / "evaluations.jsonl").read_text().splitlines()) == 2
     assert list((folder / "stored" / "data" / "prepared").glob("eval-*"))
-    assert used(folder / "files") == ({"data": 1, "fsdp": 1, "tensor": 1, "context": 1}, 6)
-    assert used(folder / "stored") == ({"data": 1, "fsdp": 2, "tensor": 1, "context": 2}, 3)
+    assert resolved(folder / "files") == ({"data": 1, "fsdp": 1, "tensor": 1, "context": 1}, 6)
+    assert resolved(folder / "stored") == ({"data": 1, "fsdp": 2, "tensor": 1, "context": 2}, 3)
     on_files, on_mesh = (
         np.array([line[2] for line in losses(folder / name)]) for name in ("files", "stored")
     )
@@ -148,8 +150,8 @@ def test_features_on_a_mesh_teach_what_files_on_one_device_do(folder: Path, feat
     assert np.abs(np.diff(on_files)).min() > 5e-4, "control: no two batches have the same loss"
 
 
-def test_devices_that_cannot_share_the_parameters_are_refused_at_once(folder: Path) -> None:
-    """Before the folder is anyone's: the widths of the model are no multiples of three."""
+def test_tune_indivisible_parameters_exits_before_workdir(folder: Path) -> None:
+    """Three devices do not divide the widths of the model."""
     done = subprocess.run(
         [*XCOMP, *tune(folder, "three", **SPREAD)],
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"},
@@ -162,10 +164,10 @@ def test_devices_that_cannot_share_the_parameters_are_refused_at_once(folder: Pa
     assert not (folder / "three").exists()
 
 
-def test_features_of_another_encoder_are_refused(
+def test_tune_features_of_other_encoder_exits_with_code_2(
     folder: Path, features: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    wrong = {"data.mixture.features": features, "init_from": folder / "another"}
-    assert main(tune(folder, "refused", **wrong)) == 2
+    changes = {"data.mixture.features": features, "init_from": folder / "another"}
+    assert main(tune(folder, "refused", **changes)) == 2
     assert "holds features of another encoder than the one in" in capsys.readouterr().err
     assert not (folder / "refused" / "metrics.jsonl").exists()

@@ -1,4 +1,4 @@
-"""A whole experiment in seconds, for tests of interruption; learns next to nothing."""
+"""A complete experiment of a few seconds, for tests of interruption; it learns almost nothing."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from xcomp_jax.config import (
     to_dict,
 )
 
-# Few layers and few distinct lengths: every process of a test traces and loads what is compiled.
+# Few layers and few layer groups, because every process of a test traces and loads the programs.
 MODEL = dataclasses.replace(
     TINY,
     vision=dataclasses.replace(TINY.vision, depth=2),
@@ -55,5 +55,5 @@ EXPERIMENT = ExperimentConfig(
 
 
 def get_config() -> ConfigDict:
-    """Two stages of a few steps on a dozen videos."""
+    """Returns two stages of a few steps on 16 videos."""
     return ConfigDict(to_dict(EXPERIMENT))

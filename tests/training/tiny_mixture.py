@@ -1,4 +1,4 @@
-"""The tiny experiment on a mixture: `--set` says where that and the base lie."""
+"""The tiny experiment on a data mixture; `--set` gives the paths of mixture and base model."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from xcomp_jax.config import DataConfig, MixtureConfig, to_dict
 
 
 def get_config() -> ConfigDict:
-    """One stage that leaves the encoder as it is."""
+    """Returns one stage with a frozen encoder."""
     data = DataConfig(source="mixture", mixture=MixtureConfig(path="mixture.yaml"))
     return ConfigDict(
         to_dict(dataclasses.replace(EXPERIMENT, data=data, stages=(SCT,), init_from="base"))

@@ -1,4 +1,4 @@
-"""The tiny experiment with one stage, for tests of several processes."""
+"""The tiny experiment with a single stage, for tests of several processes."""
 
 import dataclasses
 
@@ -9,6 +9,6 @@ from xcomp_jax.config import to_dict
 
 
 def get_config() -> ConfigDict:
-    """Everything learns, with compression, for eight steps."""
+    """Returns one stage of eight steps that trains all parts with compression."""
     stage = dataclasses.replace(SCT, num_steps=8, trainable=("vision", "projector", "llm"))
     return ConfigDict(to_dict(dataclasses.replace(EXPERIMENT, stages=(stage,))))

@@ -19,7 +19,7 @@ from xcomp_jax.cli.arguments import (
     load_session,
 )
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
-from xcomp_jax.cli.processes import DISTRIBUTED, work_together
+from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 
 DESCRIPTION = """Encodes every clip that questions about these videos may need and stores the visual
 tokens. xcomp ask and xcomp chat with the same --store, frames and selection then decode and encode
@@ -85,7 +85,7 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="files decoded in parallel (default: %(default)s)",
     )
-    group.add_argument("--distributed", action="store_true", help=DISTRIBUTED)
+    group.add_argument("--distributed", action="store_true", help=DISTRIBUTED_HELP)
     group.add_argument(
         "--num-processes",
         type=int,
@@ -118,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     _check_numbers(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
-    return work_together("xcomp encode", _join, lambda: _encode_shared(options))
+    return run_distributed("xcomp encode", _join, lambda: _encode_shared(options))
 
 
 def _refuse(
@@ -182,7 +182,7 @@ def _join() -> None:
     from xcomp_jax.processes import connect
 
     # Processes finish at different times, because files differ in length.
-    connect(patience=PATIENCE)
+    connect(shutdown_seconds=PATIENCE)
 
 
 def _encode_shared(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A command that works as one of several processes."""
+"""Runs a command as one of several processes."""
 
 from __future__ import annotations
 
@@ -7,37 +7,38 @@ import sys
 import traceback
 from collections.abc import Callable
 
-DISTRIBUTED = "ask the cluster who the processes are: TPU pods, GKE, Slurm, Open MPI"
+DISTRIBUTED_HELP = "read the process ids from the cluster (TPU pods, GKE, Slurm, Open MPI)"
 
 
-def work_together(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
-    """The exit code of `work` in a child of this process that has joined the others by `join`.
+def run_distributed(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
+    """Calls `join`, then `work`, in a child process and returns the exit code.
 
-    Called before JAX is imported: it starts threads, which a fork would lose. What a lost process
-    means is said on stderr, as `command`, and ends with `supervise.EXIT_LOST`.
+    Must be called before JAX is imported, because JAX starts threads and a fork would lose them.
+    The loss of another process is reported on stderr, prefixed with `command`, and returns
+    `supervise.EXIT_LOST`.
     """
-    from xcomp_jax.training.supervise import watch_over_child
+    from xcomp_jax.training.supervise import supervise_child
 
-    code = watch_over_child(command)
+    code = supervise_child(command)
     return _join_and_work(command, join, work) if code is None else code
 
 
 def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
     from xcomp_jax.config import ConfigError
-    from xcomp_jax.processes import FirstProcessError, tells_of_a_lost_process
+    from xcomp_jax.processes import FirstProcessError, is_lost_process_error
     from xcomp_jax.training.step_report import NonFiniteLossError
-    from xcomp_jax.training.supervise import EXIT_LOST, LOST
+    from xcomp_jax.training.supervise import EXIT_LOST, LOST_PROCESS
 
     try:
         join()
         return work()
     except (ConfigError, FirstProcessError, NonFiniteLossError):
-        raise  # all of them come to the same and leave together
+        raise  # every process raises these, so all of them exit together
     except Exception as error:
-        # JAX would wait for the others at exit, and they for this process.
-        if tells_of_a_lost_process(error):
-            said = str(error).partition("\n")[0][:160]
-            print(f"{command}: {LOST} ({said} ...)", file=sys.stderr, flush=True)
+        # A normal exit would hang: JAX waits there for the other processes, and they for this one.
+        if is_lost_process_error(error):
+            reason = str(error).partition("\n")[0][:160]
+            print(f"{command}: {LOST_PROCESS} ({reason} ...)", file=sys.stderr, flush=True)
             os._exit(EXIT_LOST)
         if isinstance(error, (ValueError, OSError)):
             print(f"{command}: {error}", file=sys.stderr, flush=True)

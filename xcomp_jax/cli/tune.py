@@ -1,4 +1,4 @@
-"""`xcomp tune`: run a training experiment, or what is left of it."""
+"""The `xcomp tune` command: runs a training experiment, or continues an interrupted one."""
 
 from __future__ import annotations
 
@@ -10,34 +10,40 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import add_cache_dir
-from xcomp_jax.cli.processes import DISTRIBUTED, work_together
+from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 
 if TYPE_CHECKING:
     from xcomp_jax.training.stopping import StopRequest
 
-DESCRIPTION = """Runs the experiment of a configuration file in a folder of its own: data, training
-stages, evaluation before and after, report. Started again with the same arguments after any
-interruption, it continues where it stopped and ends with the same parameters."""
+DESCRIPTION = """Runs the experiment of a configuration file: prepares the data, trains all stages,
+evaluates before and after the last one, and writes a report. All files go to --workdir. After any
+interruption, the same command resumes from the newest checkpoint and ends with the same
+parameters."""
 
 EXAMPLES = """examples:
   xcomp tune --config configs/smoke.py --workdir runs/smoke
   xcomp tune --config configs/smoke.py --workdir runs/short --set stages.0.num_steps=100
   xcomp tune --config configs/xcomp_2b.py --workdir /shared/run --distributed
   xcomp tune --config configs/smoke.py --workdir runs/two --coordinator localhost:9911 \\
-      --num-processes 2 --process-id 0        # and the same with --process-id 1
-  xcomp tune --workdir runs/smoke --export checkpoints/so-far
+      --num-processes 2 --process-id 0        # run the same with --process-id 1
+  xcomp tune --workdir runs/smoke --export checkpoints/smoke
 
-in the folder: report.md, plot.png, summary.json, metrics.jsonl, config.json, stages/ (Orbax),
-checkpoint/ (for xcomp ask --checkpoint)
+files in --workdir:
+  report.md, plot.png, summary.json   results
+  metrics.jsonl, config.json          metrics of every step, resolved configuration
+  stages/                             Orbax checkpoints
+  checkpoint/                         final parameters, for xcomp ask --checkpoint
 
-exit codes: 0 finished; 2 something to mend, see the message; 74 another process of the run was
-lost, or had something to mend; 75 ended by SIGTERM, the state is saved. After 74 and 75 the same
-command continues the run
+exit codes:
+  0   finished
+  2   invalid arguments, configuration or files; see the message
+  74  another process was lost or failed; fix the cause, then run the same command to continue
+  75  stopped by SIGTERM, state saved; run the same command to continue
 """
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
-    """Adds the sub-command."""
+    """Adds the command to the `xcomp` parser."""
     parser = commands.add_parser(
         "tune",
         help="train: base and supervised compression tuning",
@@ -45,23 +51,36 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, help="a file such as configs/smoke.py")
     parser.add_argument(
-        "--workdir", type=Path, required=True, help="folder of this run, made if new"
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="experiment file, such as configs/smoke.py; required unless --export is set",
+    )
+    parser.add_argument(
+        "--workdir",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder of this run, created if missing",
     )
     parser.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="override one field of the configuration; may be repeated",
+        help="override one field of the configuration; may be repeated (default: none)",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bars")
+    parser.add_argument(
+        "--quiet",
+        action="store_true",
+        help="print neither phases nor progress bars (default: print both on stderr)",
+    )
     parser.add_argument(
         "--export",
         type=Path,
         metavar="DIR",
-        help="train nothing: write the parameters of the newest checkpoint to DIR, for xcomp ask",
+        help="do not train; write the parameters of the newest checkpoint to DIR, for xcomp ask",
     )
     add_cache_dir(parser)
     _add_processes(parser)
@@ -72,52 +91,71 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _add_processes(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "several processes",
-        "Each process runs the same command on a workdir that all of them share; process 0 makes "
-        "the data and writes the files.",
+        "Run the same command in every process, with a --workdir that all of them share. Process 0 "
+        "generates the data and writes the files. Default: one process.",
     )
+    group.add_argument("--distributed", action="store_true", help=DISTRIBUTED_HELP)
     group.add_argument(
-        "--distributed",
-        action="store_true",
-        help=DISTRIBUTED,
+        "--coordinator",
+        metavar="HOST:PORT",
+        help="address of process 0, with a free port; needs --num-processes and --process-id",
     )
+    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     group.add_argument(
-        "--coordinator", metavar="HOST:PORT", help="where process 0 can be reached, a free port"
+        "--process-id", type=int, metavar="I", help="number of this process, 0 to N - 1"
     )
-    group.add_argument("--num-processes", type=int, metavar="N")
-    group.add_argument("--process-id", type=int, metavar="I", help="from 0 to N - 1")
 
 
 def _add_observation(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("watching it", "metrics.jsonl is written always.")
+    group = parser.add_argument_group("monitoring", "metrics.jsonl is always written.")
     group.add_argument(
-        "--tensorboard", action="store_true", help="event files in tensorboard/ of the workdir"
+        "--tensorboard",
+        action="store_true",
+        help="write TensorBoard event files to WORKDIR/tensorboard (default: off)",
     )
-    group.add_argument("--wandb", metavar="PROJECT", help="log to this project of wandb")
+    group.add_argument(
+        "--wandb", metavar="PROJECT", help="log to this Weights & Biases project (default: off)"
+    )
     group.add_argument(
         "--profile",
         metavar="STEP:COUNT",
-        help="trace COUNT steps from STEP on of each stage with JAX's profiler, into profile/",
+        help="trace COUNT steps of each stage, from STEP on, with JAX's profiler to "
+        "WORKDIR/profile (default: off)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; prints the summary as JSON."""
-    given = (options.coordinator, options.num_processes, options.process_id)
-    if not options.distributed and given == (None, None, None):
-        return _work(options)
+    """Runs the command and prints the summary as JSON."""
+    processes = (options.coordinator, options.num_processes, options.process_id)
+    if not options.distributed and processes == (None, None, None):
+        return _run(options)
 
     def join() -> None:
         from xcomp_jax.processes import connect
 
-        connect(*given)
+        connect(*processes)
 
-    return work_together("xcomp tune", join, lambda: _work(options))
+    return run_distributed("xcomp tune", join, lambda: _run(options))
 
 
-def _work(options: argparse.Namespace) -> int:
-    # Heavy imports wait until here, so that --help answers at once.
+def _run(options: argparse.Namespace) -> int:
+    # Heavy imports are deferred so that --help is fast.
     from xcomp_jax.config import ConfigError
     from xcomp_jax.engine.compilation import use_compilation_cache
+
+    use_compilation_cache(options.cache_dir.expanduser())
+    if options.export is None:
+        if options.config is None:
+            raise ConfigError("--config FILE is required, such as --config configs/smoke.py")
+        return _tune(options)
+    if options.config is not None or options.set:
+        raise ConfigError(
+            "--export uses the configuration stored in --workdir; remove --config and --set"
+        )
+    return _export(options)
+
+
+def _tune(options: argparse.Namespace) -> int:
     from xcomp_jax.experiment import load_experiment
     from xcomp_jax.processes import is_first
     from xcomp_jax.training.observe import Observation, Profile
@@ -125,16 +163,6 @@ def _work(options: argparse.Namespace) -> int:
     from xcomp_jax.training.supervise import EXIT_CONTINUE
     from xcomp_jax.training.tune import tune
 
-    use_compilation_cache(options.cache_dir.expanduser())
-    if options.export is not None:
-        if options.config is not None or options.set:
-            raise ConfigError(
-                "--export writes what --workdir holds, as the configuration there says: leave out "
-                "--config and --set"
-            )
-        return _export(options)
-    if options.config is None:
-        raise ConfigError("--config FILE says what to train, such as --config configs/smoke.py")
     config = load_experiment(options.config, options.set)
     observation = Observation(
         progress=not options.quiet,
@@ -160,7 +188,7 @@ def _stop_request() -> contextlib.AbstractContextManager[StopRequest]:
 
     from xcomp_jax.training.stopping import StopRequest, stopping_on_sigterm
 
-    # Of several processes JAX itself hears the signal and tells all of them.
+    # In a run of several processes, JAX handles SIGTERM and stops all of them at the same step.
     return (
         contextlib.nullcontext(StopRequest()) if jax.process_count() > 1 else stopping_on_sigterm()
     )
@@ -170,5 +198,5 @@ def _export(options: argparse.Namespace) -> int:
     from xcomp_jax.training.export import export_newest
 
     stage = export_newest(options.workdir, options.export)
-    print(f"{options.export}: newest parameters of stage {stage.name!r}")
+    print(f"{options.export}: parameters of the newest checkpoint of stage {stage.name!r}")
     return 0

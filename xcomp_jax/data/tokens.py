@@ -41,7 +41,10 @@ def training_tokens(
     """
     try:
         if prompt_as_asked:
-            conversations, time_message = prompts.as_inference_turns(conversations, time_message), ""
+            conversations, time_message = (
+                prompts.as_inference_turns(conversations, time_message),
+                "",
+            )
         input_ids, labels = prompts.training_example(tokenizer, conversations, time_message)
         before, after = prompts.split_at_video(input_ids)
     except ValueError as error:

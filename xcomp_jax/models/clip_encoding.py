@@ -72,7 +72,8 @@ def _encode_in_parts(model: XComp, vision: Params, clips: Array, size: int) -> A
     """Encodes clips [C, T, S, S, 3], `size` at a time."""
 
     def encode(some: Array) -> Array:
-        return apply.merged_features(model, {"vision": vision}, normalize(some))
+        pixels: Any = normalize(some)
+        return apply.merged_features(model, {"vision": vision}, pixels)
 
     if clips.shape[0] <= size:
         return encode(clips)

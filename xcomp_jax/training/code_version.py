@@ -1,4 +1,4 @@
-"""Which code made a checkpoint."""
+"""Identifies the code that wrote a checkpoint."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import xcomp_jax
 
 
 def code_version() -> dict[str, str]:
-    """Versions of this package and of what decides its arithmetic, and the commit of a clone.
+    """Returns the versions of this package and its numeric dependencies, and the git commit.
 
-    `commit` ends with `+changes` when files under version control were edited.
+    `commit` is present in a clone only; it ends with `+changes` when tracked files were edited.
     """
     packages = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "grain")
     versions = {"xcomp_jax": xcomp_jax.__version__}
@@ -25,7 +25,7 @@ def code_version() -> dict[str, str]:
 
 
 def _git(root: Path, *arguments: str) -> str:
-    """Empty where git is missing or refuses: a version is not worth a run."""
+    """Returns the output of a git command, or "" on failure: a missing commit stops no run."""
     try:
         done = subprocess.run(
             ["git", "-C", str(root), *arguments],

@@ -1,4 +1,4 @@
-"""Parameters of a run as a checkpoint folder: for `xcomp ask`, `init_from` and `convert`."""
+"""Exports the parameters of a run as a checkpoint folder (`xcomp ask`, `init_from`, `convert`)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from xcomp_jax.models.xcomp import Params
 from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
-from xcomp_jax.training.checkpoint import newest_params
+from xcomp_jax.training.newest_params import newest_params
 
 
 def export(
@@ -33,9 +33,9 @@ def export(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Writes `folder` with parameters, the model as `stage` runs it, tokenizer and origin.
+    """Writes the parameters, the model config of `stage`, tokenizer and provenance to `folder`.
 
-    Every process of a run calls this. Optimiser state stays behind.
+    Every process of a run calls this. Optimizer state is not exported.
     """
     source: dict[str, Any] = {
         "experiment": config.name,
@@ -50,8 +50,7 @@ def export(
             tokenizer.save_pretrained(tokenizer_folder)
             files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
         if config.init_from is not None:
-            # What the base brought from its PyTorch life goes along, so that `convert to_torch` can
-            # write the tuned model in the same layout.
+            # `xcomp convert to-torch` needs these of a converted base to restore its layout.
             source["init_from"] = CheckpointReader(config.init_from).source
             source["hf_config"] = source["init_from"].get("hf_config", {})
             generation = Path(config.init_from) / "generation_config.json"
@@ -67,10 +66,10 @@ def export(
 
 
 def export_newest(workdir: Path, folder: Path) -> StageConfig:
-    """Exports the newest checkpoint of a run, finished or at work, to a new `folder`.
+    """Exports the newest checkpoint of a finished or running run to a new `folder`.
 
     Returns:
-        The stage it comes from.
+        The stage of that checkpoint.
 
     Raises:
         ConfigError: `workdir` holds no run, or no checkpoint yet.

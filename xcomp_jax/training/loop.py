@@ -1,11 +1,11 @@
-"""One stage of training, from the newest checkpoint to its last step."""
+"""Runs one training stage, from its newest checkpoint to its last step."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -15,22 +15,24 @@ from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig
 from xcomp_jax.data.pipeline import Batch, train_batches
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.models.xcomp import Params, abstract_params
-from xcomp_jax.processes import is_first, tells_of_a_lost_process
-from xcomp_jax.sharding import batch_share, global_batch, parameter_shardings
+from xcomp_jax.processes import is_first
+from xcomp_jax.sharding import batch_share, parameter_shardings
 from xcomp_jax.training.checkpoint import StageCheckpoints
 from xcomp_jax.training.evaluate import Evaluation
-from xcomp_jax.training.lora import merged
+from xcomp_jax.training.lora import merge_adapters
 from xcomp_jax.training.metrics import MetricsLog
-from xcomp_jax.training.observe import Observation, Profiler, Writer
-from xcomp_jax.training.step import TrainState, init_state, make_train_step, state_shardings
-from xcomp_jax.training.step_report import Dispatched, StepReport
-from xcomp_jax.training.stopping import Stopped, StopRequest
-from xcomp_jax.training.throughput import WorkCounter
+from xcomp_jax.training.observe import Observation
+from xcomp_jax.training.profiler import Profiler
+from xcomp_jax.training.stage_loop import StageLoop
+from xcomp_jax.training.step import TrainState, init_state, state_shardings
+from xcomp_jax.training.step_report import StepReport
+from xcomp_jax.training.stopping import StopRequest
+from xcomp_jax.training.writers import Writer
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Run:
-    """What the stages of a run share. `writers` is empty on all processes but the first."""
+    """Everything that the stages of a run share; `writers` is empty except on process 0."""
 
     config: ExperimentConfig
     workdir: Path
@@ -50,129 +52,129 @@ def run_stage(
 ) -> Params:
     """Trains `stage.num_steps` steps and returns the parameters after the last.
 
-    Started again after any interruption, it continues from its newest checkpoint and ends, on the
-    same mesh, with the same parameters bit for bit: batches are a function of the step, and no
-    randomness is left. On another mesh or number of processes it continues with the same rows.
+    After an interruption, the stage resumes from its newest checkpoint. On the same mesh it then
+    ends with bitwise equal parameters, since batches depend only on the step and nothing is random.
+    On another mesh or number of processes it continues with the same rows.
 
     Args:
-        params: where the stage starts from; given up to the stage, not used when it can resume.
+        params: initial parameters, donated to the stage; not used when it resumes.
         evaluate: answers the held-out questions, for `evaluate_every_steps`.
 
     Raises:
-        NonFiniteLossError: the loss or the gradient norm is no longer finite.
+        NonFiniteLossError: the loss or the gradient norm is not finite.
         Stopped: after SIGTERM, once the state is saved.
     """
-    number = run.config.stages.index(stage)
     checkpoints = StageCheckpoints(run.workdir / "stages" / stage.name, run.config, stage)
-    start = checkpoints.latest_step or 0
-    state, examples_seen = _start(run, stage, params, checkpoints, start)
+    resume_step = checkpoints.latest_step or 0
+    _announce(run, stage, resume_step)
+    state, examples_seen = _initial_state(run, stage, params, checkpoints, resume_step)
     del params
+    batches = _training_batches(run, stage, dataset, examples_seen)
+    profile = run.observation.profile if is_first() else None
+    profiler = Profiler(profile, run.workdir / "profile" / stage.name)
+    report = _step_report(run, stage, resume_step, dataset.row_id)
+
+    def evaluate_and_log(step: int, learned: Params) -> None:
+        evaluation = evaluate(stage, _model_params(run, stage, learned))
+        _log_evaluation(run, stage, step, evaluation)
+
+    loop = StageLoop(
+        run.config,
+        stage,
+        run.mesh,
+        checkpoints=checkpoints,
+        report=report,
+        evaluate=evaluate_and_log,
+    )
+    with (
+        contextlib.closing(report),
+        contextlib.closing(profiler),
+        checkpoints,
+        run.stop.deferred() as stop,
+    ):
+        for step in range(resume_step + 1, stage.num_steps + 1):
+            profiler.before(step)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                state, pending = loop.dispatch(step, state, batches)
+            profiler.after(step, pending.metrics)
+            loop.finish(pending, state, stop)
+    return jax.block_until_ready(_model_params(run, stage, state.params))
+
+
+def _announce(run: Run, stage: StageConfig, resume_step: int) -> None:
+    number = run.config.stages.index(stage) + 1
+    title = f"Stage {stage.name!r} ({number} of {len(run.config.stages)})"
+    steps = f"{stage.num_steps} steps of {stage.batch_size} examples"
+    if resume_step == stage.num_steps:
+        progress = f"finished before, reading its checkpoint of step {resume_step}"
+    elif resume_step:
+        progress = f"resuming {steps} after step {resume_step}; the first step compiles"
+    else:
+        progress = f"training {steps}; the first step compiles"
+    run.observation.announce(f"{title}: {progress}")
+
+
+def _initial_state(
+    run: Run, stage: StageConfig, params: Params, checkpoints: StageCheckpoints, resume_step: int
+) -> tuple[TrainState, int]:
+    """Returns the state after `resume_step` steps and the examples consumed by then."""
+    if resume_step:
+        restored = checkpoints.restore(resume_step, run.mesh)
+        return restored.state, restored.examples_seen
+    shardings = state_shardings(run.config.stage_model(stage), stage, run.mesh)
+    start = jax.jit(functools.partial(init_state, stage), out_shardings=shardings, donate_argnums=0)
+    return start(params), 0
+
+
+def _training_batches(
+    run: Run,
+    stage: StageConfig,
+    dataset: TrainingSet,
+    examples_seen: int,
+) -> Iterator[Batch]:
     part, parts = batch_share(run.mesh)
     if stage.batch_size % parts:
         raise ConfigError(
-            f"stage {stage.name!r}: batch_size={stage.batch_size} must be a multiple of the "
+            f"stage {stage.name!r}: batch_size={stage.batch_size} is not a multiple of the "
             f"{parts} processes that read different rows"
         )
-    batches = train_batches(
+    return train_batches(
         dataset,
         batch_size=stage.batch_size,
-        seed=run.config.seed + number,
+        seed=run.config.seed + run.config.stages.index(stage),
         process_index=part,
         process_count=parts,
         examples_seen=examples_seen,
     )
-    report = StepReport(
+
+
+def _step_report(
+    run: Run, stage: StageConfig, resume_step: int, row_id: Callable[[int], str]
+) -> StepReport:
+    return StepReport(
         stage,
         run.workdir,
-        start=start,
+        start=resume_step,
         writers=run.writers,
         progress=run.observation.progress,
-        row_id=dataset.row_id,
+        row_id=row_id,
     )
-    profiler = Profiler(
-        run.observation.profile if is_first() else None, run.workdir / "profile" / stage.name
-    )
-    model = run.config.stage_model(stage)
-    step_fn = make_train_step(model, stage, run.mesh)
-    count_work = WorkCounter(model, stage, run.mesh)
-    waiting: Dispatched | None = None
-    try:
-        with run.stop.deferred() as stop:
-            for step in range(start + 1, stage.num_steps + 1):
-                profiler.before(step)
-                with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                    began = time.perf_counter()
-                    local: Batch = next(batches)
-                    data_seconds = time.perf_counter() - began
-                    state, metrics = step_fn(state, global_batch(run.mesh, local))
-                    done = Dispatched(step, metrics, count_work(local), local, data_seconds)
-                profiler.after(step, metrics)
-                # Read the step before only now: the devices are never idle for a printout.
-                if waiting is not None:
-                    report.tell(waiting)
-                waiting = done
-                stopping = checkpoints.asked_to_stop(step) or stop.received
-                # Whoever asks to stop does not wait for an evaluation.
-                evaluated = _due(run.config.evaluate_every_steps, step) and not stopping
-                last = step == stage.num_steps
-                if not (evaluated or stopping or last or _due(run.config.save_every_steps, step)):
-                    continue
-                report.tell(waiting)
-                waiting = None
-                if evaluated:
-                    model_now = _learned_model(run, stage, state.params)
-                    _log_evaluation(run, stage, step, evaluate(stage, model_now))
-                if stopping or last or _due(run.config.save_every_steps, step):
-                    report.flush()
-                    checkpoints.save(step, state)
-                if stopping:
-                    raise Stopped(
-                        f"stopped by SIGTERM after step {step} of stage {stage.name!r}, which is "
-                        "saved; the same command continues"
-                    )
-                report.restart_clock()
-    except BaseException as error:
-        # What is still being written needs all processes.
-        if not tells_of_a_lost_process(error):
-            checkpoints.close()
-        raise
-    else:
-        checkpoints.close()
-    finally:
-        profiler.close()
-        report.close()
-    return jax.block_until_ready(_learned_model(run, stage, state.params))
 
 
-def _start(
-    run: Run, stage: StageConfig, params: Params, checkpoints: StageCheckpoints, step: int
-) -> tuple[TrainState, int]:
-    """The state after `step` steps and the examples seen by then."""
-    if step:
-        restored = checkpoints.restore(step, run.mesh)
-        return restored.state, restored.examples_seen
-    shardings = state_shardings(run.config.stage_model(stage), stage, run.mesh)
-    begin = jax.jit(functools.partial(init_state, stage), out_shardings=shardings, donate_argnums=0)
-    return begin(params), 0
-
-
-def _learned_model(run: Run, stage: StageConfig, params: Params) -> Params:
-    """With adapters merged, where the stage learns by them."""
+def _model_params(run: Run, stage: StageConfig, params: Params) -> Params:
+    """Returns the parameters of the model, with adapters merged if the stage trains those."""
     if stage.lora is None:
         return params
     shardings = parameter_shardings(abstract_params(run.config.model), run.mesh)
-    return jax.jit(functools.partial(merged, stage), out_shardings=shardings)(params)
-
-
-def _due(every: int | None, step: int) -> bool:
-    return every is not None and step % every == 0
+    merge = jax.jit(functools.partial(merge_adapters, stage), out_shardings=shardings)
+    return merge(params)
 
 
 def _log_evaluation(run: Run, stage: StageConfig, step: int, evaluation: Evaluation) -> None:
     if not is_first():
         return
     values = {"accuracy": evaluation.accuracy, "right": evaluation.right, "asked": evaluation.asked}
-    # Opened anew each time: lines of steps that a kill undid are forgotten by the first.
+    # Opening the log removes the lines of this and later steps, which a kill has undone.
     log = MetricsLog(run.workdir / "evaluations.jsonl", stage=stage.name, resume_step=step - 1)
     log.write(step, values.items())
     log.close()

@@ -1,7 +1,7 @@
-"""Next-token loss over the text of a sequence whose video was compressed on the way.
+"""Computes the next-token loss over the text of a sequence with compressed visual tokens.
 
-Labels of visual tokens are always ignored, so that logits are computed at text rows and at one
-more: the last visual token, which predicts the first token after the video. Float32 throughout.
+Visual tokens have no labels, so logits are computed only at the text tokens and at the last visual
+token, which predicts the first token after the video. Losses are float32.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.sharding import constrained, mesh_sizes
 from xcomp_jax.text.prompts import IGNORE
 
-# Parts that the vocabulary is taken in, if it divides: 2,000 rows of 151,936 logits would take
-# 1.2 GB in float32, and as much again for their gradient. Small vocabularies stay whole.
+# Largest number of vocabulary chunks: 2,000 rows of 151,936 float32 logits would take 1.2 GB, and
+# their gradient as much again. A vocabulary with chunks below MIN_CHUNK is not cut.
 VOCAB_CHUNKS = 16
 MIN_CHUNK = 1024
 
@@ -26,32 +26,32 @@ MIN_CHUNK = 1024
 def rows_and_targets(
     out: PrefillOutput, prefix_labels: Array, suffix_labels: Array
 ) -> tuple[Array, Array]:
-    """Hidden rows [B, P + 1 + Q, D] whose logits matter, and the label each one predicts.
+    """Returns the hidden rows [B, P + 1 + Q, D] that predict text and the label of each row.
 
     Args:
-        prefix_labels [B, P], suffix_labels [B, Q]: aligned with the ids (not shifted), IGNORE where
-            there is nothing to learn and on padding.
+        prefix_labels [B, P], suffix_labels [B, Q]: aligned with the ids (not shifted), IGNORE on
+            padding and on tokens that do not count.
     """
     last = jnp.maximum(out.lengths.visual - 1, 0)[:, None, None]
     last_visual = jnp.take_along_axis(out.visual, last, axis=1)
     rows = jnp.concatenate([out.prefix, last_visual, out.suffix], axis=1)
-    nothing = jnp.full_like(prefix_labels[:, :1], IGNORE)
+    ignored = jnp.full_like(prefix_labels[:, :1], IGNORE)
     targets = jnp.concatenate(
-        [prefix_labels[:, 1:], nothing, suffix_labels[:, :1], suffix_labels[:, 1:], nothing], axis=1
+        [prefix_labels[:, 1:], ignored, suffix_labels[:, :1], suffix_labels[:, 1:], ignored], axis=1
     )
     return rows, targets
 
 
 def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
-    """-log softmax(rows . table) at `targets`, without ever holding all logits of a row.
+    """Returns -log softmax(rows . table) at `targets` without storing all logits of a row.
 
-    The table goes by in chunks, once forward and once backward, so that on a mesh each of them is
-    gathered, and its gradient reduced, no more often than without chunks.
+    Scans the table in chunks, once forward and once backward. On a mesh, each chunk is gathered and
+    its gradient reduced as often as the whole table would be without chunks.
 
     Args:
-        rows: [B, R, D] in the dtype of the products, which are summed in float32.
+        rows: [B, R, D] in the dtype of the products, which are accumulated in float32.
         table: [vocab, D] output embeddings.
-        targets: [B, R] ids in the vocabulary.
+        targets: [B, R] token ids.
 
     Returns:
         [B, R] float32.
@@ -61,36 +61,37 @@ def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
     chunks = math.gcd(vocab // tensor if vocab % tensor == 0 else vocab, VOCAB_CHUNKS)
     if vocab < MIN_CHUNK * chunks:
         chunks = 1
-    # Id i is in chunk i % chunks: a chunk then has its share of every device's part of the table.
+    # Id i is in chunk i % chunks, so that each chunk is spread evenly over the table's shards.
     stacked = jnp.moveaxis(table.astype(rows.dtype).reshape(-1, chunks, width), 1, 0)
-    # So that their gradient is summed over the chunks in float32, whatever the products' dtype.
+    # Float32, so that the gradient of the rows is summed over the chunks in float32.
     dtype, rows = rows.dtype, rows.astype(jnp.float32)
 
-    @jax.checkpoint  # or the backward pass would keep every chunk's logits
-    def one_chunk(carry: tuple[Array, Array, Array], item: tuple[Array, Array]) -> tuple:
-        largest, total, hit = carry
-        number, part = item
+    @jax.checkpoint  # without it, the logits of every chunk are stored for the backward pass
+    def add_chunk(carry: tuple[Array, Array, Array], item: tuple[Array, Array]) -> tuple:
+        largest, total, target_logit = carry
+        number, chunk = item
         logits = jnp.einsum(
-            "brd,vd->brv", rows.astype(dtype), part, preferred_element_type=jnp.float32
+            "brd,vd->brv", rows.astype(dtype), chunk, preferred_element_type=jnp.float32
         )
         larger = jnp.maximum(largest, lax.stop_gradient(jnp.max(logits, axis=-1)))
         total = total * jnp.exp(largest - larger)
         total = total + jnp.sum(jnp.exp(logits - larger[..., None]), axis=-1)
-        here = jnp.arange(vocab // chunks) * chunks + number == targets[..., None]
-        return (larger, total, hit + jnp.sum(jnp.where(here, logits, 0.0), axis=-1)), None
+        is_target = jnp.arange(vocab // chunks) * chunks + number == targets[..., None]
+        target_logit = target_logit + jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
+        return (larger, total, target_logit), None
 
-    nothing = jnp.zeros(targets.shape, jnp.float32)
-    begin = (jnp.full(targets.shape, -jnp.inf), nothing, nothing)
-    (largest, total, hit), _ = lax.scan(one_chunk, begin, (jnp.arange(chunks), stacked))
-    return largest + jnp.log(total) - hit
+    zeros = jnp.zeros(targets.shape, jnp.float32)
+    initial = (jnp.full(targets.shape, -jnp.inf), zeros, zeros)
+    (largest, total, target_logit), _ = lax.scan(add_chunk, initial, (jnp.arange(chunks), stacked))
+    return largest + jnp.log(total) - target_logit
 
 
 def has_labels(prefix_labels: Array, suffix_labels: Array) -> Array:
-    """Which examples teach something, bool [..., B]: one whose file could not be read does not.
+    """Returns bool [..., B]: False for an example without labels, such as an unreadable file.
 
     Args:
-        prefix_labels [..., B, P], suffix_labels [..., B, Q]: as for `rows_and_targets`. Nothing
-            predicts the very first token.
+        prefix_labels [..., B, P], suffix_labels [..., B, Q]: as for `rows_and_targets`. The label
+            of the first token does not count, because no token predicts it.
     """
     prefix = jnp.any(prefix_labels[..., 1:] != IGNORE, axis=-1)
     return prefix | jnp.any(suffix_labels != IGNORE, axis=-1)
@@ -105,20 +106,19 @@ def next_token_loss(
     *,
     average: Literal["tokens", "examples"] = "tokens",
 ) -> Array:
-    """Mean cross entropy, scalar float32; `average` as in `StageConfig.loss_average`.
-
-    Examples without labels do not count in either mean.
+    """Returns the mean cross entropy, scalar float32; examples without labels do not count.
 
     Args:
         table: [vocab, D] output embeddings.
+        average: see `StageConfig.loss_average`.
     """
     rows, targets = rows_and_targets(out, prefix_labels, suffix_labels)
-    # Rows are shared out as well, or every device of `context` would compute all logits; from whole
-    # ones, for the reason given at the end of `Qwen2Decoder.prefill`.
-    filling = (0, -rows.shape[1] % mesh_sizes().get("context", 1))
-    rows = constrained(jnp.pad(rows, ((0, 0), filling, (0, 0))))
+    # Splits the rows over `context`, or each of its devices would compute all logits. They are
+    # gathered first for the reason given at the end of `Qwen2Decoder.prefill`.
+    padding = (0, -rows.shape[1] % mesh_sizes().get("context", 1))
+    rows = constrained(jnp.pad(rows, ((0, 0), padding, (0, 0))))
     rows = constrained(rows, context=1)
-    targets = jnp.pad(targets, ((0, 0), filling), constant_values=IGNORE)
+    targets = jnp.pad(targets, ((0, 0), padding), constant_values=IGNORE)
     counted = targets != IGNORE
     losses = cross_entropy(rows, table, jnp.where(counted, targets, 0))
     losses = jnp.where(counted, losses, 0.0)

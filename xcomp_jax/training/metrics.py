@@ -1,4 +1,4 @@
-"""metrics.jsonl: one line per optimiser step, consistent with the checkpoint a run resumes from."""
+"""Reads and writes metrics.jsonl: one line per optimizer step, consistent with checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xcomp_jax.files import write_text
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """Complete lines in order; a last line cut by a kill is left out.
+    """Returns the complete lines in order; a last line cut off by a kill is skipped.
 
     Raises:
         ValueError: another line is damaged.
@@ -23,16 +23,16 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     for number, line in enumerate(complete, start=1):
         try:
             lines.append(json.loads(line))
-        except ValueError as error:  # also bytes that are no UTF-8
+        except ValueError as error:  # includes invalid UTF-8
             raise ValueError(
-                f"{path} is damaged in line {number} ({error}): remove that line; it only serves "
-                "reports"
+                f"{path} is damaged in line {number} ({error}); remove that line, which only "
+                "reports use"
             ) from error
     return lines
 
 
 class MetricsLog:
-    """Appends to the file after forgetting what the resumed stage is about to do again."""
+    """Appends metrics of one stage, after removing lines of steps that the resumed run repeats."""
 
     def __init__(self, path: Path, *, stage: str, resume_step: int) -> None:
         kept = [
@@ -45,7 +45,7 @@ class MetricsLog:
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
     def write(self, step: int, values: Iterable[tuple[str, float]]) -> None:
-        """Adds the line of optimiser step `step` (1-based)."""
+        """Appends the line of optimizer step `step` (1-based)."""
         line = {"stage": self._stage, "step": step, **dict(values)}
         self._file.write(json.dumps(line) + "\n")
 
@@ -54,4 +54,5 @@ class MetricsLog:
         self._file.flush()
 
     def close(self) -> None:
+        """Flushes and closes the file."""
         self._file.close()

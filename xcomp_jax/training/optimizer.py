@@ -1,4 +1,4 @@
-"""AdamW with the published learning-rate curve (facts: optimizer recipe)."""
+"""AdamW with the published learning-rate schedule (docs/reference_behaviour.md#training)."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from xcomp_jax.config import StageConfig
 
 
 def warmup_steps(stage: StageConfig) -> int:
-    """0.03 of 2,247 steps gives 68: rounded up."""
+    """Returns the warm-up length, rounded up: 0.03 of 2,247 steps gives 68."""
     return math.ceil(stage.warmup_ratio * stage.num_steps)
 
 
 def learning_rate(stage: StageConfig, step: Array | int) -> Array:
-    """Rate used by optimiser step `step` (from 0): linear warm-up, then half a cosine to zero.
+    """Returns the rate of optimizer step `step` (from 0): linear warm-up, then cosine to zero.
 
-    With any warm-up the very first step uses rate 0, as the original's scheduler does.
+    With any warm-up the first step has rate 0, as in the original
+    (docs/reference_behaviour.md#training).
     """
-    return stage.learning_rate * _curve(stage, step)
+    return stage.learning_rate * _schedule(stage, step)
 
 
-def _curve(stage: StageConfig, step: Array | int) -> Array:
+def _schedule(stage: StageConfig, step: Array | int) -> Array:
     warmup = warmup_steps(stage)
     step = jnp.asarray(step, jnp.float32)
     rising = step / max(1, warmup)
@@ -35,18 +36,18 @@ def _curve(stage: StageConfig, step: Array | int) -> Array:
 
 
 def part_rate(stage: StageConfig, part: str) -> float:
-    """Peak rate of a part of the model; adapters learn at that of the language model."""
+    """Returns the peak rate of a part of the model; adapters use that of the language model."""
     rate = getattr(stage.learning_rates, "llm" if part == "lora" else part)
     return stage.learning_rate if rate is None else rate
 
 
 def make_optimizer(stage: StageConfig) -> optax.GradientTransformation:
-    """Clipping by the norm over all parts, then AdamW, each part at its own rate.
+    """Builds gradient clipping over all parts, then AdamW with one peak rate per part.
 
-    Parameters are a dict of parts. State is in the dtype of the parameters (float32).
+    Parameters are a dict of parts. The state has the dtype of the parameters (float32).
     """
 
-    def times_rates(updates: Any, params: Any) -> Any:
+    def multiply_by_rates(updates: Any, params: Any) -> Any:
         del params
         return {
             part: optax.tree.scale(part_rate(stage, part), tree) for part, tree in updates.items()
@@ -55,11 +56,11 @@ def make_optimizer(stage: StageConfig) -> optax.GradientTransformation:
     return optax.chain(
         optax.clip_by_global_norm(stage.max_grad_norm),
         optax.adamw(
-            lambda step: _curve(stage, step),
+            lambda step: _schedule(stage, step),
             b1=stage.beta1,
             b2=stage.beta2,
             eps=stage.eps,
             weight_decay=stage.weight_decay,
         ),
-        optax.stateless(times_rates),
+        optax.stateless(multiply_by_rates),
     )

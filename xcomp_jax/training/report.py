@@ -1,4 +1,4 @@
-"""What a run leaves for people: a plot, a page of Markdown, a JSON summary."""
+"""Writes the report of a run: plot.png, report.md and summary.json."""
 
 from __future__ import annotations
 
@@ -19,8 +19,12 @@ from xcomp_jax.training.evaluate import Evaluation
 
 @dataclasses.dataclass(frozen=True)
 class Accuracy:
-    """On unseen videos: of the base as it was trained, of the base with compression merely switched
-    on, and after tuning with compression; `chance` from the question alone."""
+    """Evaluations on held-out videos.
+
+    uncompressed: the base model, without compression. before: the base model with compression
+    switched on. after: the model tuned with compression. chance: accuracy of the most frequent
+    answer to each question, which needs no video.
+    """
 
     uncompressed: Evaluation
     before: Evaluation
@@ -30,9 +34,9 @@ class Accuracy:
 
 @dataclasses.dataclass(frozen=True)
 class Outcome:
-    """What a run came to. `seconds` is wall time over all restarts.
+    """Results of a run.
 
-    accuracy: None where no questions were held out.
+    accuracy: None without held-out questions. seconds: wall time over all restarts.
     """
 
     accuracy: Accuracy | None
@@ -40,21 +44,21 @@ class Outcome:
 
 
 def token_counts(config: ExperimentConfig) -> tuple[float, ...]:
-    """Tokens per frame that each decoder layer sees in the last stage."""
+    """Returns the tokens per frame that enter each decoder layer in the last stage."""
     model = config.stage_model(config.stages[-1])
     tokens = model.projector.tokens_per_frame
-    stages = plan_layer_groups(
+    layer_groups = plan_layer_groups(
         model.compression, num_layers=model.llm.num_hidden_layers, tokens_per_frame=tokens
     )
-    return tokens_per_frame_by_layer(stages, tokens)
+    return tokens_per_frame_by_layer(layer_groups, tokens)
 
 
 def summary(config: ExperimentConfig, outcome: Outcome) -> dict[str, Any]:
-    """The content of summary.json."""
+    """Returns the content of summary.json."""
     counts, accuracy = token_counts(config), outcome.accuracy
-    answered = {}
+    accuracies = {}
     if accuracy is not None:
-        answered = {
+        accuracies = {
             "accuracy_before": accuracy.before.accuracy,
             "accuracy_after": accuracy.after.accuracy,
             "accuracy_uncompressed_base": accuracy.uncompressed.accuracy,
@@ -62,7 +66,7 @@ def summary(config: ExperimentConfig, outcome: Outcome) -> dict[str, Any]:
             "questions": accuracy.after.asked,
         }
     return {
-        **answered,
+        **accuracies,
         "tokens_per_frame_last_layer": counts[-1],
         "tokens_per_frame_by_layer": list(counts),
         "seconds": round(outcome.seconds, 1),
@@ -77,9 +81,10 @@ def write_report(
     *,
     example: str | None = None,
 ) -> None:
-    """Writes plot.png, report.md and, last, summary.json: its presence means the run is done.
+    """Writes plot.png, report.md and, last, summary.json, which marks the run as finished.
 
-    `example` is a command to try next.
+    Args:
+        example: a command that tries the model, for report.md.
     """
     _plot(outcome.accuracy, metrics, workdir / "plot.png")
     write_text(workdir / "report.md", _markdown(config, outcome, example))
@@ -91,28 +96,28 @@ def _markdown(config: ExperimentConfig, outcome: Outcome, example: str | None) -
     lines = [
         f"# {config.name}",
         "",
-        f"Wall time {outcome.seconds:.0f} s. Tokens per frame, by decoder layer: "
+        f"Wall time: {outcome.seconds:.0f} s. Tokens per frame in each decoder layer: "
         + " ".join(str(count) for count in counts)
         + ".",
         "",
     ]
     if outcome.accuracy is None:
-        lines += ["No questions were held out (data.held_out): nothing was evaluated.", ""]
+        lines += ["Without held-out questions (data.held_out), nothing was evaluated.", ""]
     else:
         lines += [*_accuracy_lines(outcome.accuracy), ""]
     lines += ["![loss and accuracy](plot.png)", ""]
     if example is not None:
-        lines += ["Ask the tuned model about a video it never saw:", "", f"    {example}", ""]
+        lines += ["Try the tuned model on a held-out video:", "", f"    {example}", ""]
     return "\n".join(lines)
 
 
 def _accuracy_lines(accuracy: Accuracy) -> list[str]:
     columns = (accuracy.uncompressed, accuracy.before, accuracy.after)
     lines = [
-        f"{accuracy.after.asked} questions about unseen videos. The best answer from the question "
-        f"alone is right in {accuracy.chance:.1%}.",
+        f"Accuracy on {accuracy.after.asked} questions about held-out videos. Without the video, "
+        f"the most frequent answer to each question reaches {accuracy.chance:.1%}.",
         "",
-        "| question | base, no compression | base, compression on | tuned with compression |",
+        "| question type | base, no compression | base, compression on | tuned with compression |",
         "|---|---|---|---|",
     ]
     for kind in sorted(accuracy.after.by_kind):
@@ -126,14 +131,14 @@ def _plot(accuracy: Accuracy | None, metrics: list[dict[str, Any]], path: Path) 
     figure = Figure(figsize=(10 if accuracy else 5, 4), layout="constrained")
     FigureCanvasAgg(figure)
     loss, *others = figure.subplots(1, 2 if accuracy else 1, squeeze=False)[0]
-    done = 0
+    first = 0
     for stage, group in itertools.groupby(metrics, key=lambda line: line["stage"]):
         lines = list(group)
         loss.plot(
-            [done + line["step"] for line in lines], [line["loss"] for line in lines], label=stage
+            [first + line["step"] for line in lines], [line["loss"] for line in lines], label=stage
         )
-        done += len(lines)
-    loss.set(xlabel="optimiser step", ylabel="loss", yscale="log", title="training loss")
+        first += len(lines)
+    loss.set(xlabel="optimizer step", ylabel="loss", yscale="log", title="training loss")
     loss.legend()
     if accuracy is not None:
         _bars(accuracy, others[0])
@@ -148,6 +153,6 @@ def _bars(accuracy: Accuracy, axes: Axes) -> None:
     }
     drawn = axes.bar(list(bars), [100 * e.accuracy for e in bars.values()], color="tab:blue")
     axes.bar_label(drawn, fmt="%.1f")
-    axes.axhline(100 * accuracy.chance, color="tab:red", linestyle="--", label="text alone")
-    axes.set(ylabel="% right", ylim=(0, 108), title="unseen videos")
+    axes.axhline(100 * accuracy.chance, color="tab:red", linestyle="--", label="question only")
+    axes.set(ylabel="accuracy (%)", ylim=(0, 108), title="held-out videos")
     axes.legend()

@@ -1,4 +1,4 @@
-"""What a run learns from and where its parameters begin."""
+"""Opens the datasets of a run and loads or initializes its parameters."""
 
 from __future__ import annotations
 
@@ -23,21 +23,25 @@ from xcomp_jax.sharding import parameter_shardings
 def open_datasets(
     config: ExperimentConfig, workdir: Path, tokenizer: Any, *, progress: bool
 ) -> tuple[TrainingSet, PreparedDataset | None]:
-    """For training and held out; process 0 makes what is not there, in `workdir`/data.
+    """Returns the training set and the held-out set, if any.
+
+    Process 0 first generates or prepares in `workdir`/data what is missing.
 
     Raises:
-        ConfigError, ManifestError, PrepareError, BadSamplesError: what the configuration names
-            cannot be used.
+        ConfigError, ManifestError, PrepareError, BadSamplesError: a source named in the
+            configuration cannot be used.
     """
-    # An id without an embedding would be read as NaN, and blamed on the learning rate.
+    # An id without an embedding would yield NaN, which looks like a too high learning rate.
     if len(tokenizer) > config.model.llm.vocab_size:
         raise ConfigError(
-            f"model.llm.vocab_size={config.model.llm.vocab_size} has no embeddings for all "
-            f"{len(tokenizer)} tokens of data.tokenizer={config.data.tokenizer!r} (None is the "
-            "built-in one): set it to at least that, or name the model's own tokenizer"
+            f"model.llm.vocab_size={config.model.llm.vocab_size} is below the {len(tokenizer)} "
+            f"tokens of data.tokenizer={config.data.tokenizer!r} (None: the built-in tokenizer); "
+            "increase it, or set data.tokenizer to the model's own tokenizer"
         )
-    folders = on_first(lambda: _make(config, workdir / "data", tokenizer, progress))
-    train, held_out = (None if one is None else open_prepared(Path(one)) for one in folders)
+    folders = on_first(lambda: _prepare(config, workdir / "data", tokenizer, progress))
+    train, held_out = (
+        None if folder is None else open_prepared(Path(folder)) for folder in folders
+    )
     if train is not None:
         return train, held_out
     on_first(lambda: scan_training_mixture(config, workdir, progress=progress))
@@ -51,14 +55,14 @@ def open_datasets(
     return mixture, held_out
 
 
-def _make(
+def _prepare(
     config: ExperimentConfig, folder: Path, tokenizer: Any, progress: bool
 ) -> list[str | None]:
-    """Folders of the prepared sets, for training and held out, where there are such."""
+    """Returns the folders of the prepared training and held-out sets, None where there is none."""
     data, vision = config.data, config.model.vision
     sources = (Path(data.train) if data.source == "prepared" else None, _path(data.held_out))
     if data.source == "generated":
-        made = generate(
+        generated = generate(
             folder,
             seed=config.seed,
             num_train_videos=data.num_train_videos,
@@ -66,9 +70,9 @@ def _make(
             kinds=data.question_kinds,
             progress=progress,
         )
-        sources = (made.train_manifest, made.eval_manifest)
+        sources = (generated.train_manifest, generated.eval_manifest)
 
-    def prepared(source: Path) -> Path:
+    def prepared_folder(source: Path) -> Path:
         if source.is_dir():
             return source
         return prepare(
@@ -83,7 +87,7 @@ def _make(
             progress=progress,
         ).folder
 
-    return [None if source is None else str(prepared(source)) for source in sources]
+    return [None if source is None else str(prepared_folder(source)) for source in sources]
 
 
 def _path(name: str) -> Path | None:
@@ -91,11 +95,11 @@ def _path(name: str) -> Path | None:
 
 
 def check_init_from(config: ExperimentConfig) -> None:
-    """Before anything is made for a run that could not begin.
+    """Checks, before any data is generated, that the run can start from `init_from`.
 
     Raises:
-        CheckpointError: `init_from` is no checkpoint.
-        ConfigError: it holds another model.
+        CheckpointError: `init_from` is not a checkpoint.
+        ConfigError: it holds a different model.
     """
     if config.init_from is None:
         return
@@ -104,21 +108,22 @@ def check_init_from(config: ExperimentConfig) -> None:
         if getattr(model, part) != getattr(config.model, part):
             raise ConfigError(
                 f"init_from={config.init_from!r} holds a model with {part}="
-                f"{getattr(model, part)}, the experiment wants {getattr(config.model, part)}"
+                f"{getattr(model, part)}, but the experiment has {getattr(config.model, part)}; "
+                f"change init_from or model.{part}"
             )
 
 
 def initial_params(config: ExperimentConfig, mesh: Mesh) -> Params:
-    """From `init_from`, or random; float32, where the mesh wants them."""
+    """Returns float32 parameters, read from `init_from` or random, sharded over `mesh`."""
     shardings = parameter_shardings(abstract_params(config.model), mesh)
     if config.init_from is None:
-        # Drawn once: what the compiler's optimisations cost is more than they save.
-        draw = jax.jit(
+        # The program runs once, so compiler optimizations would cost more time than they save.
+        initialize = jax.jit(
             lambda key: init_params(config.model, key),
             out_shardings=shardings,
             compiler_options={"xla_backend_optimization_level": 0},
         )
-        return draw(jax.random.key(config.seed))
-    # Trained in float32 whatever the checkpoint holds; each process reads its own slices.
+        return initialize(jax.random.key(config.seed))
+    # Training is in float32 whatever the checkpoint's dtype; each process reads its own slices.
     _, params = load_params(config.init_from, dtype="float32", shardings=shardings)
     return params

@@ -1,4 +1,4 @@
-"""One optimiser step: gradients of a batch with compression in the forward pass."""
+"""Computes one optimizer step, with compression in the forward pass."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from xcomp_jax.sharding import (
 )
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.training.encoding import visual_tokens
-from xcomp_jax.training.lora import init_adapters, scaled
+from xcomp_jax.training.lora import init_adapters, scale_adapters
 from xcomp_jax.training.loss import has_labels, next_token_loss
 from xcomp_jax.training.optimizer import learning_rate, make_optimizer
 
@@ -35,7 +35,8 @@ Batch = dict[str, Array]
 
 @flax.struct.dataclass
 class TrainState:
-    """step: optimiser steps done; params: all parts; opt_state: for the trainable parts only."""
+    """Training state: `step` optimizer steps done, `params` of all parts, `opt_state` of the
+    learned parts only."""
 
     step: Array
     params: Params
@@ -45,10 +46,10 @@ class TrainState:
 def text_loss(
     model: XComp, stage: StageConfig, params: Params, visual: Array, batch: Batch
 ) -> Array:
-    """Mean next-token loss given the visual tokens [B, V, D] of a (micro) batch."""
+    """Returns the mean next-token loss of a (micro) batch with visual tokens [B, V, D]."""
     out = apply.prefill(
         model,
-        scaled(stage, params),
+        scale_adapters(stage, params),
         batch["prefix_ids"],
         visual,
         batch["suffix_ids"],
@@ -72,44 +73,47 @@ def _lengths(model: XComp, batch: Batch) -> Lengths:
     )
 
 
-def learned(stage: StageConfig, params: Params) -> Params:
-    """The parts of a parameter tree that `stage` changes."""
+def learned_params(stage: StageConfig, params: Params) -> Params:
+    """Returns the parts of a parameter tree that `stage` trains."""
     return {part: params[part] for part in stage.learned_parts}
 
 
 def loss_and_grads(
     model: XComp, stage: StageConfig, params: Params, batch: Batch
 ) -> tuple[Array, Params]:
-    """Loss and gradients of the learned parts, over all micro batches."""
+    """Returns the loss and the gradients of the learned parts, over all micro batches."""
 
-    def loss_fn(some: Params, micro: Batch) -> Array:
-        whole = {**params, **some}
+    def loss_fn(learned: Params, micro: Batch) -> Array:
+        whole = {**params, **learned}
         visual = visual_tokens(model, stage, whole, micro)
         return text_loss(model, stage, whole, visual, micro)
 
     def value_and_grad(micro: Batch) -> tuple[Array, Params]:
-        loss, grads = jax.value_and_grad(loss_fn)(learned(stage, params), micro)
+        loss, grads = jax.value_and_grad(loss_fn)(learned_params(stage, params), micro)
         return loss, constrained_parameters(grads)
 
     if stage.accumulate_steps == 1:
         return value_and_grad(batch)
-    # Example i of a micro batch is strided through the batch, which keeps every shard where it is.
+    # A micro batch takes every n-th example of the batch, so that no example changes its device.
     micros = jax.tree.map(
         lambda x: jnp.swapaxes(x.reshape(-1, stage.accumulate_steps, *x.shape[1:]), 0, 1), batch
     )
 
     def accumulate(total: Any, item: tuple[Array, Batch]) -> tuple[Any, None]:
-        share, micro = item
-        return jax.tree.map(lambda x, y: x + share * y, total, value_and_grad(micro)), None
+        weight, micro = item
+        return jax.tree.map(lambda x, y: x + weight * y, total, value_and_grad(micro)), None
 
-    zeros = jax.tree.map(jnp.zeros_like, learned(stage, params))
-    begin = (jnp.zeros(()), constrained_parameters(zeros))
-    total, _ = jax.lax.scan(accumulate, begin, (_shares(stage, micros), micros))
+    zeros = jax.tree.map(jnp.zeros_like, learned_params(stage, params))
+    initial = (jnp.zeros(()), constrained_parameters(zeros))
+    total, _ = jax.lax.scan(accumulate, initial, (_micro_batch_weights(stage, micros), micros))
     return total
 
 
-def _shares(stage: StageConfig, micros: Batch) -> Array:
-    """[accumulate_steps], of the whole loss: of examples that teach, or the same for all."""
+def _micro_batch_weights(stage: StageConfig, micros: Batch) -> Array:
+    """Returns the weight of each micro batch in the loss, [accumulate_steps].
+
+    Equal under `loss_average="tokens"`, else the share of the examples that have labels.
+    """
     if stage.loss_average == "tokens":
         return jnp.full((stage.accumulate_steps,), 1 / stage.accumulate_steps)
     counted = jnp.sum(has_labels(micros["prefix_labels"], micros["suffix_labels"]), axis=1)
@@ -119,14 +123,14 @@ def _shares(stage: StageConfig, micros: Batch) -> Array:
 def train_step(
     model: XComp, stage: StageConfig, state: TrainState, batch: Batch
 ) -> tuple[TrainState, dict[str, Array]]:
-    """One step.
+    """Runs one optimizer step and returns the new state and scalar metrics.
 
-    Metrics are scalars: loss; grad_norm, before clipping; learning_rate, of parts without their
-    own; tokens, of the language model's first layer, padding not counted; label_tokens, those of
-    them that are learnt; non_finite, 1 when loss or grad_norm is no number, else 0.
+    Metrics: loss; grad_norm before clipping; learning_rate of parts without a rate of their own;
+    tokens entering the first decoder layer, without padding; label_tokens, the tokens that count in
+    the loss; non_finite, 1 when loss or grad_norm is NaN or infinite, else 0.
     """
     loss, grads = loss_and_grads(model, stage, state.params, batch)
-    before = learned(stage, state.params)
+    before = learned_params(stage, state.params)
     updates, opt_state = make_optimizer(stage).update(grads, state.opt_state, before)
     params = {**state.params, **optax.apply_updates(before, updates)}
     norm = optax.tree.norm(grads)
@@ -143,30 +147,30 @@ def train_step(
 
 
 def init_state(stage: StageConfig, params: Params) -> TrainState:
-    """Fresh optimiser state around `params`, and fresh adapters where `stage` learns by them."""
+    """Returns the state before the first step of `stage`, with new adapters if it trains those."""
     if stage.lora is not None:
         params = {**params, "lora": init_adapters(stage.lora, params)}
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        opt_state=make_optimizer(stage).init(learned(stage, params)),
+        opt_state=make_optimizer(stage).init(learned_params(stage, params)),
     )
 
 
 def state_shardings(config: ModelConfig, stage: StageConfig, mesh: Any) -> Any:
-    """A TrainState of shardings, one per leaf; optimiser moments follow their parameter."""
+    """Returns a TrainState of shardings; optimizer moments are sharded like their parameter."""
     state = jax.eval_shape(functools.partial(init_state, stage), abstract_params(config))
     shardings = parameter_shardings(state.params, mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
-    where: Any = TrainState  # holds shardings here in place of arrays
-    return where(
+    state_type: Any = TrainState  # holds shardings here in place of arrays
+    return state_type(
         step=replicated,
         params=shardings,
         opt_state=optax.tree_utils.tree_map_params(
             make_optimizer(stage),
             lambda _, sharding: sharding,
             state.opt_state,
-            learned(stage, shardings),
+            learned_params(stage, shardings),
             transform_non_params=lambda _: replicated,
         ),
     )
@@ -178,27 +182,29 @@ def check_micro_batches(stage: StageConfig, mesh: Mesh) -> None:
     if micro < 1 or micro % split:
         raise ConfigError(
             f"stage {stage.name!r}: micro batches of {micro} examples (batch_size="
-            f"{stage.batch_size}, accumulate_steps={stage.accumulate_steps}) cannot be shared by "
-            f"data x fsdp = {split}; lower accumulate_steps, or give devices to mesh.context or "
-            "mesh.tensor instead, or let mesh.fsdp, mesh.context and accumulate_steps be -1 "
-            "(`config.on_devices` replaces them)"
+            f"{stage.batch_size}, accumulate_steps={stage.accumulate_steps}) cannot be split over "
+            f"data x fsdp = {split}; lower accumulate_steps, or move devices to mesh.context or "
+            "mesh.tensor, or set mesh.fsdp, mesh.context and accumulate_steps to -1 to choose them "
+            "automatically"
         )
 
 
 def make_train_step(
     config: ModelConfig, stage: StageConfig, mesh: Mesh
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Array]]]:
-    """The jitted step on `mesh`: state in place, batches as `sharding.global_batch` makes them.
+    """Returns the jitted step on `mesh`, which donates the state.
+
+    Batches come from `sharding.global_batch`.
 
     Raises:
-        ConfigError: the mesh cannot split a micro batch.
+        ConfigError: a micro batch cannot be split over the mesh.
     """
     check_micro_batches(stage, mesh)
     shardings = state_shardings(config, stage, mesh)
     replicated = NamedSharding(mesh, PartitionSpec())
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
-        # In force while the step is traced, so that the model knows what to split over.
+        # The model reads the mesh while it is traced, to place its sharding constraints.
         with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
             batch = {
                 name: constrained(field, context=1 if name in VIDEO_FIELDS else None)

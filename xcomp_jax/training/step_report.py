@@ -1,4 +1,4 @@
-"""What is read off every optimiser step, and what happens when it is not a number."""
+"""Records the metrics of every optimizer step and stops the run at a non-finite loss."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ from tqdm import tqdm
 
 from xcomp_jax.config import StageConfig
 from xcomp_jax.data.pipeline import Batch
-from xcomp_jax.processes import is_first, opened_on_first
+from xcomp_jax.processes import is_first, open_on_first
 from xcomp_jax.training.metrics import MetricsLog
-from xcomp_jax.training.observe import Writer
-from xcomp_jax.training.throughput import memory, rates
+from xcomp_jax.training.throughput import peak_memory, rates
+from xcomp_jax.training.writers import Writer
 
 
 class NonFiniteLossError(ValueError):
-    """Training left the numbers: the message names stage, step, values, samples and a file."""
+    """Raised when the loss or the gradient norm is NaN or infinite.
+
+    The message gives the stage, the step, the values, the sample ids and the dump file.
+    """
 
 
 @dataclasses.dataclass(frozen=True)
-class Dispatched:
-    """A step that the devices work at.
+class PendingStep:
+    """A step that was dispatched to the devices and may still run.
 
-    metrics, work: results that may not be there yet (`train_step`, `WorkCounter`); batch: this
-    process's rows; data_seconds: how long the step waited for them.
+    metrics, work: results of `train_step` and `WorkCounter`. batch: this process's rows.
+    data_seconds: how long the step waited for them.
     """
 
     step: int
@@ -40,12 +43,12 @@ class Dispatched:
 
 
 class StepReport:
-    """The progress bar, metrics.jsonl and the optional writers of one stage.
+    """Updates the progress bar, metrics.jsonl and the optional writers of one stage.
 
-    Every process has one, since all of them stop at a loss that is not finite; the first tells.
+    Every process has one and stops at a non-finite loss; only process 0 writes metrics.
 
     Args:
-        row_id: what people know a row of the training set by.
+        row_id: returns the sample id of a row of the training set, for error messages.
     """
 
     def __init__(
@@ -61,7 +64,7 @@ class StepReport:
         self._stage, self._workdir, self._writers = stage, workdir, writers
         self._row_id = row_id
         path = workdir / "metrics.jsonl"
-        self._log = opened_on_first(lambda: MetricsLog(path, stage=stage.name, resume_step=start))
+        self._log = open_on_first(lambda: MetricsLog(path, stage=stage.name, resume_step=start))
         self._bar = tqdm(
             total=stage.num_steps,
             initial=start,
@@ -72,30 +75,30 @@ class StepReport:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """What was done since the last step is not counted as the next one's."""
-        self._told = time.perf_counter()
+        """Excludes the time since the last step (evaluation, saving) from the next one."""
+        self._last_time = time.perf_counter()
 
-    def tell(self, done: Dispatched) -> None:
-        """Waits for the step and passes its numbers on.
+    def record(self, pending: PendingStep) -> None:
+        """Waits for the step and records its metrics.
 
         Raises:
-            NonFiniteLossError: after the batch was saved.
+            NonFiniteLossError: the loss or gradient norm is not finite; the batch is saved first.
         """
-        metrics, work = jax.device_get((done.metrics, done.work))
+        metrics, work = jax.device_get((pending.metrics, pending.work))
         now = time.perf_counter()
-        seconds, self._told = now - self._told, now
+        seconds, self._last_time = now - self._last_time, now
         values = {name: float(value) for name, value in metrics.items()}
         if values.pop("non_finite"):
-            self._refuse(done, values)
+            self._save_and_raise(pending, values)
         if self._log is None:
             return
         speed = rates(work, values["tokens"], seconds)
-        values |= {"seconds": round(seconds, 6), "data_seconds": round(done.data_seconds, 6)}
+        values |= {"seconds": round(seconds, 6), "data_seconds": round(pending.data_seconds, 6)}
         values |= {name: round(value, 4) for name, value in speed.items()}
-        values |= memory()
-        self._log.write(done.step, values.items())
+        values |= peak_memory()
+        self._log.write(pending.step, values.items())
         for writer in self._writers:
-            writer.write(self._stage.name, done.step, values)
+            writer.write(self._stage.name, pending.step, values)
         self._bar.update()
         self._bar.set_postfix(loss=f"{values['loss']:.3f}", refresh=False)
 
@@ -105,21 +108,21 @@ class StepReport:
             self._log.flush()
 
     def close(self) -> None:
-        """No step follows."""
+        """Closes the progress bar and metrics.jsonl."""
         self._bar.close()
         if self._log is not None:
             self._log.close()
 
-    def _refuse(self, done: Dispatched, values: dict[str, float]) -> None:
+    def _save_and_raise(self, pending: PendingStep, values: dict[str, float]) -> None:
         folder = self._workdir / "nonfinite"
         folder.mkdir(exist_ok=True)
-        name = f"{self._stage.name}-step-{done.step}-process-{jax.process_index()}.npz"
-        ids = [self._row_id(row) for row in done.batch["index"].tolist()]
-        fields: dict[str, Any] = {**done.batch, "ids": np.array(ids)}
+        name = f"{self._stage.name}-step-{pending.step}-process-{jax.process_index()}.npz"
+        ids = [self._row_id(row) for row in pending.batch["index"].tolist()]
+        fields: dict[str, Any] = {**pending.batch, "ids": np.array(ids)}
         np.savez(folder / name, **fields)
         raise NonFiniteLossError(
-            f"stage {self._stage.name!r}, step {done.step}: loss={values['loss']}, "
+            f"stage {self._stage.name!r}, step {pending.step}: loss={values['loss']}, "
             f"grad_norm={values['grad_norm']} on the samples {ids}, saved as {folder / name}. "
-            "Earlier checkpoints are untouched, and the same command comes to the same step; use a "
-            "lower learning_rate or max_grad_norm for that stage, in a workdir of its own"
+            "Earlier checkpoints are intact, but the same command repeats this step; start a new "
+            "workdir with a lower learning_rate or max_grad_norm for this stage"
         )

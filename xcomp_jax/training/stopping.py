@@ -1,4 +1,4 @@
-"""SIGTERM, as schedulers send it before they take a machine away: save, then end."""
+"""Stops a run on SIGTERM, which schedulers send before they take a machine away."""
 
 from __future__ import annotations
 
@@ -9,31 +9,34 @@ from types import FrameType
 
 
 class Stopped(BaseException):
-    """The run was asked to end and did; the same command continues it.
+    """Raised when a run stops after SIGTERM; the same command continues it.
 
-    Like KeyboardInterrupt it may come anywhere, also where errors are caught and survived.
+    Derives from BaseException, like KeyboardInterrupt, because code that catches and survives
+    errors must not catch it.
     """
 
 
 class StopRequest:
-    """Whether SIGTERM came. Where nothing has to be saved it raises Stopped at once."""
+    """Records SIGTERM, and raises Stopped at once unless a save is possible (`deferred`)."""
 
     def __init__(self) -> None:
         self.received = False
         self._deferred = False
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        """The signal handler."""
+        """Handles the signal."""
         self.received = True
         if not self._deferred:
-            raise Stopped("stopped by SIGTERM; nothing had to be saved, the same command continues")
+            raise Stopped(
+                "stopped by SIGTERM; there was nothing to save, the same command continues"
+            )
 
     @contextlib.contextmanager
     def deferred(self) -> Iterator[StopRequest]:
-        """Here whoever is inside looks at `received` and saves before it raises Stopped.
+        """Delays Stopped: the block checks `received`, saves, and raises Stopped itself.
 
         Raises:
-            Stopped: SIGTERM came too late for whoever was inside.
+            Stopped: SIGTERM arrived after the last check of the block.
         """
         self._deferred = True
         try:
@@ -46,7 +49,10 @@ class StopRequest:
 
 @contextlib.contextmanager
 def stopping_on_sigterm() -> Iterator[StopRequest]:
-    """For a run of one process; of several, JAX agrees on a step at which all of them stop."""
+    """Installs a StopRequest as the SIGTERM handler of a run of one process.
+
+    In a run of several processes JAX handles the signal and chooses a step at which all stop.
+    """
     request = StopRequest()
     before = signal.signal(signal.SIGTERM, request)
     try:

@@ -1,9 +1,8 @@
-"""A parent that outlives its process, for runs of several.
+"""Supervises a process of a distributed run from a parent process.
 
-JAX ends a process from C++ when it hears that another was lost, or when not all of them come to
-meet: nothing of Python runs any more, and what is left on the screen is a stack trace. A run of
-several processes therefore works in a child; the parent only waits, passes signals on and says what
-happened.
+JAX aborts a process from C++ when another one is lost or does not join. No Python code runs after
+that, and only a stack trace is printed. A distributed run therefore works in a child process; the
+parent waits, forwards signals and reports the reason for the exit.
 """
 
 from __future__ import annotations
@@ -14,27 +13,28 @@ import signal
 import sys
 from types import FrameType
 
-# Started again with the same command, the run continues: EX_TEMPFAIL of sysexits.h.
+# The same command continues the run: EX_TEMPFAIL of sysexits.h.
 EXIT_CONTINUE = 75
 
-# The same, but first somebody should look why: lower, for of several tasks' codes Slurm tells the
-# highest, and must not put a run that cannot go on back into the queue. EX_IOERR.
+# The same command continues the run, but the cause needs a look first: EX_IOERR. Slurm reports the
+# highest code of all tasks, so this one must be lower than EXIT_CONTINUE, or a job that cannot
+# continue would be requeued.
 EXIT_LOST = 74
 
-LOST = (
-    "another process of this run was lost, or never came, so that this one cannot go on; the log "
-    "of the one that went first says why. Nothing that was saved is lost: start all of them again "
-    "with the same command, and they go on from what was saved"
+LOST_PROCESS = (
+    "another process of this run was lost or did not join, so this process cannot continue. See "
+    "the log of the process that exited first for the cause. Saved checkpoints are intact; start "
+    "all processes again with the same command to continue"
 )
 
 _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 
 
-def watch_over_child(command: str) -> int | None:
-    """Forks. The child gets None and does the work; the parent gets the exit code to end with.
+def supervise_child(command: str) -> int | None:
+    """Forks; returns None in the child, which does the work, and its exit code in the parent.
 
-    Called before JAX or threads are started. A child ended by a signal of its own is told about on
-    stderr, as `command`.
+    Must be called before JAX is imported or threads are started. The parent reports on stderr,
+    prefixed with `command`, a child that was ended by a signal.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -42,24 +42,28 @@ def watch_over_child(command: str) -> int | None:
     child = os.fork()
     if child == 0:
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
-        if os.getppid() != parent:  # it was gone before the line above
+        if os.getppid() != parent:  # the parent ended before the death signal was set
             os.kill(os.getpid(), signal.SIGKILL)
         return None
 
-    def pass_on(number: int, _: FrameType | None) -> None:
+    def forward(number: int, _: FrameType | None) -> None:
         os.kill(child, number)
 
-    signal.signal(signal.SIGTERM, pass_on)
+    signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child as well
     _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
+    return _report_exit(command, os.waitstatus_to_exitcode(status))
+
+
+def _report_exit(command: str, code: int) -> int:
+    """Returns the parent's exit code for a child's `code`, which is negative after a signal."""
     if code >= 0:
         return code
     if -code == signal.SIGABRT:
-        print(f"{command}: {LOST}", file=sys.stderr)
+        print(f"{command}: {LOST_PROCESS}", file=sys.stderr)
         return EXIT_LOST
     if -code == signal.SIGTERM:
-        print(f"{command}: stopped by SIGTERM before anything was done", file=sys.stderr)
+        print(f"{command}: stopped by SIGTERM before the first step", file=sys.stderr)
         return EXIT_CONTINUE
     name = signal.Signals(-code).name
     print(f"{command}: ended by {name}; the same command continues the run", file=sys.stderr)

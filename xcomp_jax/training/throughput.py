@@ -1,4 +1,4 @@
-"""How fast a step was: frames, tokens, share of the devices' peak, memory."""
+"""Measures a training step: frames and tokens per second, MFU, peak memory."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ GIB = 2**30
 
 
 class WorkCounter:
-    """Counts what a batch asks of the model, over all processes."""
+    """Counts the frames and model FLOPs of a batch, over all processes."""
 
     def __init__(self, model: ModelConfig, stage: StageConfig, mesh: Mesh) -> None:
         self._rows = NamedSharding(mesh, BATCH)
@@ -36,30 +36,30 @@ class WorkCounter:
         self._flops = flops
 
     def __call__(self, batch: Mapping[str, np.ndarray]) -> np.ndarray | Array:
-        """[2]: frames and model FLOPs of one step.
+        """Returns the frames and model FLOPs of one step, [2]; padding does not count.
 
         Args:
-            batch: this process's rows (fields as in `data.pipeline`). Padding counts nothing.
+            batch: this process's rows, with the fields of `data.pipeline`.
         """
         encoded = "frames" not in batch
         text = batch["prefix_len"] + batch["suffix_len"]
         rows = np.array(
             [
-                (frames, self._flops(frames, words, encoded))
-                for frames, words in zip(batch["num_frames"].tolist(), text.tolist(), strict=True)
+                (frames, self._flops(frames, tokens, encoded))
+                for frames, tokens in zip(batch["num_frames"].tolist(), text.tolist(), strict=True)
             ],
             np.float64,
         )
         if jax.process_count() == 1:
             return rows.sum(axis=0)
-        # Read with the metrics, a step later, so that nobody waits for this sum.
+        # The sum stays on the devices and is read one step later, with the metrics.
         return self._sum(
             jax.make_array_from_process_local_data(self._rows, rows.astype(np.float32))
         )
 
 
 def rates(work: np.ndarray, tokens: float, seconds: float) -> dict[str, float]:
-    """Per second, from what `WorkCounter` counted; `mfu` where the device's peak is known."""
+    """Converts the counts of `WorkCounter` to rates; adds `mfu` for devices of known peak FLOPs."""
     frames, flops = (float(value) for value in work)
     values = {"frames_per_second": frames / seconds, "tokens_per_second": tokens / seconds}
     peak = peak_of(jax.devices()[0].device_kind)
@@ -68,8 +68,8 @@ def rates(work: np.ndarray, tokens: float, seconds: float) -> dict[str, float]:
     return values
 
 
-def memory() -> dict[str, float]:
-    """Peaks so far in GiB: of this process, and of its fullest device where devices tell."""
+def peak_memory() -> dict[str, float]:
+    """Returns the peaks in GiB of this process and, where reported, of its fullest device."""
     # Linux counts ru_maxrss in KiB.
     host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     values = {"host_gib": round(host / GIB, 3)}

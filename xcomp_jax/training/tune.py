@@ -1,35 +1,33 @@
-"""A whole run in a folder: data, stages, evaluation, report. Run again, it continues where it
-stopped."""
+"""Runs an experiment in a folder: data, stages, evaluation, report. Resumes an interrupted run."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from xcomp_jax.config import CompressionConfig, ExperimentConfig, StageConfig, on_devices
+from xcomp_jax.config import CompressionConfig, ExperimentConfig, on_devices
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.data.training_set import TrainingSet
-from xcomp_jax.files import read_json, write_json
-from xcomp_jax.models.xcomp import Params
-from xcomp_jax.processes import is_first, on_first, opened_on_first
+from xcomp_jax.files import read_json
+from xcomp_jax.processes import on_first, open_on_first
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
-from xcomp_jax.training.evaluate import Evaluation, evaluate, text_only_accuracy
+from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
+from xcomp_jax.training.held_out import HeldOutEvaluator
 from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
-from xcomp_jax.training.observe import Observation, open_writers
+from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.report import Accuracy, Outcome, write_report
 from xcomp_jax.training.sources import check_init_from, initial_params, open_datasets
 from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
-from xcomp_jax.training.workdir import Clock, owned
+from xcomp_jax.training.workdir import Clock, claim_workdir
+from xcomp_jax.training.writers import open_writers
 
 
 def tune(
@@ -39,22 +37,22 @@ def tune(
     observation: Observation | None = None,
     stop: StopRequest | None = None,
 ) -> dict[str, Any]:
-    """Runs what is left of an experiment. Every process of a run calls this with a shared folder.
+    """Runs the unfinished part of an experiment; every process calls it with a shared folder.
 
-    Leaves in `workdir`: config.json, data/, stages/NAME/ (Orbax checkpoints), metrics.jsonl,
-    checkpoint/ (parameters, config and tokenizer: for `xcomp ask --checkpoint`), plot.png,
-    report.md, summary.json, and evaluation_*.json where questions are held out.
+    Writes to `workdir`: config.json, data/, stages/NAME/ (Orbax checkpoints), metrics.jsonl,
+    checkpoint/ (parameters, config and tokenizer, for `xcomp ask --checkpoint`), plot.png,
+    report.md, summary.json, and evaluation_*.json if questions are held out.
 
     Args:
-        stop: set while this runs to end it early (`stopping_on_sigterm`).
+        stop: stops the run early once it has received SIGTERM (`stopping_on_sigterm`).
 
     Returns:
         The content of summary.json.
 
     Raises:
-        ValueError: a file of `workdir` is damaged; says which and what to do.
-        ConfigError: `workdir` belongs to another configuration or to a running process, or the
-            configuration cannot run here.
+        ValueError: a file in `workdir` is damaged; the message gives its name and the remedy.
+        ConfigError: `workdir` belongs to another configuration or is in use by another process, or
+            the configuration does not fit the devices.
         NonFiniteLossError, Stopped: see `run_stage`.
     """
     observation = observation or Observation()
@@ -62,44 +60,49 @@ def tune(
     if not summary.exists():
         _check(config)
     with contextlib.ExitStack() as stack:
-        on_first(lambda: stack.enter_context(owned(workdir, config)))
-        done = on_first(lambda: read_json(summary) if summary.exists() else None)
-        if done is not None:
-            return done
-        here = on_devices(config, jax.device_count())
-        writers = opened_on_first(lambda: open_writers(observation, here, workdir)) or ()
+        on_first(lambda: stack.enter_context(claim_workdir(workdir, config)))
+        stored = on_first(lambda: read_json(summary) if summary.exists() else None)
+        if stored is not None:
+            observation.announce(f"{workdir}: the run is finished, nothing to do")
+            return stored
+        resolved = on_devices(config, jax.device_count())
+        writers = open_on_first(lambda: open_writers(observation, resolved, workdir)) or ()
         for writer in writers:
             stack.callback(writer.close)
-        mesh = make_mesh(here.mesh)
+        mesh = make_mesh(resolved.mesh)
         run = Run(
-            config=here,
+            config=resolved,
             workdir=workdir,
             mesh=mesh,
             observation=observation,
             stop=stop or StopRequest(),
             writers=writers,
         )
-        # Kernels look at the mesh in force for the devices they are split over.
+        # Attention kernels read the current mesh to split their work over the devices.
         with jax.set_mesh(mesh):
             _run(run)
         return on_first(lambda: read_json(summary))
 
 
 def _check(config: ExperimentConfig) -> None:
-    """Refuses what would fail hours later, before the folder belongs to it."""
-    here = on_devices(config, jax.device_count())
-    mesh = make_mesh(here.mesh)
-    for stage in here.stages:
+    """Raises errors that would otherwise appear hours later, before the folder is created."""
+    resolved = on_devices(config, jax.device_count())
+    mesh = make_mesh(resolved.mesh)
+    for stage in resolved.stages:
         check_micro_batches(stage, mesh)
-        state_shardings(here.stage_model(stage), stage, mesh)
+        state_shardings(resolved.stage_model(stage), stage, mesh)
     check_init_from(config)
 
 
 def _run(run: Run) -> None:
-    config, workdir = run.config, run.workdir
+    config, workdir, announce = run.config, run.workdir, run.observation.announce
+    axes = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
+    announce(f"Experiment {config.name!r} in {workdir}, {jax.default_backend()} mesh: {axes}")
     clock = Clock(workdir / "elapsed.json")
     tokenizer = load_tokenizer(config.data.tokenizer)
+    announce(f"Data: opening the {config.data.source} training set")
     train, held_out = open_datasets(config, workdir, tokenizer, progress=run.observation.progress)
+    announce(f"Data: {_describe(train, held_out)}")
     clock.save()
     accuracy = _train(run, tokenizer, train, held_out, clock)
 
@@ -108,7 +111,13 @@ def _run(run: Run) -> None:
         lines = read_metrics(workdir / "metrics.jsonl")
         write_report(config, outcome, lines, workdir, example=_example(config, workdir))
 
+    announce(f"Report: writing {workdir / 'report.md'}")
     on_first(report)
+
+
+def _describe(train: TrainingSet, held_out: PreparedDataset | None) -> str:
+    held_out_size = "no" if held_out is None else f"{len(held_out):,}"
+    return f"{len(train):,} training examples, {held_out_size} held-out questions"
 
 
 def _train(
@@ -118,66 +127,41 @@ def _train(
     held_out: PreparedDataset | None,
     clock: Clock,
 ) -> Accuracy | None:
-    """All stages, with an evaluation before and after the last where questions are held out."""
-    config, workdir = run.config, run.workdir
-
-    def answered(label: str, compression: CompressionConfig, params: Params) -> Evaluation:
-        assert held_out is not None, "the configuration evaluates only with questions held out"
-        return evaluate(
-            dataclasses.replace(config.model, compression=compression),
-            params,
-            held_out,
-            tokenizer,
-            mesh=run.mesh,
-            batch_size=config.eval_batch_size,
-            label=f"evaluate {label}",
-            progress=run.observation.progress,
-        )
-
-    def evaluated(label: str, compression: CompressionConfig, params: Params) -> Evaluation:
-        path = workdir / f"evaluation_{label}.json"
-        return _once(path, lambda: answered(label, compression, params))
-
-    def during(stage: StageConfig, params: Params) -> Evaluation:
-        return answered(stage.name, stage.compression, params)
-
+    """Runs all stages; evaluates before and after the last one if questions are held out."""
+    config = run.config
+    evaluator = HeldOutEvaluator(run, tokenizer, held_out)
+    if config.init_from is None:
+        run.observation.announce(f"Parameters: random, seed {config.seed}")
+    else:
+        run.observation.announce(f"Parameters: loading {config.init_from}")
     params = initial_params(config, run.mesh)
     *earlier, last = config.stages
     for stage in earlier:
-        params = run_stage(run, stage, params, train, evaluate=during)
+        params = run_stage(run, stage, params, train, evaluate=evaluator.during)
         clock.save()
     if held_out is not None:
-        # What the model could do before compression, and what merely switching it on leaves.
-        uncompressed = evaluated("uncompressed", CompressionConfig(schedule="none"), params)
-        before = evaluated("before", last.compression, params)
-    params = run_stage(run, last, params, train, evaluate=during)
+        # The base model's own accuracy, and what is left of it once compression is switched on.
+        no_compression = CompressionConfig(schedule="none")
+        uncompressed = evaluator.stored("uncompressed", no_compression, params)
+        before = evaluator.stored("before", last.compression, params)
+    params = run_stage(run, last, params, train, evaluate=evaluator.during)
     clock.save()
     accuracy = None
     if held_out is not None:
         accuracy = Accuracy(
             uncompressed=uncompressed,
             before=before,
-            after=evaluated("after", last.compression, params),
+            after=evaluator.stored("after", last.compression, params),
             chance=text_only_accuracy(held_out),
         )
-    export(config, last, params, tokenizer, workdir / "checkpoint", overwrite=True)
+    folder = run.workdir / "checkpoint"
+    run.observation.announce(f"Export: writing the parameters to {folder}")
+    export(config, last, params, tokenizer, folder, overwrite=True)
     return accuracy
 
 
-def _once(path: Path, compute: Callable[[], Evaluation]) -> Evaluation:
-    """The stored evaluation if there is one, else computes and stores it."""
-    values = on_first(lambda: read_json(path) if path.exists() else None)
-    if values is not None:
-        kinds = {kind: (right, asked) for kind, (right, asked) in values["by_kind"].items()}
-        return Evaluation(right=values["right"], asked=values["asked"], by_kind=kinds)
-    evaluation = compute()
-    if is_first():
-        write_json(path, {"accuracy": evaluation.accuracy, **dataclasses.asdict(evaluation)})
-    return evaluation
-
-
 def _example(config: ExperimentConfig, workdir: Path) -> str | None:
-    """An `xcomp ask` command about the first held-out video, where the run made its own."""
+    """Returns an `xcomp ask` command about the first held-out video of generated data."""
     if config.data.source != "generated":
         return None
     row = load_manifest(workdir / "data" / "eval.json")[0]

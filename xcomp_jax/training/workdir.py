@@ -1,4 +1,4 @@
-"""The folder of a run: whose it is, and how long it has been worked at. Kept by process 0."""
+"""Locks the folder of a run, ties it to one configuration and counts its wall time."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xcomp_jax.config import ConfigError, ExperimentConfig, to_dict
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.processes import is_first
 
-# These decide how a run proceeds, not where it ends.
+# A run may continue with other values of these: they do not change the final parameters.
 FREE_FIELDS = (
     "mesh",
     "save_every_steps",
@@ -24,13 +24,13 @@ FREE_FIELDS = (
 
 
 @contextlib.contextmanager
-def owned(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
-    """The folder belongs to this process while inside, and to this configuration for good.
+def claim_workdir(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
+    """Locks `workdir` for this process inside the block, and for `config` permanently.
 
-    Two processes in one folder would spoil each other's checkpoints.
+    Two processes in one folder would overwrite each other's checkpoints.
 
     Raises:
-        ConfigError: it is in use, or was begun with another configuration.
+        ConfigError: the folder is in use, or holds a run with another configuration.
         ValueError: its config.json is damaged.
     """
     workdir.mkdir(parents=True, exist_ok=True)
@@ -41,32 +41,31 @@ def owned(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
             raise ConfigError(
                 f"{workdir} is in use by another running process; wait for it or use another folder"
             ) from None
-        _claim(config, workdir)
+        _check_or_write_config(config, workdir)
         yield
 
 
-def _claim(config: ExperimentConfig, workdir: Path) -> None:
-    """Writes config.json, or checks that the folder was begun with the same one."""
-    path, mine = workdir / "config.json", to_dict(config)
+def _check_or_write_config(config: ExperimentConfig, workdir: Path) -> None:
+    path, values = workdir / "config.json", to_dict(config)
     if not path.exists():
-        write_json(path, mine)
+        write_json(path, values)
         return
-    theirs = read_json(path, remedy="restore it, or begin in another --workdir")
-    mine = json.loads(json.dumps(mine))
-    for free in FREE_FIELDS:
-        mine.pop(free), theirs.pop(free, None)
-    if theirs != mine:
+    stored = read_json(path, remedy="restore it, or use another --workdir")
+    values = json.loads(json.dumps(values))
+    for field in FREE_FIELDS:
+        values.pop(field), stored.pop(field, None)
+    if stored != values:
         fields = sorted(
-            key for key in mine.keys() | theirs.keys() if mine.get(key) != theirs.get(key)
+            key for key in values.keys() | stored.keys() if values.get(key) != stored.get(key)
         )
         raise ConfigError(
-            f"{workdir} holds a run of another configuration (differs in {', '.join(fields)}): "
-            "use another --workdir, or the configuration that began it"
+            f"{workdir} holds a run with another configuration (differs in {', '.join(fields)}); "
+            "use another --workdir, or the configuration stored there"
         )
 
 
 class Clock:
-    """Wall seconds spent on a run, over all its restarts (what a kill lost is not counted)."""
+    """Counts the wall seconds of a run over all restarts, excluding what a kill lost."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

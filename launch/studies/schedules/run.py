@@ -24,7 +24,7 @@ from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.sources import initial_params, open_datasets
 from xcomp_jax.training.stopping import StopRequest
-from xcomp_jax.training.workdir import owned
+from xcomp_jax.training.workdir import claim_workdir
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ def results_of_seed(
             f"the recipe must have two stages, a base and its tuning, and {recipe.name!r} has "
             f"{len(recipe.stages)}: {[stage.name for stage in recipe.stages]}"
         )
-    with owned(folder, recipe):
+    with claim_workdir(folder, recipe):
         mesh = make_mesh(recipe.mesh)
         with jax.set_mesh(mesh):
             seed = _Seed(recipe, folder, mesh, observation, stop)
@@ -88,7 +88,7 @@ class _Seed:
             tuning = dataclasses.replace(tuning, compression=compression)
             config = dataclasses.replace(config, stages=(base, tuning))
         folder = self.folder / condition.name
-        with owned(folder, config):
+        with claim_workdir(folder, config):
             return _stored(folder / "result.json", lambda: self._run(condition, config, folder))
 
     def _run(self, condition: Condition, config: ExperimentConfig, folder: Path) -> Result:

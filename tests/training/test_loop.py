@@ -1,4 +1,4 @@
-"""What a stage shows of itself, and how it ends when the numbers are gone."""
+"""Running a stage: its outputs, non-finite losses, SIGTERM."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, S
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
-from xcomp_jax.training import loop
+from xcomp_jax.training import stage_loop
 from xcomp_jax.training.evaluate import Evaluation
 from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
-from xcomp_jax.training.observe import Observation, Profile, open_writers
+from xcomp_jax.training.observe import Observation, Profile
 from xcomp_jax.training.step_report import NonFiniteLossError
 from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
+from xcomp_jax.training.writers import open_writers
 
 STAGE = dataclasses.replace(
     EXPERIMENT.stages[1],
@@ -44,7 +45,7 @@ CONFIG: ExperimentConfig = dataclasses.replace(
 @pytest.fixture(scope="module", autouse=True)
 def traced_once() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loop, "make_train_step", functools.cache(loop.make_train_step))
+        patch.setattr(stage_loop, "make_train_step", functools.cache(stage_loop.make_train_step))
         yield
 
 
@@ -55,14 +56,14 @@ def dataset_fixture(tmp_path_factory: pytest.TempPathFactory) -> PreparedDataset
 
 
 def params() -> Params:
-    # A copy: a stage gives its parameters' memory to the next state.
+    # A copy, because a stage donates its parameters.
     return jax.tree.map(lambda leaf: leaf.copy(), tiny_params(CONFIG.model))
 
 
 def train(
     workdir: Path,
     dataset: PreparedDataset,
-    begin: Params,
+    initial: Params,
     *,
     config: ExperimentConfig = CONFIG,
     observation: Observation | None = None,
@@ -86,7 +87,7 @@ def train(
         writers=open_writers(observation, config, workdir),
     )
     try:
-        return run_stage(run, STAGE, begin, dataset, evaluate=evaluate)
+        return run_stage(run, STAGE, initial, dataset, evaluate=evaluate)
     finally:
         for writer in run.writers:
             writer.close()
@@ -102,7 +103,7 @@ def whole_fixture(
     return workdir, train(workdir, dataset, params(), observation=observation)
 
 
-def test_everything_is_shown(whole: tuple[Path, Params]) -> None:
+def test_run_stage_writes_all_outputs(whole: tuple[Path, Params]) -> None:
     workdir, _ = whole
     evaluations = read_metrics(workdir / "evaluations.jsonl")
     assert [(line["step"], line["accuracy"]) for line in evaluations] == [
@@ -114,7 +115,7 @@ def test_everything_is_shown(whole: tuple[Path, Params]) -> None:
     assert b"sct/loss" in events
     assert b"sct/held_out_accuracy" in events
     assert list((workdir / "profile" / "sct").rglob("*.xplane.pb"))
-    assert checkpoints_of(workdir) == {4, 6}, "the two newest of three"
+    assert checkpoints_of(workdir) == {4, 6}, "keeps the two newest of three"
     meta = json.loads((workdir / "stages" / "sct" / "6" / "meta" / "metadata").read_text())
     assert meta["config"] == json.loads(json.dumps(to_dict(CONFIG)))
     assert {"xcomp_jax", "jax", "grain"} <= meta["code"].keys()
@@ -128,9 +129,9 @@ def train_until_stopped(
     while_evaluating: Callable[[], None],
     *,
     config: ExperimentConfig = CONFIG,
-    told: str,
+    message: str,
 ) -> None:
-    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match=told):
+    with stopping_on_sigterm() as stop, pytest.raises(Stopped, match=message):
         train(
             workdir,
             dataset,
@@ -149,7 +150,9 @@ def checkpoints_of(workdir: Path) -> set[int]:
     return {int(path.name) for path in (workdir / "stages" / "sct").iterdir()}
 
 
-def test_a_loss_that_is_no_number(tmp_path: Path, dataset: PreparedDataset) -> None:
+def test_run_stage_non_finite_loss_saves_batch_and_raises(
+    tmp_path: Path, dataset: PreparedDataset
+) -> None:
     broken = params()
     scale = broken["llm"]["norm"]["scale"]
     broken["llm"]["norm"]["scale"] = scale.at[3].set(np.nan)
@@ -165,67 +168,74 @@ def test_a_loss_that_is_no_number(tmp_path: Path, dataset: PreparedDataset) -> N
         saved["frames"][1][: saved["num_frames"][1]], dataset.frames(video)
     )
     assert read_metrics(tmp_path / "run" / "metrics.jsonl") == []
-    assert checkpoints_of(tmp_path / "run") == set(), "nothing of it is kept"
+    assert checkpoints_of(tmp_path / "run") == set(), "no checkpoint of the broken state"
 
 
-def test_sigterm_saves_what_is_done(
+def test_sigterm_between_steps_saves_and_resumes(
     tmp_path: Path, dataset: PreparedDataset, whole: tuple[Path, Params]
 ) -> None:
     config = dataclasses.replace(CONFIG, save_every_steps=100)
-    # Sent while evaluating after step 2, noticed at step 3.
-    told = "stopped by SIGTERM after step 3 of stage 'sct', which is saved"
-    train_until_stopped(tmp_path / "run", dataset, send_sigterm, config=config, told=told)
+    # Sent during the evaluation after step 2, handled at step 3.
+    message = "stopped by SIGTERM after step 3 of stage 'sct', which is saved"
+    train_until_stopped(tmp_path / "run", dataset, send_sigterm, config=config, message=message)
     assert checkpoints_of(tmp_path / "run") == {3}
     after = train(tmp_path / "run", dataset, params(), config=config)
     jax.tree.map(np.testing.assert_array_equal, after, whole[1])
     lines = read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
     moved = np.abs(after["llm"]["norm"]["scale"] - params()["llm"]["norm"]["scale"]).max()
-    assert moved > 1e-4, "control: it learnt"
+    assert moved > 1e-4, "control: the parameters moved"
 
 
-def test_sigterm_after_the_last_step_stops_what_follows(
+def test_sigterm_after_last_step_raises_stopped(
     tmp_path: Path, dataset: PreparedDataset, whole: tuple[Path, Params]
 ) -> None:
-    asked = []
+    evaluations = []
 
     def while_evaluating() -> None:
-        asked.append(1)
-        if len(asked) == 3:
+        evaluations.append(1)
+        if len(evaluations) == 3:
             send_sigterm()
 
     workdir = tmp_path / "run"
-    train_until_stopped(workdir, dataset, while_evaluating, told="everything was saved")
+    train_until_stopped(workdir, dataset, while_evaluating, message="everything was saved")
     assert max(checkpoints_of(workdir)) == STAGE.num_steps
     jax.tree.map(np.testing.assert_array_equal, train(workdir, dataset, params()), whole[1])
 
 
-def test_sigterm_does_not_wait_for_an_evaluation(tmp_path: Path, dataset: PreparedDataset) -> None:
+def test_sigterm_before_evaluation_skips_it(tmp_path: Path, dataset: PreparedDataset) -> None:
     config = dataclasses.replace(CONFIG, evaluate_every_steps=1)
-    asked = []
+    evaluations = []
 
     def while_evaluating() -> None:
-        asked.append(1)
+        evaluations.append(1)
         send_sigterm()
 
     workdir = tmp_path / "run"
-    train_until_stopped(workdir, dataset, while_evaluating, config=config, told="after step 2")
-    assert len(asked) == 1
+    train_until_stopped(workdir, dataset, while_evaluating, config=config, message="after step 2")
+    assert len(evaluations) == 1
 
 
-def test_sigterm_where_errors_are_survived() -> None:
+def test_sigterm_in_suppressed_block_raises_stopped() -> None:
     with pytest.raises(Stopped), stopping_on_sigterm(), contextlib.suppress(Exception):
         send_sigterm()
 
 
-def test_sigterm_with_nothing_to_save() -> None:
+def test_sigterm_outside_a_stage_raises_at_once() -> None:
     before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(Stopped, match="nothing had to be saved"), stopping_on_sigterm():
+    with pytest.raises(Stopped, match="there was nothing to save"), stopping_on_sigterm():
         send_sigterm()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
 @pytest.mark.parametrize("text", ["", "5", "0:2", "3:0", "a:b", "1:2:3"])
-def test_profiles_that_cannot_be(text: str) -> None:
+def test_profile_parse_invalid_text_raises(text: str) -> None:
     with pytest.raises(ConfigError, match="must be STEP:COUNT"):
         Profile.parse(text)
+
+
+def test_announce_without_progress_prints_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    Observation(progress=False).announce("Data: opening")
+    assert capsys.readouterr().err == ""
+    Observation().announce("Data: opening")
+    assert capsys.readouterr().err == "Data: opening\n"

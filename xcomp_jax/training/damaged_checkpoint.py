@@ -1,0 +1,49 @@
+"""Reports a damaged Orbax checkpoint as one readable error."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from xcomp_jax.config import ConfigError
+from xcomp_jax.processes import is_lost_process_error
+
+
+@contextlib.contextmanager
+def damage_as_config_error(folder: Path) -> Iterator[None]:
+    """Turns the errors of a failed restore from `folder` into a ConfigError.
+
+    The loss of another process is no damage; its error passes unchanged.
+    """
+    _ignore_late_reads()
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        if is_lost_process_error(error):
+            raise
+        reason = str(error).partition("\n")[0][:200]
+        raise ConfigError(
+            f"the checkpoint {folder} is damaged or belongs to another run "
+            f"({type(error).__name__}: {reason}); remove that folder to continue from the "
+            "checkpoint before it"
+        ) from error
+
+
+@functools.cache
+def _ignore_late_reads() -> None:
+    """Drops "Event loop is closed" errors of reads that end after a failed restore.
+
+    Orbax closes its event loop at the first error, while other arrays are still being read in
+    threads. Python would print a traceback for each of them and hide the error that matters.
+    """
+    previous = sys.unraisablehook
+
+    def hook(unraisable: sys.UnraisableHookArgs) -> None:
+        error = unraisable.exc_value
+        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+            previous(unraisable)
+
+    sys.unraisablehook = hook
