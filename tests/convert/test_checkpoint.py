@@ -1,4 +1,4 @@
-"""Our checkpoint folder: saving, loading onto devices, and what it is refused for."""
+"""XComp-JAX checkpoint folders: saving, loading onto devices, and errors."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def edit_config(folder: Path, change: Any) -> None:
     path.write_text(json.dumps(values))
 
 
-def test_what_was_saved_is_loaded(saved: Saved) -> None:
+def test_saved_parameters_are_loaded(saved: Saved) -> None:
     folder, model, params = saved
     loaded_model, loaded = load_params(folder)
     assert loaded_model == model
@@ -63,7 +63,7 @@ def test_what_was_saved_is_loaded(saved: Saved) -> None:
     assert [entry.name for entry in folder.parent.iterdir() if entry.name.startswith(".")] == []
 
 
-def test_orbax_reads_it_too(saved: Saved) -> None:
+def test_orbax_restores_parameters(saved: Saved) -> None:
     folder, _, params = saved
     with ocp.PyTreeCheckpointer() as checkpointer:
         restored = checkpointer.restore(
@@ -75,7 +75,7 @@ def test_orbax_reads_it_too(saved: Saved) -> None:
     jax.tree.map(np.testing.assert_array_equal, restored, params)
 
 
-def test_arrays_of_zeros(saved: Saved, tmp_path: Path) -> None:
+def test_sign_of_zero_is_kept(saved: Saved, tmp_path: Path) -> None:
     _, model, params = saved
     zeros = jax.tree.map(np.zeros_like, params)
     zeros["llm"]["norm"]["scale"][3] = -0.0
@@ -87,7 +87,7 @@ def test_arrays_of_zeros(saved: Saved, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", jnp.float32])
-def test_dtype_on_loading(saved: Saved, dtype: Any) -> None:
+def test_load_casts_to_dtype(saved: Saved, dtype: Any) -> None:
     folder, _, params = saved
     _, loaded = load_params(folder, dtype=dtype)
     jax.tree.map(
@@ -99,10 +99,10 @@ def test_dtype_on_loading(saved: Saved, dtype: Any) -> None:
     )
 
 
-def test_arrays_larger_than_one_piece(
+def test_arrays_of_many_pieces_are_read_in_part(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With tiny chunks and pieces, every array crosses many of both."""
+    """Uses tiny chunks and pieces, so that every array spans many of both."""
     monkeypatch.setattr("xcomp_jax.checkpoint.stream._CHUNK_BYTES", 100)
     monkeypatch.setattr("xcomp_jax.checkpoint.memory._PIECE_BYTES", 150)
     model, params = load_torch_checkpoint(source)
@@ -117,8 +117,8 @@ def test_arrays_larger_than_one_piece(
         np.testing.assert_array_equal(reader.part(path, cut), node[cut])
 
 
-def test_loading_onto_several_devices(saved: Saved) -> None:
-    """A child process with four devices loads slices; the parent knows the values."""
+def test_load_onto_four_devices_equals_host(saved: Saved) -> None:
+    """Compares slices loaded by a child process with four devices to the saved values."""
     folder, _, params = saved
     expected = folder.parent / "expected.npz"
     np.savez(expected, embedding=params["llm"]["embed_tokens"]["embedding"],
@@ -167,7 +167,7 @@ def test_loading_onto_several_devices(saved: Saved) -> None:
     assert "sharded ok" in done.stdout
 
 
-# --- refusals ----------------------------------------------------------------------------------
+# --- errors ------------------------------------------------------------------------------------
 
 
 def refusal(folder: Path, **options: Any) -> str:
@@ -176,18 +176,18 @@ def refusal(folder: Path, **options: Any) -> str:
     return str(caught.value)
 
 
-def test_missing_folder(tmp_path: Path) -> None:
+def test_missing_folder_is_rejected(tmp_path: Path) -> None:
     assert refusal(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: no such folder"
 
 
-def test_folder_of_another_kind(source: Path) -> None:
+def test_pytorch_folder_is_rejected(source: Path) -> None:
     message = refusal(source)
     assert "not a checkpoint, it needs config.json and params/" in message
     assert "model.safetensors" in message
     assert "python -m convert from_torch" in message
 
 
-def test_unknown_version(saved: Saved) -> None:
+def test_unknown_version_is_rejected(saved: Saved) -> None:
     folder = saved[0]
     edit_config(folder, lambda values: values.update(version=2))
     assert "version 2, this code reads version 1" in refusal(folder)
@@ -197,12 +197,12 @@ def test_unknown_version(saved: Saved) -> None:
     assert "not valid JSON" in refusal(folder)
 
 
-def test_unknown_field(saved: Saved) -> None:
+def test_unknown_field_is_rejected(saved: Saved) -> None:
     edit_config(saved[0], lambda values: values["model"]["llm"].update(rope="yes"))
     assert "unknown field(s) ['rope']" in refusal(saved[0])
 
 
-def test_shapes_that_contradict_the_configuration(saved: Saved) -> None:
+def test_shapes_unlike_config_are_rejected(saved: Saved) -> None:
     folder = saved[0]
     edit_config(folder, lambda values: values["model"]["llm"].update(vocab_size=25))
     assert "'llm/embed_tokens/embedding' is (24, 8), the configuration asks for (25, 8)" in (
@@ -215,7 +215,7 @@ def test_shapes_that_contradict_the_configuration(saved: Saved) -> None:
     assert "missing 'llm/lm_head/kernel' (8, 24)" in refusal(folder)
 
 
-def test_saving_a_wrong_tree(saved: Saved, tmp_path: Path) -> None:
+def test_save_of_wrong_tree_is_rejected(saved: Saved, tmp_path: Path) -> None:
     _, model, params = saved
     params["llm"]["norm"]["scale"] = np.ones(9, np.float32)
     params["llm"]["norm"]["bias"] = np.ones(8, np.float32)
@@ -226,7 +226,7 @@ def test_saving_a_wrong_tree(saved: Saved, tmp_path: Path) -> None:
     assert not (tmp_path / "bad").exists()
 
 
-def test_shardings_of_another_tree(saved: Saved) -> None:
+def test_shardings_of_other_tree_are_rejected(saved: Saved) -> None:
     folder, _, params = saved
     one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shardings = jax.tree.map(lambda _: one, params)
@@ -235,7 +235,7 @@ def test_shardings_of_another_tree(saved: Saved) -> None:
 
 
 @pytest.mark.parametrize("damage", ["removed", "truncated", "replaced", "flipped"])
-def test_damaged_data(saved: Saved, damage: str) -> None:
+def test_damaged_data_is_rejected(saved: Saved, damage: str) -> None:
     path = saved[0] / "params" / "llm.embed_tokens.embedding" / "c" / "0" / "0"
     raw = path.read_bytes()
     path.unlink()
@@ -249,7 +249,7 @@ def test_damaged_data(saved: Saved, damage: str) -> None:
     assert "llm.embed_tokens.embedding/c/0/0" in message
 
 
-def test_damaged_description(saved: Saved) -> None:
+def test_damaged_metadata_is_rejected(saved: Saved) -> None:
     (saved[0] / "params" / "_METADATA").write_text("{")
     assert "not an Orbax pytree, or its description is damaged" in refusal(saved[0])
 
@@ -261,7 +261,7 @@ def entries(folder: Path) -> list[str]:
     return sorted(entry.name for entry in folder.iterdir())
 
 
-def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
+def test_failed_new_folder_leaves_nothing(tmp_path: Path) -> None:
     def write(error: BaseException) -> None:
         with new_folder(tmp_path / "out") as draft:
             (draft / "half").write_text("x")
@@ -274,8 +274,8 @@ def test_a_failed_block_leaves_nothing(tmp_path: Path) -> None:
         assert entries(tmp_path) == []
 
 
-def test_a_finished_block_takes_the_name(tmp_path: Path) -> None:
-    (tmp_path / "out").mkdir()  # empty: free
+def test_finished_new_folder_takes_its_name(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()  # an empty folder counts as free
     with new_folder(tmp_path / "out") as draft:
         (draft / "config.json").write_text("1")
     with new_folder(tmp_path / "out", overwrite=True) as draft:
@@ -284,7 +284,7 @@ def test_a_finished_block_takes_the_name(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.json").read_text() == "2"
 
 
-def test_taken_names(tmp_path: Path) -> None:
+def test_existing_file_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for overwrite in (False, True):
         with pytest.raises(CheckpointError):
@@ -292,7 +292,7 @@ def test_taken_names(tmp_path: Path) -> None:
     check_free(tmp_path / "free", overwrite=False)
 
 
-def test_a_full_disk_while_saving_leaves_nothing(
+def test_full_disk_while_saving_leaves_nothing(
     saved: Saved, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: Any, **__: Any) -> None:
@@ -306,11 +306,11 @@ def test_a_full_disk_while_saving_leaves_nothing(
     assert entries(tmp_path) == before
 
 
-def test_dtype_of_the_model_is_kept(tmp_path: Path) -> None:
+def test_compute_dtype_of_model_is_kept(tmp_path: Path) -> None:
     model, params = load_torch_checkpoint(
         torch_model.make(tmp_path / "s", torch_dtype="bfloat16"), dtype="float32"
     )
-    mixed = dataclasses.replace(model, dtype="bfloat16")  # float32 masters, bfloat16 arithmetic
+    mixed = dataclasses.replace(model, dtype="bfloat16")  # float32 parameters, bfloat16 compute
     save_params(tmp_path / "c", mixed, params, source={})
     loaded_model, loaded = load_params(tmp_path / "c")
     assert loaded_model.dtype == "bfloat16"

@@ -14,10 +14,9 @@ from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_clips import clips_of, shifted_order
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import LLMConfig, ModelConfig, ProjectorConfig, VisionConfig
-from xcomp_jax.convert import plan
-from xcomp_jax.convert.rules import rules_for
-from xcomp_jax.convert.safetensors_read import Tensor
-from xcomp_jax.convert.tree import fill_tree, plan_leaves
+from xcomp_jax.convert.fill import fill_tree, plan_leaves
+from xcomp_jax.convert.map import rules_for, tensor_slots
+from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.models.internvideo2 import position_table
 from xcomp_jax.models.xcomp import Params, XComp
 
@@ -65,7 +64,7 @@ def converted(case: Case) -> tuple[XComp, Params]:
     tower = {f"model.vision_tower.{name}": array for name, array in stored.items()}
     rest = {
         name: np.zeros(slot.shape, np.float32)
-        for name, slot in plan.slots(rules_for(model), param_shapes(model)).items()
+        for name, slot in tensor_slots(rules_for(model), param_shapes(model)).items()
         if not slot.rule.target.startswith("vision/")
     }
     tensors = {name: Tensor.from_array(name, a, case.name) for name, a in (tower | rest).items()}

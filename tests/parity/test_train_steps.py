@@ -15,7 +15,7 @@ import pytest
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import PLACEHOLDER, recorded_model
 from xcomp_jax.config import StageConfig
-from xcomp_jax.convert.rules import rules_for
+from xcomp_jax.convert.map import rules_for
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.training import loss
