@@ -21,6 +21,7 @@ class HubServer(ThreadingHTTPServer):
         commits: folder with the files of each commit.
         refs: commit of each branch and tag; may change while the server runs.
         paths: requested paths in order.
+        error: status and X-Error-Code of every reply about the repository, if set.
     """
 
     daemon_threads = True
@@ -28,7 +29,7 @@ class HubServer(ThreadingHTTPServer):
     def __init__(self, commits: Mapping[str, Path], refs: Mapping[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.commits, self.refs = dict(commits), dict(refs)
-        self.gated = False
+        self.error: tuple[int, str] | None = None
         self.paths: list[str] = []
 
     @property
@@ -69,8 +70,9 @@ class _Handler(BaseHTTPRequestHandler):
         api, files = f"/api/models/{REPOSITORY}", f"/{REPOSITORY}/resolve/"
         if not path.startswith((api + "/", files)):
             self._send(404, b"", {"X-Error-Code": "RepoNotFound"})
-        elif self.server.gated:
-            self._send(403, b"", {"X-Error-Code": "GatedRepo"})
+        elif self.server.error is not None:
+            status, code = self.server.error
+            self._send(status, b"", {"X-Error-Code": code})
         elif path.startswith(f"{api}/revision/"):
             self._send_revision(path.removeprefix(f"{api}/revision/"))
         elif path.startswith(f"{api}/tree/"):

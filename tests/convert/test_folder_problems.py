@@ -85,14 +85,14 @@ def test_index_unlike_shards_is_rejected(tmp_path: Path) -> None:
 
     edit_index(folder, swap)
     (problem,) = conversion_problems(folder)
-    assert problem.endswith(f"{NORM!r}: the index lists {files[1]}, found in {files[0]}")
+    assert problem.endswith(f"{NORM!r}: the index lists {files[1]}, stored in {files[0]}")
 
 
 def test_index_entry_without_tensor_is_rejected(tmp_path: Path) -> None:
     folder = torch_model.make(tmp_path / "m", shards=2)
     edit_index(folder, lambda names: names.update(ghost="model-00001-of-00002.safetensors"))
     (problem,) = conversion_problems(folder)
-    assert "'ghost': the index lists model-00001-of-00002.safetensors, found in none" in problem
+    assert "'ghost': the index lists model-00001-of-00002.safetensors, stored in no file" in problem
 
 
 @pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/x.safetensors", "model.bin", ""])

@@ -130,9 +130,17 @@ def test_unknown_commit_is_rejected(hub: HubServer, tmp_path: Path, name: str) -
 def test_gated_repository_names_the_login_command(
     hub: HubServer, tmp_path: Path, revision: str | None
 ) -> None:
-    hub.gated = True
+    hub.error = (403, "GatedRepo")
     problem = hub_problem(REPOSITORY, revision, hub.url, tmp_path / "cache")
     assert problem == "is gated; accept its terms on the hub and run `hf auth login`"
+
+
+def test_failing_hub_is_reported(hub: HubServer, tmp_path: Path) -> None:
+    hub.error = (500, "InternalError")
+    problem = hub_problem(REPOSITORY, None, hub.url, tmp_path / "cache")
+    assert problem.startswith("the hub failed to resolve 'main', try again later (")
+    problem = hub_problem(REPOSITORY, COMMITS[0], hub.url, tmp_path / "cache")
+    assert problem.startswith(f"commit {COMMITS[0]} cannot be downloaded and is not in the local")
 
 
 def test_missing_network_names_cached_commits(hub: HubServer, tmp_path: Path) -> None:

@@ -115,6 +115,6 @@ def test_two_processes_convert_and_stop_together(tmp_path: Path) -> None:
     assert verify(source, tmp_path / "out").equal
     first, second = (output for output, _ in outputs)
     assert "not finite: 'model.embed_tokens.weight' has 1" in first
-    assert "process 0 found 1 problem(s), see its output" in second
+    assert "process 0 has 1 problem(s), see its output" in second
     for output in (first, second):
         assert "revision 'main' is not a full commit, which several processes require" in output

@@ -128,7 +128,7 @@ def edit_tensors(
 
 
 def rewrite(folder: Path, **changes: np.ndarray | None) -> None:
-    """Changes tensors of a single-file checkpoint in place, see `edit_tensors`."""
+    """Changes tensors of a single-file checkpoint on disk, see `edit_tensors`."""
     values = edit_tensors(read_tensors(folder), changes)
     save_file(values, folder / "model.safetensors", metadata={"format": "pt"})
 
