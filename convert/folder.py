@@ -205,8 +205,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             listed = weight_map.get(name)
             origin = tensors[name].origin if name in tensors else None
             if listed != origin:
-                problems.append(
-                    f"{name!r}: the index lists {listed or 'no file'}, stored in {origin or 'no file'}"
-                )
+                location = f"the index lists {listed or 'no file'}, stored in {origin or 'no file'}"
+                problems.append(f"{name!r}: {location}")
     raise_problems(folder, problems)
     return tensors

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 
 from tests.convert import torch_model
+from xcomp_jax.checkpoint import save_params
+from xcomp_jax.config import ModelConfig
 from xcomp_jax.convert.errors import ConversionError
-from xcomp_jax.convert.from_torch import convert_from_torch
+from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 
 GOLDEN_MODEL = Path(__file__).parent.parent / "goldens" / "00_model"
 
@@ -18,6 +20,20 @@ GOLDEN_MODEL = Path(__file__).parent.parent / "goldens" / "00_model"
 def source(tmp_path: Path) -> Path:
     """Writes a small valid checkpoint in PyTorch layout."""
     return torch_model.make(tmp_path / "source")
+
+
+Saved = tuple[Path, ModelConfig, dict[str, Any]]
+
+
+@pytest.fixture
+def saved(source: Path) -> Saved:
+    """Saves an XComp-JAX checkpoint and returns its folder, model and parameters."""
+    model, params = load_torch_checkpoint(source)
+    folder = source.parent / "ckpt"
+    extra = [source / "vocab.json", source / "merges.txt"]
+    texts = {"README.md": "card"}
+    save_params(folder, model, params, source={"run": 7}, extra_files=extra, texts=texts)
+    return folder, model, params
 
 
 def entries(folder: Path) -> list[str]:
