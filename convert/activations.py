@@ -34,7 +34,7 @@ from xcomp_jax.engine.engine import Engine
 PLACEHOLDER = -200
 _LAYER = re.compile(r"hidden_after_layer_([0-9]+)")
 ARRAY_NAMES = ("pixel_values", "features", "llm_embeds", "input_ids", "visual_tokens",
-          "final_normed_hidden", "logits")  # fmt: skip
+               "final_normed_hidden", "logits")  # fmt: skip
 
 Arrays = Mapping[str, np.ndarray]
 

@@ -163,7 +163,7 @@ def _other_process_problems(count: int) -> list[str]:
         return []
     counts = multihost_utils.process_allgather(np.int32(count))
     return [
-        f"process {process} found {count} problem(s), see its output"
+        f"process {process} has {count} problem(s), see its output"
         for process, count in enumerate(counts)
         if count
     ]

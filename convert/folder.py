@@ -157,7 +157,7 @@ def weight_files(folder: Path) -> list[Path]:
             "run any code; use the safetensors version of this checkpoint"
         )
     else:
-        problem = f"contains neither {WEIGHTS} nor {INDEX}; found {names}"
+        problem = f"contains neither {WEIGHTS} nor {INDEX}; it has {names}"
     raise ConversionError(str(folder), [problem])
 
 
@@ -205,8 +205,7 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
             listed = weight_map.get(name)
             origin = tensors[name].origin if name in tensors else None
             if listed != origin:
-                problems.append(
-                    f"{name!r}: the index lists {listed or 'nothing'}, found in {origin or 'none'}"
-                )
+                location = f"the index lists {listed or 'no file'}, stored in {origin or 'no file'}"
+                problems.append(f"{name!r}: {location}")
     raise_problems(folder, problems)
     return tensors

@@ -118,9 +118,12 @@ def convert_from_torch(
             texts={"README.md": jax_card(model, provenance, stored)},
         )
         raise_problems(name, [problem for leaf in leaves for problem in leaf.problems])
-    summary = f"{out}: {len(tensors)} tensors as {stored}"
-    missing = missing_companions(source.folder)
-    return summary + (f"\nmissing in the source: {', '.join(missing)}" if missing else "")
+    return _summary(f"{out}: {len(tensors)} tensors as {stored}", source.folder)
+
+
+def _summary(text: str, folder: Path) -> str:
+    missing = missing_companions(folder)
+    return text + (f"\nmissing in the source: {', '.join(missing)}" if missing else "")
 
 
 def _check_revision(name: str, revision: str | None) -> None:

@@ -95,8 +95,9 @@ def _resolve(name: str, revision: str, endpoint: str | None, cache_dir: Path | N
     except (RepositoryNotFoundError, RevisionNotFoundError, HFValidationError) as error:
         gated = isinstance(error, GatedRepoError)
         raise ConversionError(name, [_access_problem(revision, gated=gated)]) from error
-    except HfHubHTTPError as error:
-        raise ConversionError(name, [f"the hub refused {revision!r}: {error}"]) from error
+    except (HfHubHTTPError, ValueError) as error:
+        problem = f"the hub failed to resolve {revision!r}, try again later ({_first_line(error)})"
+        raise ConversionError(name, [problem]) from error
     except (HTTPError, OSError) as error:
         problem = (
             f"no folder of this name, and the hub cannot be reached to resolve {revision!r}. "
@@ -133,7 +134,7 @@ def _download(name: str, commit: str, endpoint: str | None, cache_dir: Path | No
         gated = isinstance(error, GatedRepoError)
         raise ConversionError(name, [_access_problem(commit, gated=gated)]) from error
     except (LocalEntryNotFoundError, HTTPError, OSError) as error:
-        # The client wraps a refused repository in an error about the cache.
+        # The client reports a repository without access as an error of the cache.
         if isinstance(error.__cause__, RepositoryNotFoundError):
             gated = isinstance(error.__cause__, GatedRepoError)
             raise ConversionError(name, [_access_problem(commit, gated=gated)]) from error

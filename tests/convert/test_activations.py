@@ -1,4 +1,4 @@
-"""verify --activations: recordings of a small model, and a checkpoint that departs somewhere."""
+"""`verify --activations`: recordings of a small model, compared with changed checkpoints."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from safetensors.numpy import load_file
 
 from tests.convert import torch_model
-from xcomp_jax.convert.__main__ import main
+from xcomp_jax.cli.main import main
 from xcomp_jax.convert.activations import compare_activations, first_departure
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import load_torch_checkpoint
@@ -30,7 +29,7 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recorded(original: Path) -> dict[str, np.ndarray]:
-    """What the model gives for random inputs, in the documented form."""
+    """Records the outputs of the model for random inputs, in the documented format."""
     model, params = load_torch_checkpoint(original)
     rng = np.random.default_rng(0)
     network = XComp(model)
@@ -67,21 +66,21 @@ def save(folder: Path, arrays: dict[str, np.ndarray]) -> Path:
 
 
 def changed(original: Path, folder: Path, name: str) -> Path:
-    """A copy of the checkpoint with one value of one tensor moved."""
-    values = {k: v.copy() for k, v in load_file(original / "model.safetensors").items()}
+    """Writes a copy of the checkpoint with one changed value of one tensor."""
+    values = torch_model.read_tensors(original)
     values[name].reshape(-1)[0] += 1
     return torch_model.write(folder, json.loads((original / "config.json").read_text()), values)
 
 
-def test_same_weights_agree(
+def test_equal_weights_agree(
     original: Path, recorded: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    found = compare_activations(original, save(tmp_path, recorded), tolerance=1e-4)
-    assert [entry.name for entry in found] == [
+    departures = compare_activations(original, save(tmp_path, recorded), tolerance=1e-4)
+    assert [entry.name for entry in departures] == [
         "features", "llm_embeds", "hidden_after_layer_00", "hidden_after_layer_01",
         "hidden_after_layer_03", "hidden_after_layer_04", "final_normed_hidden", "logits",
     ]  # fmt: skip
-    assert first_departure(found) == "all 8 recorded activations agree"
+    assert first_departure(departures) == "all 8 recorded activations agree"
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ def test_same_weights_agree(
         ("model.norm.weight", "final_normed_hidden"),
     ],
 )
-def test_the_first_departure_is_named(
+def test_first_departure_is_named(
     original: Path,
     recorded: dict[str, np.ndarray],
     tmp_path: Path,
@@ -102,20 +101,20 @@ def test_the_first_departure_is_named(
     expected: str,
 ) -> None:
     other = changed(original, tmp_path / "other", name)
-    found = compare_activations(other, save(tmp_path, recorded), tolerance=1e-4)
-    assert first_departure(found) == f"activations depart first at {expected}"
+    departures = compare_activations(other, save(tmp_path, recorded), tolerance=1e-4)
+    assert first_departure(departures) == f"activations depart first at {expected}"
 
 
-def test_command_line(
+def test_verify_command_reports_activations(
     original: Path,
     recorded: dict[str, np.ndarray],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = save(tmp_path, recorded)
-    ours, report = tmp_path / "ours", tmp_path / "report"
-    assert main(["from_torch", str(original), str(ours)]) == 0
-    command = ["verify", str(original), str(ours), "--activations", str(path)]
+    checkpoint, report = tmp_path / "jax", tmp_path / "report"
+    assert main(["convert", "from-torch", str(original), str(checkpoint)]) == 0
+    command = ["convert", "verify", str(original), str(checkpoint), "--activations", str(path)]
     assert main([*command, "--report", str(report)]) == 0
     values = json.loads((tmp_path / "report.json").read_text())
     assert next(row["name"] for row in values["activations"]) == "features"
@@ -134,12 +133,15 @@ def test_command_line(
         ({"pixel_values": None}, "'pixel_values' is missing"),
         ({"visual_tokens": None}, "'visual_tokens' is missing"),
         ({"hidden": np.ones(3)}, "unknown array 'hidden'"),
-        ({"input_ids": np.array([1, 2])}, "'input_ids' holds -200 0 times, expected once"),
-        ({"hidden_after_layer_05": np.ones((3, 8))}, "recorded layers [5], the model has 5"),
-        ({"logits": np.ones((3, 24))}, "'logits': recorded (3, 24), the model gives"),
+        ({"input_ids": np.array([1, 2])}, "'input_ids' contains -200 0 times, expected once"),
+        (
+            {"hidden_after_layer_05": np.ones((3, 8))},
+            "layers [5] are recorded, but the model has 5",
+        ),
+        ({"logits": np.ones((3, 24))}, "'logits' is (3, 24), the model computes"),
     ],
 )
-def test_recordings_that_do_not_fit(
+def test_unsuitable_recording_is_rejected(
     original: Path,
     recorded: dict[str, np.ndarray],
     tmp_path: Path,
@@ -147,7 +149,7 @@ def test_recordings_that_do_not_fit(
     message: str,
 ) -> None:
     arrays = {k: v for k, v in {**recorded, **changes}.items() if v is not None}
-    if "pixel_values" not in changes:  # the language half alone is faster
+    if "pixel_values" not in changes:  # the language model alone is faster
         for name in ("pixel_values", "features", "llm_embeds"):
             arrays.pop(name)
     with pytest.raises(ConversionError) as caught:
@@ -155,14 +157,14 @@ def test_recordings_that_do_not_fit(
     assert message in str(caught.value)
 
 
-def test_unreadable_recordings(original: Path, tmp_path: Path) -> None:
+def test_unreadable_recording_is_rejected(original: Path, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     for raw in (b"", b"PK\x03\x04", b"something else"):
         path.write_bytes(raw)
         with pytest.raises(ConversionError, match=r"not a readable \.npz file"):
             compare_activations(original, path, tolerance=1e-4)
     np.savez(path, input_ids=np.array([1]))
-    with pytest.raises(ConversionError, match="no recorded output to compare with"):
+    with pytest.raises(ConversionError, match="contains no recorded output"):
         compare_activations(original, path, tolerance=1e-4)
     np.savez(path, logits=np.array([object()]))
     with pytest.raises(ConversionError, match=r"not a readable \.npz file"):

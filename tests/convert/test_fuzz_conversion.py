@@ -1,4 +1,4 @@
-"""A damaged checkpoint is either converted or refused; in between there is nothing."""
+"""Fuzzing of the conversion: a damaged checkpoint is converted or rejected completely."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.convert import torch_model
+from tests.convert.conftest import entries
 from xcomp_jax.checkpoint import load_params
-from xcomp_jax.convert.__main__ import main
+from xcomp_jax.cli.main import main
 
-PLACE = st.tuples(st.floats(0, 1), st.integers(0, 30), st.binary(max_size=30))
+CHANGE = st.tuples(st.floats(0, 1), st.integers(0, 30), st.binary(max_size=30))
 
 
 @pytest.fixture(scope="module")
@@ -21,32 +22,32 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return torch_model.make(tmp_path_factory.mktemp("original"))
 
 
-def damage(raw: bytes, place: float, length: int, patch: bytes) -> bytes:
-    start = int(place * len(raw))
+def damage(raw: bytes, position: float, length: int, patch: bytes) -> bytes:
+    start = int(position * len(raw))
     return raw[:start] + patch + raw[start + length :]
 
 
-def run(original: Path, place: Path, file: str, raw: bytes) -> tuple[int, list[str]]:
-    """Exit code for a copy of the checkpoint with other contents of `file`, and what was left."""
-    source = place / "source"
+def run(original: Path, folder: Path, file: str, raw: bytes) -> tuple[int, list[str]]:
+    """Converts a copy with other contents of `file`; returns exit code and remaining entries."""
+    source = folder / "source"
     source.mkdir()
     for path in original.iterdir():
         (source / path.name).write_bytes(raw if path.name == file else path.read_bytes())
-    code = main(["from_torch", str(source), str(place / "out")])
-    return code, sorted(entry.name for entry in place.iterdir())
+    code = main(["convert", "from-torch", str(source), str(folder / "out")])
+    return code, entries(folder)
 
 
-def check(original: Path, place: Path, file: str, raw: bytes) -> None:
-    code, left = run(original, place, file, raw)
+def check(original: Path, folder: Path, file: str, raw: bytes) -> None:
+    code, names = run(original, folder, file, raw)
     assert code in (0, 1)
-    assert left == (["out", "source"] if code == 0 else ["source"])
+    assert names == (["out", "source"] if code == 0 else ["source"])
     if code == 0:
-        load_params(place / "out")
+        load_params(folder / "out")
 
 
 @settings(max_examples=40, deadline=None)
-@given(change=PLACE)
-def test_damaged_weights(
+@given(change=CHANGE)
+def test_damaged_weights_leave_nothing_partial(
     tmp_path_factory: pytest.TempPathFactory, original: Path, change: tuple[float, int, bytes]
 ) -> None:
     raw = damage((original / "model.safetensors").read_bytes(), *change)
@@ -73,7 +74,7 @@ VALUE = st.one_of(
         max_size=3,
     ),
 )
-def test_strange_configuration(
+def test_fuzzed_config_leaves_nothing_partial(
     tmp_path_factory: pytest.TempPathFactory, original: Path, changes: dict
 ) -> None:
     raw = json.dumps({**torch_model.CONFIG, **changes}).encode()
@@ -82,13 +83,13 @@ def test_strange_configuration(
 
 @settings(max_examples=20, deadline=None)
 @given(raw=st.binary(max_size=60))
-def test_configuration_that_is_not_json(
+def test_config_of_random_bytes_is_rejected(
     tmp_path_factory: pytest.TempPathFactory, original: Path, raw: bytes
 ) -> None:
     check(original, tmp_path_factory.mktemp("fuzz"), "config.json", raw)
 
 
-def test_the_check_accepts_the_undamaged_checkpoint(original: Path, tmp_path: Path) -> None:
-    """Control: the refusals above are not refusals of everything."""
+def test_undamaged_checkpoint_is_converted(original: Path, tmp_path: Path) -> None:
+    """Control: the checks above do not reject every checkpoint."""
     raw = (original / "model.safetensors").read_bytes()
     assert run(original, tmp_path, "model.safetensors", raw) == (0, ["out", "source"])

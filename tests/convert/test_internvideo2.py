@@ -1,4 +1,4 @@
-"""The other video encoder through the converter: there, back, compared, and what it refuses."""
+"""Conversion of a model with the InternVideo2 encoder."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ def source_fixture(tmp_path: Path) -> Path:
     return torch_model.make(tmp_path / "source", **SETTINGS)
 
 
-def test_there_and_back(source: Path) -> None:
-    ours, theirs = source.parent / "ours", source.parent / "theirs"
-    convert_from_torch(str(source), ours)
-    convert_to_torch(ours, theirs)
-    before, after = (load_file(folder / "model.safetensors") for folder in (source, theirs))
+def test_internvideo2_round_trips(source: Path) -> None:
+    checkpoint, exported = source.parent / "jax", source.parent / "torch"
+    convert_from_torch(str(source), checkpoint)
+    convert_to_torch(checkpoint, exported)
+    before, after = (load_file(folder / "model.safetensors") for folder in (source, exported))
     assert before.keys() == after.keys()
     for name, values in before.items():
         np.testing.assert_array_equal(after[name], values, err_msg=name)
-    for other in (ours, theirs):
+    for other in (checkpoint, exported):
         report = verify(source, other)
         assert report.equal
         assert len(report.tensors) == len(before)
@@ -51,11 +51,11 @@ def test_there_and_back(source: Path) -> None:
     values[TOWER + "cls_token"] = values[TOWER + "cls_token"] + 1
     settings = torch_model.config(**SETTINGS)
     changed = torch_model.write(source.parent / "changed", settings, values)
-    assert not verify(ours, changed).equal
+    assert not verify(checkpoint, changed).equal
 
 
-def test_what_is_read_fits_the_model_and_has_a_place_on_a_mesh(source: Path) -> None:
-    out = source.parent / "ours"
+def test_converted_parameters_fit_model_and_mesh(source: Path) -> None:
+    out = source.parent / "jax"
     convert_from_torch(str(source), out)
     model, params = load_params(out)
     assert model.vision.architecture == "internvideo2"
@@ -73,21 +73,21 @@ def test_what_is_read_fits_the_model_and_has_a_place_on_a_mesh(source: Path) -> 
         encode(2)
 
 
-def test_large_arrays_of_the_published_model_are_split() -> None:
+def test_large_parameters_of_published_model_are_sharded() -> None:
     (variant,) = [v for v in VARIANTS if v.model.vision.architecture == "internvideo2"]
     mesh = jax.sharding.AbstractMesh((1, 16, 4, 1), AXES)
     for path, shape in variant.shapes().items():
         spec = parameter_spec(path, shape, mesh)
-        split = any("fsdp" in (axes or ()) for axes in spec)
-        assert np.prod(shape) <= 2**20 or split, (path, shape, spec)
+        sharded = any("fsdp" in (axes or ()) for axes in spec)
+        assert np.prod(shape) <= 2**20 or sharded, (path, shape, spec)
 
 
-def test_a_clip_length_the_tables_do_not_fit_is_refused(source: Path) -> None:
+def test_clip_length_unlike_position_table_is_rejected(source: Path) -> None:
     settings = torch_model.config(**SETTINGS, mm_local_num_frames=8)
     torch_model.write(source, settings, load_file(source / "model.safetensors"))
     with pytest.raises(ConversionError) as caught:
-        convert_from_torch(str(source), source.parent / "ours")
+        convert_from_torch(str(source), source.parent / "jax")
     (problem,) = caught.value.problems
     assert problem == (
-        f"wrong shape: '{TOWER}pos_embed' is (1, 65, 16), the configuration asks for (1, 129, 16)"
+        f"wrong shape: '{TOWER}pos_embed' is (1, 65, 16), the configuration requires (1, 129, 16)"
     )

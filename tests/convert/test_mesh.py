@@ -1,4 +1,4 @@
-"""Converting onto devices: one process with several, and several processes together."""
+"""Conversion onto a mesh: one process with one device, and two processes with four devices."""
 
 from __future__ import annotations
 
@@ -11,32 +11,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from xcomp_jax.convert.mesh import parse_mesh
 
 from tests.convert import torch_model
-from xcomp_jax.config import ConfigError, MeshConfig
-from xcomp_jax.convert.__main__ import main
+from xcomp_jax.cli.main import build_parser, main
+from xcomp_jax.config import MeshConfig
 from xcomp_jax.convert.verify import verify
 
 
-def test_axes() -> None:
-    assert parse_mesh("fsdp=4,tensor=2") == MeshConfig(data=1, fsdp=4, tensor=2)
-    assert parse_mesh("fsdp=-1") == MeshConfig(data=1, fsdp=-1, tensor=1)
-    for text in ("", "fsdp", "fsdp=two", "rows=2", "fsdp=0", "data=-1,fsdp=-1"):
-        with pytest.raises(ConfigError):
-            parse_mesh(text)
+def parsed_mesh(text: str) -> MeshConfig:
+    arguments = ["convert", "from-torch", "source", "out", "--mesh", text]
+    return build_parser().parse_args(arguments).mesh
 
 
-def test_a_mesh_that_does_not_fit(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_mesh_option_sets_axes() -> None:
+    assert parsed_mesh("fsdp=4,tensor=2") == MeshConfig(data=1, fsdp=4, tensor=2, context=1)
+    assert parsed_mesh("fsdp=-1") == MeshConfig(data=1, fsdp=-1, tensor=1, context=1)
+
+
+@pytest.mark.parametrize("text", ["", "fsdp", "fsdp=two", "rows=2", "fsdp=0", "data=-1,fsdp=-1"])
+def test_invalid_mesh_option_is_rejected(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        parsed_mesh(text)
+    assert caught.value.code == 2
+    assert "argument --mesh: " in capsys.readouterr().err
+
+
+def test_mesh_unlike_devices_is_rejected(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = source.parent / "out"
-    assert main(["from_torch", str(source), str(out), "--mesh", "fsdp=4096"]) == 1
+    assert main(["convert", "from-torch", str(source), str(out), "--mesh", "fsdp=4096"]) == 1
     assert "does not fit" in capsys.readouterr().err
     assert not out.exists()
 
 
-def test_one_device(source: Path) -> None:
+def test_mesh_of_one_device_converts(source: Path) -> None:
     out = source.parent / "out"
-    assert main(["from_torch", str(source), str(out), "--mesh", "data=1"]) == 0
+    assert main(["convert", "from-torch", str(source), str(out), "--mesh", "data=1"]) == 0
     assert verify(source, out).equal
 
 
@@ -50,14 +59,15 @@ PROGRAM = """
     from pathlib import Path
     from xcomp_jax.convert.errors import ConversionError
     from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
-    from xcomp_jax.convert.mesh import mesh_shardings, parse_mesh
+    from xcomp_jax.config import MeshConfig
+    from xcomp_jax.convert.fill import mesh_shardings
     from xcomp_jax.checkpoint import load_params
-    place = Path(sys.argv[3])
-    mesh = parse_mesh("fsdp=2,tensor=2")
-    convert_from_torch(str(place / "source"), place / "out", mesh=mesh)
+    folder = Path(sys.argv[3])
+    mesh = MeshConfig(data=1, fsdp=2, tensor=2, context=1)
+    convert_from_torch(str(folder / "source"), folder / "out", mesh=mesh)
 
-    model, whole = load_torch_checkpoint(place / "source")
-    _, parts = load_params(place / "out", shardings=mesh_shardings(model, mesh))
+    model, whole = load_torch_checkpoint(folder / "source")
+    _, parts = load_params(folder / "out", shardings=mesh_shardings(model, mesh))
     def compare(part, array):
         for shard in part.addressable_shards:
             np.testing.assert_array_equal(shard.data, array[shard.index])
@@ -65,16 +75,21 @@ PROGRAM = """
     assert not parts["llm"]["embed_tokens"]["embedding"].is_fully_addressable
 
     try:
-        convert_from_torch(str(place / "broken"), place / "refused", mesh=mesh)
+        convert_from_torch(str(folder / "broken"), folder / "rejected", mesh=mesh)
     except ConversionError as error:
-        print("REFUSED", error.problems)
+        print("REJECTED", error.problems)
+
+    try:
+        convert_from_torch("owner/name", folder / "rejected", mesh=mesh, revision="main")
+    except ConversionError as error:
+        print("REJECTED", error.problems)
 """
 
 
-def test_two_processes(tmp_path: Path) -> None:
+def test_two_processes_convert_and_stop_together(tmp_path: Path) -> None:
     settings = torch_model.config()
     values = torch_model.tensors(settings)
-    values["model.mm_projector.mlp.0.weight"][:] = 0  # zeros are values like any other
+    values["model.mm_projector.mlp.0.weight"][:] = 0  # zeros need no special case
     source = torch_model.write(tmp_path / "source", settings, values)
     broken = torch_model.make(tmp_path / "broken")
     values = {k: v.copy() for k, v in load_file(broken / "model.safetensors").items()}
@@ -100,4 +115,6 @@ def test_two_processes(tmp_path: Path) -> None:
     assert verify(source, tmp_path / "out").equal
     first, second = (output for output, _ in outputs)
     assert "not finite: 'model.embed_tokens.weight' has 1" in first
-    assert "process 0 found 1 problem(s), see its output" in second
+    assert "process 0 has 1 problem(s), see its output" in second
+    for output in (first, second):
+        assert "revision 'main' is not a full commit, which several processes require" in output

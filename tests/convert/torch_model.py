@@ -1,4 +1,4 @@
-"""Small checkpoints in the original's layout, written with the safetensors package itself."""
+"""Small checkpoints in PyTorch layout, written with the safetensors package itself."""
 
 from __future__ import annotations
 
@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
-from xcomp_jax.convert.dtypes import FLOATS
-from xcomp_jax.convert.hf_config import to_model_config
+from safetensors.numpy import load_file, save_file
 
 from xcomp_jax.checkpoint import param_shapes
-from xcomp_jax.convert import plan
-from xcomp_jax.convert.rules import rules_for
+from xcomp_jax.convert.config import to_model_config
+from xcomp_jax.convert.map import rules_for, tensor_slots
+from xcomp_jax.convert.tensors import FLOATS
 
 CONFIG: dict[str, Any] = {
     "architectures": ["VideoChatFlashQwenForCausalLM"],
@@ -49,15 +48,20 @@ COMPANIONS = {
     "LICENSE": "terms",
 }
 
+EMBED = "model.embed_tokens.weight"
+HEAD = "lm_head.weight"
+NORM = "model.norm.weight"
+Q_PROJ = "model.layers.1.self_attn.q_proj.weight"
+
 
 def config(**changes: Any) -> dict[str, Any]:
     return {**CONFIG, **changes}
 
 
 def tensors(settings: Mapping[str, Any], seed: int = 0) -> dict[str, np.ndarray]:
-    """Random values for every tensor a checkpoint with that config.json has to have."""
+    """Draws random values for every tensor that a checkpoint with this config.json requires."""
     model = to_model_config(settings)
-    slots = plan.slots(rules_for(model), param_shapes(model))
+    slots = tensor_slots(rules_for(model), param_shapes(model))
     rng = np.random.default_rng(seed)
     dtype = FLOATS[settings["torch_dtype"]]
     return {
@@ -73,7 +77,7 @@ def write(
     *,
     shards: int = 1,
 ) -> Path:
-    """config.json, weights in `shards` files, tokenizer files."""
+    """Writes config.json, weights in `shards` files, and tokenizer files."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(settings))
     for name, text in COMPANIONS.items():
@@ -93,6 +97,43 @@ def write(
 
 
 def make(folder: Path, *, shards: int = 1, seed: int = 0, **changes: Any) -> Path:
-    """A complete valid checkpoint."""
+    """Writes a complete, valid checkpoint."""
     settings = config(**changes)
     return write(folder, settings, tensors(settings, seed), shards=shards)
+
+
+def read_tensors(folder: Path) -> dict[str, np.ndarray]:
+    """Reads the tensors of all files with the safetensors package, as writable arrays."""
+    values: dict[str, np.ndarray] = {}
+    for path in sorted(folder.glob("model*.safetensors")):
+        values |= {name: array.copy() for name, array in load_file(path).items()}
+    return values
+
+
+def same_bits(a: Mapping[str, np.ndarray], b: Mapping[str, np.ndarray]) -> bool:
+    """Tests for equal names, dtypes, shapes and bits."""
+    return a.keys() == b.keys() and all(
+        (a[name].dtype, a[name].shape, a[name].tobytes())
+        == (b[name].dtype, b[name].shape, b[name].tobytes())
+        for name in a
+    )
+
+
+def edit_tensors(
+    values: dict[str, np.ndarray], changes: Mapping[str, np.ndarray | None]
+) -> dict[str, np.ndarray]:
+    """Returns tensors with changes: an array replaces or adds a tensor, None removes it."""
+    edited = {**values, **changes}
+    return {name: array for name, array in edited.items() if array is not None}
+
+
+def rewrite(folder: Path, **changes: np.ndarray | None) -> None:
+    """Changes tensors of a single-file checkpoint on disk, see `edit_tensors`."""
+    values = edit_tensors(read_tensors(folder), changes)
+    save_file(values, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def configure(folder: Path, **changes: Any) -> None:
+    """Changes keys of config.json."""
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))

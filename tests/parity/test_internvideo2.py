@@ -9,16 +9,14 @@ import jax
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
-from xcomp_jax.convert.safetensors_read import Tensor
-from xcomp_jax.convert.tree import fill_tree, plan_leaves
 
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_clips import clips_of, shifted_order
 from xcomp_jax.checkpoint import param_shapes
 from xcomp_jax.config import LLMConfig, ModelConfig, ProjectorConfig, VisionConfig
-from xcomp_jax.convert import plan
-from xcomp_jax.convert.rules import rules_for
-from xcomp_jax.models import apply
+from xcomp_jax.convert.fill import fill_tree, plan_leaves
+from xcomp_jax.convert.map import rules_for, tensor_slots
+from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.models.internvideo2 import position_table
 from xcomp_jax.models.xcomp import Params, XComp
 
@@ -66,7 +64,7 @@ def converted(case: Case) -> tuple[XComp, Params]:
     tower = {f"model.vision_tower.{name}": array for name, array in stored.items()}
     rest = {
         name: np.zeros(slot.shape, np.float32)
-        for name, slot in plan.slots(rules_for(model), param_shapes(model)).items()
+        for name, slot in tensor_slots(rules_for(model), param_shapes(model)).items()
         if not slot.rule.target.startswith("vision/")
     }
     tensors = {name: Tensor.from_array(name, a, case.name) for name, a in (tower | rest).items()}
@@ -78,7 +76,7 @@ def converted(case: Case) -> tuple[XComp, Params]:
 def test_features(case) -> None:
     model, params = converted(case)
     assert model.config.vision.num_blocks == case.meta["n_blocks"]
-    encode = jax.jit(lambda p, x: apply.vision_features(model, p, x))
+    encode = jax.jit(lambda p, x: model.apply({"params": p}, x, method="vision_features"))
     for run, pixels in clips_of(case):
         image = pixels.shape[1] == 1
         noise = case.meta["image_max_abs_diff_vs_float64" if image else "max_abs_diff_vs_float64"]

@@ -15,8 +15,7 @@ import pytest
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import PLACEHOLDER, recorded_model
 from xcomp_jax.config import StageConfig
-from xcomp_jax.convert.rules import rules_for
-from xcomp_jax.models import apply
+from xcomp_jax.convert.map import rules_for
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.training import loss
@@ -110,7 +109,7 @@ def loss_and_grads(
     def loss_of(trainable: Params) -> jax.Array:
         whole = {**params, **trainable}
         clips = batch["pixels"].reshape(-1, *batch["pixels"].shape[2:])
-        visual = apply.encode(model, whole, clips)
+        visual = model.apply({"params": whole}, clips, method="encode")
         visual = visual.reshape(len(batch["num_frames"]), -1, visual.shape[-1])
         return text_loss(model, stage, whole, visual, batch)
 

@@ -1,4 +1,4 @@
-"""config.json of the original into ModelConfig and back."""
+"""Conversion between a PyTorch config.json and ModelConfig."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from xcomp_jax.convert.hf_config import to_hf_config, to_model_config
 from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL
 from xcomp_jax.config import CompressionConfig, ModelConfig, VisionConfig
+from xcomp_jax.convert.config import to_hf_config, to_model_config
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.variants import VARIANTS
 
@@ -35,14 +36,14 @@ PUBLISHED_2B = {
 }
 
 
-def test_published_2b() -> None:
+def test_published_2b_equals_default_model() -> None:
     expected = ModelConfig(vision=VisionConfig(clip_frames=4))
     assert to_model_config(PUBLISHED_2B) == expected
     none = CompressionConfig(schedule="none")
     assert to_model_config(PUBLISHED_2B, compression=none).compression == none
 
 
-def test_recorded_tiny_model() -> None:
+def test_golden_config_has_tiny_sizes() -> None:
     model = to_model_config(json.loads((GOLDEN_MODEL / "config.json").read_text()))
     assert (model.vision.image_size, model.vision.num_blocks, model.vision.width) == (112, 3, 64)
     assert (model.llm.vocab_size, model.llm.head_dim, model.dtype) == (320, 16, "float32")
@@ -62,18 +63,18 @@ def test_recorded_tiny_model() -> None:
         ({"tie_word_embeddings": False}, "llm.tie_word_embeddings", False),
     ],
 )
-def test_each_key_matters(changes: dict[str, Any], value: str, expected: Any) -> None:
+def test_key_sets_model_field(changes: dict[str, Any], value: str, expected: Any) -> None:
     def look_up(config: dict[str, Any]) -> Any:
-        found: Any = to_model_config(config)
+        node: Any = to_model_config(config)
         for name in value.split("."):
-            found = getattr(found, name)
-        return found
+            node = getattr(node, name)
+        return node
 
     assert look_up({**PUBLISHED_2B, **changes}) == expected
     assert look_up(PUBLISHED_2B) != expected
 
 
-def test_layout_of_newer_transformers() -> None:
+def test_config_of_transformers_5_round_trips() -> None:
     newer = {k: v for k, v in PUBLISHED_2B.items() if k not in ("rope_theta", "torch_dtype")}
     newer |= {
         "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"},
@@ -92,20 +93,23 @@ def problems(config: dict[str, Any]) -> list[str]:
 
 @pytest.mark.parametrize("key", [k for k in PUBLISHED_2B if k not in (
     "hidden_act", "mm_hidden_size", "torch_dtype")])  # fmt: skip
-def test_missing_keys_are_named(key: str) -> None:
+def test_missing_key_is_named(key: str) -> None:
     assert problems({k: v for k, v in PUBLISHED_2B.items() if k != key}) == [f"{key} is missing"]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"mm_vision_tower": "siglip"}, "'siglip' is not built; known: ['internvideo2', 'umt-hd"),
+        (
+            {"mm_vision_tower": "siglip"},
+            "'siglip' is not supported; supported: ['internvideo2', 'umt-hd",
+        ),
         ({"mm_projector_type": "mlp2x_gelu"}, "mm_projector_type='mlp2x_gelu' is not supported"),
         ({"hidden_act": "gelu"}, "hidden_act='gelu' is not supported; supported: ['silu']"),
         ({"rope_scaling": {"type": "yarn"}}, "rope_scaling={'type': 'yarn'} is not supported"),
         ({"rope_parameters": {"rope_type": "yarn"}}, "is not supported; supported: default"),
         ({"use_sliding_window": True}, "use_sliding_window=True is not supported"),
-        ({"torch_dtype": "int8"}, "torch_dtype='int8'; known"),
+        ({"torch_dtype": "int8"}, "torch_dtype='int8' is not supported; supported"),
         ({"hidden_size": "1536"}, "hidden_size='1536' is not of type int"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings=1 is not of type bool"),
         ({"num_hidden_layers": True}, "num_hidden_layers=True is not of type int"),
@@ -120,38 +124,38 @@ def test_missing_keys_are_named(key: str) -> None:
         ({"mm_projector_type": "tome784_mlp_hd64"}, "token merging has to merge"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_invalid_value_is_rejected(changes: dict[str, Any], message: str) -> None:
     (problem,) = problems({**PUBLISHED_2B, **changes})
     assert message in problem
 
 
-def test_all_problems_at_once() -> None:
+def test_all_config_problems_are_listed() -> None:
     broken = {**PUBLISHED_2B, "hidden_act": "gelu", "vocab_size": None, "mm_vision_tower": "clip"}
     del broken["rope_theta"]
     assert len(problems(broken)) == 4
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
-def test_every_variant_goes_there_and_back(variant: Any) -> None:
+def test_variant_config_round_trips(variant: Any) -> None:
     model = variant.model
     for base in (None, PUBLISHED_2B):
         config = json.loads(json.dumps(to_hf_config(model, stored="bfloat16", base=base)))
         assert to_model_config(config, compression=model.compression) == model
 
 
-def test_a_model_the_original_cannot_build_is_not_exported() -> None:
+def test_model_unknown_to_pytorch_is_rejected() -> None:
     vision = VisionConfig(patch_size=8, mlp_ratio=2.0)
     with pytest.raises(ConversionError) as caught:
         to_hf_config(ModelConfig(vision=vision), stored="float32")
     assert caught.value.problems == [
-        "vision.patch_size=8 cannot be said there, its code has 16",
-        "vision.mlp_ratio=2.0 cannot be said there, its code has 4.0",
+        "vision.patch_size=8 cannot be exported, the PyTorch code has 16",
+        "vision.mlp_ratio=2.0 cannot be exported, the PyTorch code has 4.0",
     ]
     with pytest.raises(ConversionError, match=r"tiny_image_size=896 lies outside \[1, 448\]"):
         to_hf_config(ModelConfig(vision=VisionConfig(image_size=896)), stored="float32")
 
 
-def test_what_we_do_not_read_is_kept(tmp_path: Path) -> None:
+def test_unread_keys_are_kept(tmp_path: Path) -> None:
     base = torch_model.config(auto_map={"AutoConfig": "x.Y"}, mm_pos_num_frames=8)
     model = to_model_config(base)
     assert to_hf_config(model, stored="float32", base=base) == base
