@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from xcomp_jax.convert.hf_config import to_hf_config, to_model_config
 
 from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL

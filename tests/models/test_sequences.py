@@ -13,7 +13,8 @@ import pytest
 
 from tests.tiny import TINY, exact, tiny_params
 from xcomp_jax.config import CompressionConfig, ModelConfig
-from xcomp_jax.engine.generate import GenerationConfig, generate
+from xcomp_jax.engine.generate import generate
+from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Lengths

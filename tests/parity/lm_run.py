@@ -14,7 +14,8 @@ import numpy as np
 from tests.parity.cases import Case, assert_parity
 from tests.parity.recorded_model import exact_lengths, flat_visual, layer_of, split_ids
 from xcomp_jax.compression.schedule import LayerGroup, plan_layer_groups
-from xcomp_jax.engine.generate import Generated, GenerationConfig, generate
+from xcomp_jax.engine.generate import Generated, generate
+from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Layout, Lengths

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from xcomp_jax.selection.scoring import Query, prefill_windows, score_query
 
 from tests.parity.cases import Case, assert_parity
-from tests.parity.lm_run import NOISE_FACTOR, layer_groups_of
+from tests.parity.lm_run import NOISE_FACTOR
 from tests.parity.recorded_model import flat_visual, recorded_model, split_ids
 from xcomp_jax.config import ConfigError, SelectionConfig
+from xcomp_jax.engine.engine import Engine
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import plan_scoring
+from xcomp_jax.selection.query import Query
 
 
 def selection_of(score_type: str, **others: Any) -> SelectionConfig:
@@ -36,16 +37,17 @@ def scores(
     visual = flat_visual(case.io[f"{name}visual_tokens"])
     # In the recording one placeholder stands for the whole video.
     header = int(case.io[f"{name}first_conv_length"].reshape(-1)[0]) - len(prefix) - 1
+    engine = Engine(model.config, params)
     plan = plan_scoring(
-        layer_groups_of(model),
+        engine.layer_groups,
         config,
         visual_tokens=visual.shape[1],
         tokens_per_frame=model.config.projector.tokens_per_frame,
+        prefix_length=len(prefix),
     )
-    keys = prefill_windows(model, params, prefix, visual, plan.watched)
+    caches = engine.prefill_windows(np.asarray(visual), prefix, plan)
     query = Query(tuple(suffix.tolist()), header)
-    before, bias = len(prefix), config.query_bias
-    return score_query(model, params, keys, query, plan, before=before, query_bias=bias)[0]
+    return engine.score_windows(caches, query, plan, num_windows=1)[0]
 
 
 @pytest.mark.golden("clip_scores")

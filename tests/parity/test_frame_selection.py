@@ -10,8 +10,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-from xcomp_jax.engine.reader import Reader
-from xcomp_jax.inference.selector import Selector
 
 from tests.parity.cases import Arrays, Case, assert_parity
 from tests.parity.lm_run import NOISE_FACTOR
@@ -20,18 +18,15 @@ from tests.parity.test_clip_scores import selection_of
 from tests.quick import compiled_for_computing
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.engine.clips import MemoryClipCache, VideoClips
-from xcomp_jax.engine.generate import GenerationConfig
-from xcomp_jax.engine.programs import CLIPS_PER_CALL, encode_some
-from xcomp_jax.inference.answer import Stopwatch
+from xcomp_jax.engine.engine import Engine
+from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.selecting import plan_selection, score_frames, select_frames
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
-from xcomp_jax.selection.plan import (
-    best_frames,
-    layers_to_score,
-    plan_windows,
-    scores_of_frames,
-)
+from xcomp_jax.selection.frame_scores import best_frames, scores_of_frames
+from xcomp_jax.selection.plan import layers_to_score, plan_windows
+from xcomp_jax.selection.query import Query
 from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
@@ -104,7 +99,7 @@ class RecordedFrames:
             yield resize_bicubic(self.pixels[place], self.size)
 
 
-def tied_clips(model: XComp, params: Params, memory: EncodedVideo) -> dict[int, np.ndarray]:
+def tied_clips(model: XComp, params: Params, video: EncodedVideo) -> dict[int, np.ndarray]:
     """Clips in which token merging has two choices within float noise, with the other choice.
 
     Merging is discrete: where two similarities are nearer than the encoder's recorded noise, two
@@ -112,13 +107,13 @@ def tied_clips(model: XComp, params: Params, memory: EncodedVideo) -> dict[int, 
     """
     features_of = jax.jit(lambda p, x: apply.vision_features(model, p, normalize(x)))
     project = jax.jit(lambda p, x: apply.project(model, p, x))
-    assert memory.windows is not None
+    assert video.windows is not None
     clip, rng = model.config.vision.clip_frames, np.random.default_rng(0)
-    windows = range(len(memory.windows.starts))
-    starts = sorted({s for w in windows for s in memory.windows.clip_starts(w, clip)})
+    windows = range(len(video.windows.starts))
+    starts = sorted({s for w in windows for s in video.windows.clip_starts(w, clip)})
     found = {}
     for start in starts:
-        pixels = np.stack(list(memory.clips.source.frames(memory.clips.clip_at(start))))[None]
+        pixels = np.stack(list(video.clips.source.frames(video.clips.clip_at(start))))[None]
         features = features_of(params, pixels)
         plain = np.asarray(project(params, features)[0])
         for _ in range(8):
@@ -132,70 +127,67 @@ def tied_clips(model: XComp, params: Params, memory: EncodedVideo) -> dict[int, 
 def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     model, params = recorded_model(case, meta["env"], factored=True)
     config, count = selection(meta), meta["n_frames"]
-    reader = Reader(model.config, params)
+    engine = Engine(model.config, params)
     clip_frames = model.config.vision.clip_frames
-    shelf = MemoryClipCache()
+    clip_cache = MemoryClipCache()
     clips = VideoClips(
-        lambda pixels: encode_some(model, params, pixels),
+        engine.encoder,
         RecordedFrames(arrays["frames"], model.config.vision.image_size),
-        shelf,
+        clip_cache,
         num_frames=count,
         clip_frames=clip_frames,
-        clips_per_call=CLIPS_PER_CALL,
     )
-    watch = Stopwatch()
     plan = FramePlan(tuple(range(count)), count / meta["fps"], count, ())
-    selector = Selector(model, params, reader.layer_groups, config)
-    found = selector.windows_of(plan)
-    assert found is not None
-    memory = EncodedVideo("recorded", None, plan, clips, config, *found)
+    windows, num_selected = plan_selection(engine, config, plan)
+    assert windows is not None
+    prefix, suffix = (part[0].tolist() for part in split_ids(np.array(meta["input_ids"])))
+    video = EncodedVideo(
+        "recorded", None, plan, clips, config, windows, num_selected, tuple(prefix)
+    )
 
     want = arrays["window0_first2_clips_visual_tokens"]
     first = [clips.clip_at(i * clip_frames) for i in range(len(want))]
     shifted = [clips.clip_at(i * clip_frames + 1) for i in range(len(want))]
     assert_parity(
-        clips.tokens(first, watch),
+        clips.tokens(first),
         want,
         atol=VISUAL_ATOL,
-        control=clips.tokens(shifted, watch),
+        control=clips.tokens(shifted),
     )
 
-    prefix, suffix = (part[0].tolist() for part in split_ids(np.array(meta["input_ids"])))
     header = meta["first_conv_length"][0] - len(prefix) - 1
-    headers = (suffix[header], suffix[header + 1])
-    (scores,) = selector.scores(memory, prefix, [suffix], headers, watch)
+    query = Query.of(suffix, suffix[header], suffix[header + 1])
+    (scores,) = score_frames(engine, video, [query])
     # A sum over the layers of a mean over windows.
     layers = layers_to_score(config, model.config.llm.num_hidden_layers)
-    wrong = scores_of_frames(arrays["scores"][:, layers[0] + 1 : layers[1] + 1], found[0])
+    wrong = scores_of_frames(arrays["scores"][:, layers[0] + 1 : layers[1] + 1], windows)
     tolerance = NOISE_FACTOR * SCORE_NOISE * (layers[1] - layers[0])
-    assert selector.choose(memory, scores) == tuple(arrays["selected_idx"]), meta["variant"]
+    assert select_frames(video, scores) == tuple(arrays["selected_idx"]), meta["variant"]
     if np.abs(scores.total - arrays["sum_score"]).max() > tolerance:
-        other = tied_clips(model, params, memory)
-        mine = shelf.read(other)
+        other = tied_clips(model, params, video)
+        mine = clip_cache.read(other)
         choices = itertools.chain.from_iterable(
             itertools.combinations(sorted(other), size) for size in range(1, len(other) + 1)
         )
         for choice in itertools.islice(choices, 8):
-            shelf.write({**mine, **{start: other[start] for start in choice}})
-            memory.states.clear()
-            (scores,) = selector.scores(memory, prefix, [suffix], headers, watch)
+            clip_cache.write({**mine, **{start: other[start] for start in choice}})
+            video.window_caches.clear()
+            (scores,) = score_frames(engine, video, [query])
             if np.abs(scores.total - arrays["sum_score"]).max() <= tolerance:
                 print(f"{meta['variant']}: merged the other way in the clips at {choice}")
                 break
     assert_parity(scores.total, arrays["sum_score"], atol=tolerance, control=wrong.total)
-    chosen = selector.choose(memory, scores)
+    chosen = select_frames(video, scores)
     assert chosen == tuple(arrays["selected_idx"]), meta["variant"]
 
-    recut = [chosen[i : i + clip_frames] for i in range(0, len(chosen), clip_frames)]
-    tokens = clips.tokens(recut, watch)
-    cache = reader.prefill_video([tokens.reshape(-1, tokens.shape[-1])], [prefix], watch)
+    cache = engine.prefill_video([video.visual_tokens(chosen)], [prefix])
     ids = meta["final_generated_ids"]
     generation = GenerationConfig(
         max_new_tokens=len(ids), repetition_penalty=PUBLISHED_REPETITION_PENALTY
     )
-    reading = reader.extend(cache, [suffix], watch, more=len(ids))
-    made = reader.generate(reading, [len(suffix)], generation, watch, seed=0)
-    assert np.asarray(made.ids[0])[: int(made.count[0])].tolist() == ids, meta["variant"]
+    state = engine.extend(cache, [suffix], max_new_tokens=len(ids))
+    generated = engine.generate(state, generation)
+    assert np.asarray(generated.ids[0])[: int(generated.count[0])].tolist() == ids, meta["variant"]
     assert ids not in meta["generated_ids_per_window"], "windows answer differently"
 
 

@@ -23,7 +23,7 @@ from xcomp_jax.data.mixture.samples import load_mixture
 from xcomp_jax.data.mixture.scan_table import Table
 from xcomp_jax.data.mixture.skipped import BadSamplesError
 from xcomp_jax.data.pipeline import Batch, train_batches
-from xcomp_jax.engine.programs import encode_some
+from xcomp_jax.engine.engine import Engine
 from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.token_store import TokenStoreError
@@ -103,7 +103,7 @@ def assert_tokens_of_inference(
     for slot, count in enumerate(decoded["num_frames"]):
         clips = decoded["frames"][slot, :count].reshape(-1, clip, *decoded["frames"].shape[2:])
         num_rows = count * TINY.projector.tokens_per_frame
-        expected = encode_some(XComp(TINY), params, clips).reshape(num_rows, -1)
+        expected = Engine(TINY, params).encoder.encode(clips).reshape(num_rows, -1)
         np.testing.assert_allclose(tokens[slot, :num_rows], expected, atol=1e-5)
         assert np.abs(tokens[slot, :num_rows] - expected[::-1]).max() > 1e-3
 
