@@ -6,10 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from tests.write_video import write_video
 from xcomp_jax.cli.main import main
 
 
@@ -21,13 +21,9 @@ def cache_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(name="video")
 def video_fixture(tmp_path: Path) -> Path:
-    path = tmp_path / "clip.mp4"
-    writer = imageio_ffmpeg.write_frames(str(path), (64, 64), fps=8, macro_block_size=2)
-    writer.send(None)
-    for i in range(16):
-        writer.send(np.full((64, 64, 3), 10 * i, np.uint8))
-    writer.close()
-    return path
+    frames = np.empty((16, 64, 64, 3), np.uint8)
+    frames[:] = 10 * np.arange(16)[:, None, None, None]
+    return write_video(tmp_path / "clip.mp4", frames, fps=8)
 
 
 @pytest.mark.parametrize("command", [[], ["ask"], ["tune"]])
@@ -38,7 +34,7 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
     assert "examples:\n  xcomp " in capsys.readouterr().out
 
 
-def test_help_answers_at_once() -> None:
+def test_help_does_not_import_jax() -> None:
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "xcomp_jax.cli.main", "--help"],
         capture_output=True,
@@ -48,14 +44,17 @@ def test_help_answers_at_once() -> None:
     assert "| jax" not in done.stderr.replace("xcomp_jax", "")
 
 
-def test_ask_prints_the_answer_and_where_time_went(
+def test_ask_prints_answer_and_costs(
     video: Path, cache: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = ["ask", str(video), "What color is it?", "--frames", "8", "--max-new-tokens", "4"]
     assert main([*arguments, "--cache-dir", cache]) == 0
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
-    for word in ("probe", "decode", "encode", "watch", "read", "generate", "8 frames of 2.00 s"):
+    for word in (
+        *("probe", "decode video", "encode clips", "prefill video", "extend text", "generate"),
+        *("wall", "8 frames of 2.00 s"),
+    ):
         assert word in err
     assert "random weights" in err
 
@@ -65,8 +64,8 @@ def test_ask_prints_the_answer_and_where_time_went(
     [
         (["missing.mp4", "What?"], "missing.mp4"),
         (["http://example.com/film.mp4", "What?"], "http://example.com/film.mp4"),
-        (["VIDEO", "What?", "--frames", "7"], "multiple of the encoder's clips of 4"),
-        (["VIDEO", " "], "a question is empty"),
+        (["VIDEO", "What?", "--frames", "7"], "not a positive multiple of 4"),
+        (["VIDEO", " "], "the question is empty"),
         (["VIDEO", "What?", "--checkpoint", "nowhere"], "nowhere: no such folder"),
         (["VIDEO", "What?", "--start", "5", "--end", "6"], "holds no frame"),
         (["VIDEO", "What is in <image>?"], "must not contain '<image>'"),
@@ -88,7 +87,7 @@ def test_errors_are_one_paragraph(
     assert "Traceback" not in err
 
 
-def test_tune_says_how_to_go_on_after_a_loss_that_is_no_number(
+def test_tune_nonfinite_loss_names_step(
     tmp_path: Path, cache: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = Path(__file__).parents[1] / "training" / "tiny_experiment.py"
@@ -100,7 +99,7 @@ def test_tune_says_how_to_go_on_after_a_loss_that_is_no_number(
     assert "loss=nan" in err or "inf" in err
 
 
-def test_tune_refuses_a_bad_override(
+def test_tune_unknown_override_is_refused(
     tmp_path: Path, cache: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = Path(__file__).parents[2] / "configs" / "smoke.py"

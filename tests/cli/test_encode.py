@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.data.mixture.example_mixture import write_mixture
 from tests.tiny import TINY, tiny_params
+from tests.write_video import write_video
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main
 from xcomp_jax.token_store import TokenStore
@@ -34,14 +35,9 @@ def get_config():
 
 @pytest.fixture(scope="module", name="video")
 def video_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    frames = np.random.default_rng(0).integers(0, 256, (FRAMES, 4, 4, 3), np.uint8)
     path = tmp_path_factory.mktemp("encode") / "clip.mp4"
-    rng = np.random.default_rng(0)
-    writer = imageio_ffmpeg.write_frames(str(path), (32, 32), fps=8, macro_block_size=2)
-    writer.send(None)
-    for _ in range(FRAMES):
-        writer.send(rng.integers(0, 256, (4, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1))
-    writer.close()
-    return path
+    return write_video(path, frames.repeat(8, 1).repeat(8, 2), fps=8)
 
 
 @pytest.fixture(scope="module", name="cache")

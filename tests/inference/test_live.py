@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.inference.noise_videos import write_video
 from tests.inference.test_selecting import QUESTIONS, SELECTION, noise
+from tests.write_video import write_video
 from xcomp_jax.engine.clips import ArrayFrames
 from xcomp_jax.inference.follow import follow
 from xcomp_jax.inference.live import LiveVideo

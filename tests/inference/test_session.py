@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.inference.noise_videos import write_video
+from tests.write_video import write_video
 from xcomp_jax.config import CompressionConfig, ConfigError
 from xcomp_jax.engine.buckets import bucket
 from xcomp_jax.engine.compilation import COMPILATIONS

@@ -1,4 +1,4 @@
-"""Writes video files of noise, without a writer that forks a process with threads."""
+"""Writes small video files without forking a process that has threads."""
 
 from __future__ import annotations
 

@@ -1,0 +1,165 @@
+"""The bounded pipeline: work overlaps, little is held, and errors leave nothing behind."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from xcomp_jax.account import Account, add_seconds
+from xcomp_jax.engine.clips import ArrayFrames, MemoryClipCache, VideoClips
+from xcomp_jax.engine.encoder import ClipEncoder
+from xcomp_jax.engine.pipeline import Writer, read_ahead
+
+STEP = 0.05
+
+
+def background_threads() -> set[str]:
+    return {t.name for t in threading.enumerate() if t.name.startswith(("read-ahead", "writer"))}
+
+
+def test_read_ahead_is_bounded_and_in_order() -> None:
+    produced: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for i in range(20):
+            produced.append(i)
+            yield i
+
+    consumed = []
+    with read_ahead(numbers(), depth=2) as items:
+        for item in items:
+            time.sleep(0.01)
+            consumed.append(item)
+            # Two in the queue, one in the thread's hands, one that is being produced.
+            assert len(produced) <= len(consumed) + 4
+    assert consumed == list(range(20))
+    assert not background_threads()
+
+
+def test_read_ahead_error_reaches_consumer() -> None:
+    def failing() -> Iterator[int]:
+        yield 1
+        raise OSError("disk gone")
+
+    with pytest.raises(OSError, match="disk gone"), read_ahead(failing()) as items:  # noqa: PT012
+        assert next(items) == 1
+        next(items)
+    assert not background_threads()
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+def test_read_ahead_closes_source_after_consumer_error(error: type[BaseException]) -> None:
+    closed = []
+
+    def endless() -> Iterator[int]:
+        try:
+            while True:
+                yield 0
+        finally:
+            closed.append(True)
+
+    with pytest.raises(error), read_ahead(endless()) as items:  # noqa: PT012
+        next(items)
+        raise error
+    assert closed == [True]
+    assert not background_threads()
+
+
+def test_writer_keeps_order_and_raises_first_error() -> None:
+    written: list[int] = []
+
+    def write(number: int) -> None:
+        if number == 3:
+            raise OSError("no space")
+        written.append(number)
+
+    with pytest.raises(OSError, match="no space"), Writer() as writer:  # noqa: PT012
+        for number in range(10):
+            writer.submit(write, number)
+    assert written[:3] == [0, 1, 2]
+    assert not background_threads()
+
+
+class SlowFrames(ArrayFrames):
+    """Takes `STEP` seconds per clip of four frames."""
+
+    def frames(self, indices: Any) -> Iterator[np.ndarray]:
+        for frame in super().frames(indices):
+            time.sleep(STEP / 4)
+            yield frame
+
+
+class SlowCache(MemoryClipCache):
+    """Fails from the given write on."""
+
+    def __init__(self, fail_at: int | None = None) -> None:
+        super().__init__()
+        self.num_writes, self.fail_at = 0, fail_at
+
+    def write(self, clips: Any) -> None:
+        self.num_writes += 1
+        if self.fail_at is not None and self.num_writes >= self.fail_at:
+            raise OSError("no space left on device")
+        super().write(clips)
+
+
+def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
+    def program(clips: np.ndarray) -> Any:
+        time.sleep(STEP)  # without the interpreter lock, like a device
+        return clips.mean((2, 3, 4))[..., None]
+
+    frames = np.zeros((4 * num_clips, 2, 2, 3), np.uint8)
+    return VideoClips(
+        ClipEncoder(program, clips_per_call=1),
+        SlowFrames(frames),
+        cache,
+        num_frames=len(frames),
+        clip_frames=4,
+    )
+
+
+def test_decoding_and_encoding_overlap() -> None:
+    num_clips = 20
+    with Account() as account:
+        start = time.perf_counter()
+        slow_clips(num_clips, MemoryClipCache()).prepare(range(0, 4 * num_clips, 4))
+        wall = time.perf_counter() - start
+    # Each side alone takes at least this long; one after the other, twice as long.
+    alone = num_clips * STEP
+    assert account.seconds["decode video"] >= alone
+    assert wall < 1.6 * alone, "control: in turns it takes 2 x"
+
+
+def test_failed_store_raises_and_leaves_no_thread() -> None:
+    cache = SlowCache(fail_at=1)
+    with pytest.raises(OSError, match="no space left"):
+        slow_clips(33, cache).prepare(range(0, 4 * 33, 4))
+    assert not background_threads()
+
+
+def test_interrupt_stores_encoded_clips() -> None:
+    cache = MemoryClipCache()
+
+    def interrupt(done: int, total: int) -> None:
+        if done == 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        slow_clips(40, cache).prepare(range(0, 160, 4), progress=interrupt)
+    assert cache.missing(range(0, 20, 4)) == []
+    assert not background_threads()
+
+
+def test_account_adds_time_of_other_threads() -> None:
+    def items() -> Iterator[int]:
+        add_seconds("produce", 1.0)
+        yield 1
+
+    with Account() as account, read_ahead(items()) as ahead:
+        list(ahead)
+    assert account.seconds == {"produce": 1.0}
