@@ -29,6 +29,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_fit(commands)
     _add_selection_benches(commands)
     _add_process_benches(commands)
+    _add_pipeline(commands)
     _add_convert_roundtrip(commands)
 
 
@@ -69,6 +70,25 @@ def _add_device_benches(commands: argparse._SubParsersAction) -> None:
             parser.add_argument(
                 "--write", action="store_true", help="add the sizes found to the kernels' table"
             )
+
+
+def _add_pipeline(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "pipeline",
+        "compare encoding a video with decoding alone and encoding alone",
+        "Encodes a generated video with the demo model, and times its decoding and its encoding "
+        "alone in the same run. The encoder's depth is chosen so that both take about as long.",
+        "  xcomp bench pipeline --frames 2048",
+    )
+    for name, default, text in (
+        ("frames", 1024, "sampled frames"),
+        ("seconds", 60, "length of the video"),
+        ("rounds", 3, "runs of each; the shortest counts"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})"
+        )
 
 
 def _add_fit(commands: argparse._SubParsersAction) -> None:

@@ -38,6 +38,10 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import ask
 
             return ask.run(options)
+        case "pipeline":
+            from xcomp_jax.launch.bench import pipeline
+
+            return pipeline.run(options)
         case "training-overhead":
             from xcomp_jax.launch.bench import training_overhead
 
