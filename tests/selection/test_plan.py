@@ -130,7 +130,7 @@ def test_layers() -> None:
 
 
 def test_left_over_tokens() -> None:
-    layer_groups = (LayerGroup(1), LayerGroup(2, Drop(group=16, keep=tuple(range(1, 16)))))
+    layer_groups = (LayerGroup(1), LayerGroup(2, Drop(run=16, keep=tuple(range(1, 16)))))
     config = SelectionConfig(layers=(0, 3))
     plan = plan_scoring(layer_groups, config, visual_tokens=1600, tokens_per_frame=16)
     assert [part.left_over for part in plan.watched] == [1600 % 12, 1500 % 12]

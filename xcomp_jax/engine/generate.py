@@ -194,7 +194,7 @@ def _generate(
     )
     # Places the loop never reached repeat the end token, like those after it.
     last = jnp.take_along_axis(state.ids, jnp.maximum(state.count - 1, 0)[:, None], axis=1)
-    ids = jnp.where(jnp.arange(max_new_tokens) < state.count[:, None], state.ids, last)
+    ids = jnp.where(jnp.arange(max_new_tokens)[None, :] < state.count[:, None], state.ids, last)
     logits, scores = state.record if state.record is not None else (None, None)
     return Generated(ids=ids, count=state.count, text=state.text, logits=logits, scores=scores)
 

@@ -65,7 +65,7 @@ def window_scores(
         key = jnp.repeat(key, llm.num_attention_heads // llm.num_key_value_heads, axis=1)
         scores = jnp.einsum("qnh,knh->nqk", query, key) * llm.head_dim**-0.5
         if causal:
-            scores = jnp.where(jnp.tril(jnp.ones((count, count), bool)), scores, -jnp.inf)
+            scores = jnp.where(jnp.tril(jnp.ones((count, count), bool))[None], scores, -jnp.inf)
         return jax.nn.softmax(scores, axis=-1)
 
     def attend(query: Array, key: Array, value: Array) -> Any:

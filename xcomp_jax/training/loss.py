@@ -76,7 +76,7 @@ def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
         larger = jnp.maximum(largest, lax.stop_gradient(jnp.max(logits, axis=-1)))
         total = total * jnp.exp(largest - larger)
         total = total + jnp.sum(jnp.exp(logits - larger[..., None]), axis=-1)
-        here = jnp.arange(vocab // chunks) * chunks + number == targets[..., None]
+        here = (jnp.arange(vocab // chunks) * chunks + number)[None, None] == targets[..., None]
         return (larger, total, hit + jnp.sum(jnp.where(here, logits, 0.0), axis=-1)), None
 
     nothing = jnp.zeros(targets.shape, jnp.float32)

@@ -21,6 +21,9 @@ def normalize(frames: Any) -> Any:
     if frames.shape[-1:] != (3,):
         raise ValueError(f"frames are [..., S, S, 3], this is {tuple(frames.shape)}")
     xp: Any = jnp if isinstance(frames, jax.Array) else np
-    mean, std = (xp.asarray(values, dtype=np.float32) for values in (IMAGE_MEAN, IMAGE_STD))
+    shape = (1,) * (frames.ndim - 1) + (3,)
+    mean, std = (
+        xp.asarray(values, dtype=np.float32).reshape(shape) for values in (IMAGE_MEAN, IMAGE_STD)
+    )
     # float32 division of a byte by 255 rounds to what the original's float64 product rounds to.
     return (frames.astype(np.float32) / np.float32(255) - mean) / std
