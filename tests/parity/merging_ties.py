@@ -9,10 +9,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from xcomp_jax.models.tome import merge_matches, merge_steps, source_similarity
+
+_similarity = jax.jit(source_similarity, static_argnums=1)
+_merge = jax.jit(merge_matches, static_argnums=4)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +39,7 @@ class Step:
     @classmethod
     def of(cls, x: np.ndarray, num_heads: int, noise: float) -> Step:
         """Measures the gaps of tokens [S, D], each channel of which may be off by `noise`."""
-        similarity = np.asarray(source_similarity(jnp.asarray(x), num_heads), np.float64)
+        similarity = np.asarray(_similarity(x, num_heads), np.float64)
         ranked = np.argsort(-similarity, axis=1, kind="stable")
         best, second = ranked[:, 0], ranked[:, min(1, ranked.shape[1] - 1)]
         rows = np.arange(len(similarity))
@@ -62,7 +65,7 @@ class Step:
         )
 
     def other_choices(self, merged: int) -> Iterator[tuple[float, np.ndarray, np.ndarray]]:
-        """Yields (gap, best, order) of every other choice that the noise allows.
+        """Yields (gap / noise, best, order) of every other choice that the noise allows.
 
         Args:
             merged: sources that are merged, the first of the order. The order of these has no
@@ -74,12 +77,12 @@ class Step:
             ):
                 best = self.best.copy()
                 best[source] = self.second[source]
-                yield float(self.best_gap[source]), best, self.order
+                yield float(self.best_gap[source] / self.best_noise[source]), best, self.order
         for place in range(max(merged - 1, 0), len(self.order) - 1):
             if self.order_gap[place] <= self.order_noise[place]:
                 order = self.order.copy()
                 order[[place, place + 1]] = order[[place + 1, place]]
-                yield float(self.order_gap[place]), self.best, order
+                yield float(self.order_gap[place] / self.order_noise[place]), self.best, order
 
 
 def other_merges(
@@ -88,26 +91,26 @@ def other_merges(
     """Merges features [S, D] with one choice turned, for every choice that the noise allows.
 
     Returns:
-        (gap, merged features [target, D]) of each, the smallest gap first.
+        (gap / noise, merged features [target, D]) of each, the most likely choice first.
     """
     found = []
     x, size = np.asarray(features, np.float32), np.ones(len(features), np.float32)
     steps = merge_steps(len(features), target)
     for number, merged in enumerate(steps):
         step = Step.of(x, num_heads, noise)
-        for gap, best, order in step.other_choices(merged):
-            other = _merged(x, size, best, order, merged)
+        for ratio, best, order in step.other_choices(merged):
+            other = merged_clip(x, size, best, order, merged)
             for later in steps[number + 1 :]:
                 default = Step.of(other[0], num_heads, noise)
-                other = _merged(*other, default.best, default.order, later)
-            found.append((gap, other[0]))
-        x, size = _merged(x, size, step.best, step.order, merged)
+                other = merged_clip(*other, default.best, default.order, later)
+            found.append((ratio, other[0]))
+        x, size = merged_clip(x, size, step.best, step.order, merged)
     return sorted(found, key=lambda pair: pair[0])
 
 
-def _merged(
+def merged_clip(
     x: np.ndarray, size: np.ndarray, best: np.ndarray, order: np.ndarray, merged: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    arrays = (jnp.asarray(array) for array in (x, size, best, order))
-    tokens, sizes = merge_matches(*arrays, merged)
+    """Merges one clip by the given choices; see `merge_matches`."""
+    tokens, sizes = _merge(x, size, best, order, merged)
     return np.asarray(tokens), np.asarray(sizes)
