@@ -10,6 +10,10 @@ import pytest
 
 from tests.parity.cases import find_cases, listing
 from tests.quick import compile_quickly
+from tests.shape_checks import install_shape_checks
+
+# Before any test module imports the package.
+install_shape_checks()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -33,6 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--optimized"):
         compile_quickly()
+    jax.config.update("jax_numpy_rank_promotion", "raise")
     for text in config.getoption("--goldens"):
         folder = config.invocation_params.dir / text
         if not folder.is_dir():

@@ -96,7 +96,7 @@ def test_refusals(published: ExperimentConfig) -> None:
         on_devices(dataclasses.replace(published, mesh=MeshConfig(fsdp=6)), 6)
     stage = published.stages[0]
     wrong: list[tuple[dict[str, Any], str]] = [
-        ({"loss_average": "tokens"}, "accumulate_steps=-1 would let the number of devices"),
+        ({"loss_average": "tokens"}, "with accumulate_steps=-1 the number of devices"),
         ({"accumulate_steps": 0}, "accumulate_steps=0 must divide batch_size=32, or be -1"),
         ({"accumulate_steps": -2}, "accumulate_steps=-2 must divide"),
     ]

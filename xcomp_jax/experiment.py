@@ -1,4 +1,4 @@
-"""Configuration files and command-line overrides into one validated `ExperimentConfig`."""
+"""Loads configuration files and command-line overrides into a validated `ExperimentConfig`."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
         path: a file, or the bare name of a configuration in `xcomp_jax/configs`, such as `smoke`.
 
     Raises:
-        ConfigError: no such file or function, an unknown field (the nearest ones are named), a
-            value of the wrong type, or a combination that cannot be.
+        ConfigError: no such file or function, an unknown field (with the nearest known ones), a
+            value of the wrong type, or an invalid combination.
     """
     path = _file_of(path)
     spec = importlib.util.spec_from_file_location("xcomp_experiment", path)
@@ -37,15 +37,15 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
         raise ConfigError(f"{path}: cannot be run as Python: {error}") from error
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
-    made = module.get_config()
-    values = made.to_dict() if isinstance(made, ConfigDict) else made
+    returned = module.get_config()
+    values = returned.to_dict() if isinstance(returned, ConfigDict) else returned
     for override in overrides:
         _apply(values, override)
     config: ExperimentConfig = from_dict(ExperimentConfig, values)
     if config.model.compression != CompressionConfig():
         raise ConfigError(
-            f"model.compression={config.model.compression} has no effect: every stage brings its "
-            "own. Set stages.N.compression, and leave the model's as it is"
+            f"model.compression={config.model.compression} has no effect: every stage has its "
+            "own. Set stages.N.compression instead"
         )
     return config
 
@@ -74,15 +74,15 @@ def _apply(values: dict[str, Any], override: str) -> None:
     hint, owner = type_at(ExperimentConfig, [*parents, last]), ".".join(parents)
     if node is None and hint is not None:
         raise ConfigError(
-            f"no field {name!r}: {owner} is None in this configuration; give it whole, as in "
+            f"no field {name!r}: {owner} is None in this configuration; set all of it, as in "
             f"--set \"{owner}={{'{last}': {text}}}\""
         )
-    # Types and ranges are the schema's business; here only text becomes a value.
+    # The schema checks types and ranges; this only converts text to a value.
     node[_key(node, last, name, values)] = _value(text, hint)
 
 
 def _key(node: Any, part: str, path: str, root: dict[str, Any]) -> Any:
-    """`part` of `path` as a key of `node`."""
+    """Converts `part` of `path` to a key of `node`."""
     if isinstance(node, list) and part.isdigit() and int(part) < len(node):
         return int(part)
     if isinstance(node, dict) and part in node:
@@ -106,7 +106,7 @@ def _paths(node: Any, prefix: str = "") -> Iterable[str]:
 
 
 def _value(text: str, hint: Any) -> Any:
-    """What `text` says; a field that takes nothing but text keeps `none` and `2024` as words."""
+    """Converts `text` to a value; fields of type str keep words such as `none` and `2024`."""
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError, TypeError):

@@ -1,8 +1,8 @@
 """Floating-point operations of the model, counted from shapes.
 
-The compiler's own count sees the body of a scan once and knows nothing of kernels, so it is only
-used to check these on small unrolled programs. A multiplication and an addition are two operations;
-norms, activations and softmax are left out (a few per cent at real sizes).
+The compiler counts the body of a scan once and does not count kernels, so its count only serves to
+check these on small unrolled programs. A multiplication and an addition are two operations; norms,
+activations and softmax are left out (a few per cent at real sizes).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from xcomp_jax.selection.plan import ScoringPlan
 
 
 def encoder_flops(config: ModelConfig) -> int:
-    """One clip through the video encoder, token merging left out, and the projector."""
+    """Counts one clip through the video encoder (without token merging) and the projector."""
     vision = config.vision
     tokens = vision.clip_frames * vision.patches_per_frame
     patch = 2 * tokens * 3 * vision.patch_size**2 * vision.width
@@ -24,7 +24,7 @@ def encoder_flops(config: ModelConfig) -> int:
 
 
 def _projector(config: ModelConfig) -> int:
-    """One clip's merged tokens through the two layers."""
+    """Counts one clip's merged tokens through the two layers."""
     merged = config.vision.clip_frames * config.projector.tokens_per_frame
     size = config.llm.hidden_size
     return 2 * merged * size * (config.vision.width + size)
@@ -37,23 +37,24 @@ def _vision_block(vision: VisionConfig, tokens: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Rows:
-    """`rows` tokens that run through a layer and look at `pairs` keys in all."""
+    """`rows` tokens of a layer, which attend to `pairs` keys in total."""
 
     rows: int
     pairs: float
 
     @classmethod
     def causal(cls, rows: int, *, before: int = 0, as_computed: bool = False) -> Rows:
-        """Rows that look at `before` keys, each other's predecessors and themselves.
+        """Counts rows that attend to `before` keys and causally to each other.
 
-        as_computed: the masked half counts too, as in a program that computes it.
+        Args:
+            as_computed: count the masked half too, as in a program that computes it.
         """
         own = rows * rows if as_computed else rows * (rows + 1) / 2
         return cls(rows, rows * before + own)
 
 
 def layer_flops(llm: LLMConfig, work: Rows) -> int:
-    """One decoder layer."""
+    """Counts one decoder layer."""
     size, kv_size = llm.hidden_size, llm.num_key_value_heads * llm.head_dim
     weights = 2 * size * size + 2 * size * kv_size + 3 * size * llm.intermediate_size
     return int(2 * work.rows * weights + 4 * work.pairs * size)
@@ -67,15 +68,16 @@ def prefill_flops(
     visual: int,
     as_computed: bool = False,
 ) -> int:
-    """The decoder over `text` tokens and `visual` tokens that shrink from stage to stage; no head.
+    """Counts the decoder (without head) over text and visual tokens that LP-Comp reduces.
 
-    stages: without ranked drops.
+    Args:
+        layer_groups: without ranked drops.
     """
     total = 0
-    for stage in layer_groups:
-        visual = stage.visual_length(visual)
+    for group in layer_groups:
+        visual = group.visual_length(visual)
         work = Rows.causal(text + visual, as_computed=as_computed)
-        total += stage.num_layers * layer_flops(config.llm, work)
+        total += group.num_layers * layer_flops(config.llm, work)
     return total
 
 
@@ -88,12 +90,12 @@ def reading_flops(
     rows: int,
     as_computed: bool = False,
 ) -> int:
-    """Text `rows` after a watched video and `before` other tokens; no head."""
+    """Counts the decoder (without head) over text `rows` after a cached video."""
     total = 0
-    for stage in layer_groups:
-        visual = stage.visual_length(visual)
+    for group in layer_groups:
+        visual = group.visual_length(visual)
         work = Rows.causal(rows, before=before + visual, as_computed=as_computed)
-        total += stage.num_layers * layer_flops(config.llm, work)
+        total += group.num_layers * layer_flops(config.llm, work)
     return total
 
 
@@ -111,11 +113,10 @@ def scoring_flops(config: ModelConfig, plan: ScoringPlan, *, rows: int) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingFlops:
-    """One example, forward and backward.
+    """Operations of one example, forward and backward.
 
-    encoder: the video encoder, zero when its tokens come from a store; model: everything the
-    mathematics asks for, the encoder included, which is what MFU counts; recomputed: what remat
-    adds, which a device spends too.
+    encoder: the video encoder, zero when its tokens come from a store; model: all necessary
+    operations, including the encoder, the basis of MFU; recomputed: the operations that remat adds.
     """
 
     encoder: int
@@ -126,15 +127,15 @@ class TrainingFlops:
 def training_flops(
     config: ModelConfig, stage: StageConfig, *, frames: int, text: int, encoded: bool = False
 ) -> TrainingFlops:
-    """One example of `frames` frames and `text` tokens around them.
+    """Counts one example of `frames` frames and `text` tokens around them.
 
-    A product costs as much forward as for each of its two gradients. A frozen part has none of its
-    own, and one to pass on only if something before it learns; what LoRA adds is left out. Logits
-    are counted at text rows and at the one before the text that follows the video.
+    A product costs as much forward as for each of its two gradients. A frozen part has no gradient
+    of its weights, and one of its inputs only if a part before it is trained; LoRA's additions are
+    left out. Logits are counted at text rows and at the one before the text that follows the video.
 
     Args:
         config: with the stage's compression.
-        encoded: the visual tokens come ready for the projector.
+        encoded: merged features come from a store instead of the encoder.
     """
     clips = frames // config.vision.clip_frames
     projector = clips * _projector(config)
@@ -158,7 +159,7 @@ def training_flops(
 
 
 def _passes(stage: StageConfig, part: str) -> int:
-    """Forward, gradient of what comes in, gradient of the weights: how many of them a part runs."""
+    """Counts the passes of a part: forward, gradient of its inputs, gradient of its weights."""
     learns = part in stage.trainable
     if learns and not (part == "llm" and stage.lora is not None):
         return 3

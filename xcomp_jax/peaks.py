@@ -1,4 +1,4 @@
-"""What devices can do at best: the ceilings of the roofline (vendors' figures, one device)."""
+"""Peak rates of devices, the ceilings of the roofline (vendors' figures, one device)."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Peak:
     gbytes: float
 
     def least_seconds(self, flops: float, nbytes: float) -> float:
-        """The roofline: whichever of arithmetic and memory takes longer."""
+        """Computes the roofline time, the longer of arithmetic and memory access."""
         return max(flops / (self.tflops * 1e12), nbytes / (self.gbytes * 1e9))
 
 
-# By what JAX's name of the device begins with.
+# Keyed by prefixes of JAX's device kind.
 PEAKS = {
     "TPU v4": Peak(275, 1228),
     "TPU v5 lite": Peak(197, 819),
@@ -33,6 +33,6 @@ PEAKS = {
 
 
 def peak_of(device_kind: str) -> Peak | None:
-    """The longest matching entry, or None for a device that is not in the table (a CPU)."""
+    """Returns the longest matching entry, None for a device that is not in the table (a CPU)."""
     names = [name for name in PEAKS if device_kind.startswith(name)]
     return PEAKS[max(names, key=len)] if names else None

@@ -1,8 +1,8 @@
-"""The mesh and the one table that says where every parameter lives.
+"""The mesh, and the one table of the sharding of every parameter.
 
-Axes: `data` repeats the parameters and splits the batch; `fsdp` splits both; `tensor` splits the
-wide side of every matrix; `context` splits the parameters as `fsdp` does, and the tokens of each
-video. Optimiser state follows its parameter.
+Axes: `data` replicates the parameters and splits the batch; `fsdp` splits both; `tensor` splits the
+wide side of every matrix; `context` splits the parameters like `fsdp`, and the tokens of each
+video. Optimizer state is sharded like its parameter.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ AXES = ("data", "fsdp", "tensor", "context")
 BATCH = PartitionSpec(("data", "fsdp"))
 BATCH_AXES: tuple[str, ...] = BATCH[0]
 
-# Along these axes every device multiplies whole matrices by tokens of its own.
+# Along these axes every device multiplies gathered matrices by its own tokens.
 FSDP = ("fsdp", "context")
 
 # Path of a parameter (first match wins) -> the mesh axis of each of its dimensions. The leading
-# None of stacked layers is the layer axis, which the scan walks along. A tuple splits further.
+# None of stacked layers is the layer axis, which the scan iterates over. A tuple splits further.
 RULES: tuple[tuple[str, tuple[str | tuple[str, ...] | None, ...]], ...] = (
     (r"llm/embed_tokens/embedding", ("tensor", FSDP)),
     (r"llm/lm_head/kernel", (FSDP, "tensor")),
@@ -53,10 +53,10 @@ VIDEO_FIELDS = ("frames", "merged_features")
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:
-    """A mesh over all devices (of all processes), neighbours along `context` and `tensor` first.
+    """Builds a mesh over all devices of all processes, `context` and `tensor` varying fastest.
 
     Raises:
-        ConfigError: when the sizes do not multiply to the number of devices.
+        ConfigError: the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
     resolved = mesh_on(config, len(devices))
@@ -66,32 +66,32 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
 
 
 def path_name(path: tuple[Any, ...]) -> str:
-    """`llm/layers/mlp/up_proj/kernel` from a JAX key path."""
+    """Converts a JAX key path to a name such as `llm/layers/mlp/up_proj/kernel`."""
     return "/".join(str(getattr(key, "key", getattr(key, "name", key))) for key in path)
 
 
-def parameter_spec(name: str, shape: tuple[int, ...], mesh: Any) -> PartitionSpec:
-    """Where one parameter lives on a mesh (or abstract mesh).
+def parameter_spec(path: str, shape: tuple[int, ...], mesh: Any) -> PartitionSpec:
+    """Returns the sharding of one parameter on a mesh (or abstract mesh).
 
     Raises:
         ConfigError: no rule matches, or a mesh axis does not divide its dimension.
     """
-    axes = next((axes for pattern, axes in RULES if re.fullmatch(pattern, name)), None)
+    axes = next((axes for pattern, axes in RULES if re.fullmatch(pattern, path)), None)
     if axes is None:
-        raise ConfigError(f"no sharding rule matches parameter {name!r} of shape {shape}")
+        raise ConfigError(f"no sharding rule matches parameter {path!r} of shape {shape}")
     for size, axis in zip(shape, axes, strict=False):
         split = (axis,) if isinstance(axis, str) else axis or ()
-        if size % math.prod(mesh.shape[one] for one in split):
-            sizes = " x ".join(f"{one}={mesh.shape[one]}" for one in split)
+        if size % math.prod(mesh.shape[name] for name in split):
+            sizes = " x ".join(f"{name}={mesh.shape[name]}" for name in split)
             raise ConfigError(
-                f"parameter {name!r} of shape {shape}: mesh axis {sizes} does not divide its "
-                f"dimension of {size}; choose a mesh that does"
+                f"parameter {path!r} of shape {shape}: mesh axis {sizes} does not divide its "
+                f"dimension of {size}; choose other mesh sizes"
             )
     return PartitionSpec(*axes)
 
 
 def parameter_shardings(params: Any, mesh: Any) -> Any:
-    """NamedSharding for every leaf of a parameter tree (arrays or shapes)."""
+    """Returns the NamedSharding of every leaf of a parameter tree (arrays or shapes)."""
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: NamedSharding(mesh, parameter_spec(path_name(path), leaf.shape, mesh)),
         params,
@@ -99,7 +99,7 @@ def parameter_shardings(params: Any, mesh: Any) -> Any:
 
 
 def mesh_sizes() -> dict[str, int]:
-    """Axes of the mesh in force that have more than one device and are the compiler's to split.
+    """Returns the axes of the mesh in force with more than one device that the compiler splits.
 
     Empty without a mesh and inside a `shard_map`.
     """
@@ -110,15 +110,20 @@ def mesh_sizes() -> dict[str, int]:
 
 
 def batch_axes(batch: int) -> tuple[str, ...] | None:
-    """Axes of the mesh in force that split a batch of that many examples; None if they cannot."""
+    """Returns the axes of the mesh in force that split `batch` examples, None if they cannot."""
     sizes = mesh_sizes()
     axes = tuple(name for name in BATCH_AXES if name in sizes)
     return axes if axes and batch % math.prod(sizes[name] for name in axes) == 0 else None
 
 
 def constrained(x: Array, *, context: int | None = None) -> Array:
-    """`x` [B, ...] with its examples over `data` and `fsdp`, if they divide them, and its dimension
-    `context` over that axis. As it is when no mesh is in force."""
+    """Shards `x` [B, ...] by examples over `data` and `fsdp`, and a dimension over `context`.
+
+    Axes that do not divide their dimension are left out; without a mesh `x` is unchanged.
+
+    Args:
+        context: the dimension that the axis of that name splits.
+    """
     sizes = mesh_sizes()
     if not sizes:
         return x
@@ -129,7 +134,7 @@ def constrained(x: Array, *, context: int | None = None) -> Array:
 
 
 def constrained_parameters(tree: Any) -> Any:
-    """Gradients (or parameters) where the table puts the parameters, on the mesh in force."""
+    """Shards gradients (or parameters) by the table, on the mesh in force."""
     if not mesh_sizes():
         return tree
     mesh = jax.sharding.get_abstract_mesh()
@@ -142,24 +147,24 @@ def constrained_parameters(tree: Any) -> Any:
 
 
 def gathered_layer(name: str, params: Any, dtype: Any) -> Any:
-    """The matrices of one layer as its devices multiply by them: whole along `fsdp` and `context`,
-    in `dtype`; their gradients go back to where the parameters live. As they are without a mesh.
+    """Gathers the matrices of one layer along `fsdp` and `context`, in `dtype`.
 
-    Left to itself XLA sends tokens about instead, or multiplies while parts go round, and then
-    holds the result of every layer that is no part of a loop from the beginning.
+    Gradients are sharded like the parameters. Without a mesh the parameters are unchanged. By
+    itself XLA moves tokens instead, or multiplies parts as they arrive, and then stores the result
+    of every layer outside a loop from the beginning.
 
     Args:
-        name: of the stacked layers, such as `llm/layers`; params: of one of them.
+        name: path of the stacked layers, such as `llm/layers`; params: of one of the layers.
     """
     if not mesh_sizes():
         return params
     mesh = jax.sharding.get_abstract_mesh()
 
-    def one(path: tuple[Any, ...], leaf: Array) -> Array:
+    def gathered(path: tuple[Any, ...], leaf: Array) -> Array:
         _, *axes = parameter_spec(f"{name}/{path_name(path)}", (1, *leaf.shape), mesh) or (None,)
         return _gathered(leaf, PartitionSpec(*axes), dtype) if FSDP in axes else leaf
 
-    return jax.tree_util.tree_map_with_path(one, params)
+    return jax.tree_util.tree_map_with_path(gathered, params)
 
 
 def _gathered(leaf: Array, home: PartitionSpec, dtype: Any) -> Array:
@@ -167,7 +172,7 @@ def _gathered(leaf: Array, home: PartitionSpec, dtype: Any) -> Array:
 
     @jax.custom_vjp
     def gather(x: Array) -> Array:
-        x = jax.lax.with_sharding_constraint(x.astype(dtype), home)  # sent in `dtype`
+        x = jax.lax.with_sharding_constraint(x.astype(dtype), home)  # communicated in `dtype`
         return jax.lax.with_sharding_constraint(x, whole)
 
     def backward(_: None, gradient: Array) -> tuple[Array]:
@@ -178,26 +183,26 @@ def _gathered(leaf: Array, home: PartitionSpec, dtype: Any) -> Array:
 
 
 def batch_split(mesh: Any) -> int:
-    """Parts that a batch is split into on `mesh`."""
+    """Counts the parts that a batch is split into on `mesh`."""
     return math.prod(mesh.shape[axis] for axis in BATCH_AXES)
 
 
 def batch_sharding(mesh: Any, field: str, shape: tuple[int, ...]) -> NamedSharding:
-    """Of one field of a batch (`data.pipeline`): examples over data and fsdp, time over context.
+    """Shards a field of a batch (`data.pipeline`): examples over data and fsdp, time over context.
 
-    Time that `context` does not divide is repeated there: buckets of frames should be multiples.
+    Time that `context` does not divide is replicated; buckets of frames should be multiples.
     """
     divides = field in VIDEO_FIELDS and shape[1] % mesh.shape["context"] == 0
     return NamedSharding(mesh, PartitionSpec(BATCH_AXES, "context") if divides else BATCH)
 
 
 def batch_share(mesh: Mesh) -> tuple[int, int]:
-    """Which part of every batch this process has to load, and how many parts there are.
+    """Returns the index of the batch part that this process loads, and the number of parts.
 
     Processes that differ only along `tensor` or `context` load the same examples.
 
     Raises:
-        ConfigError: the devices of a process overlap with parts of another's examples.
+        ConfigError: the devices of two processes hold overlapping but different parts.
     """
     owners: dict[int, set[int]] = {}
     rows = mesh.devices.reshape(-1, mesh.shape["tensor"] * mesh.shape["context"])
@@ -211,12 +216,12 @@ def batch_share(mesh: Mesh) -> tuple[int, int]:
             f"({parts}); choose tensor x context to divide, or be a multiple of, the devices of a "
             "process"
         )
-    mine = owners.get(jax.process_index(), set(parts[0]))
-    return parts.index(tuple(sorted(mine))), len(parts)
+    rows_here = owners.get(jax.process_index(), set(parts[0]))
+    return parts.index(tuple(sorted(rows_here))), len(parts)
 
 
 def global_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, Array]:
-    """Arrays over the whole mesh from the examples that this process loaded (`batch_share`)."""
+    """Builds arrays over the whole mesh from the examples of this process (`batch_share`)."""
     _, parts = batch_share(mesh)
 
     def whole(field: str, rows: np.ndarray) -> Array:

@@ -1,4 +1,4 @@
-"""Models by name: a variant is a value, not a copy of code."""
+"""Configurations of the published models and of the small demo model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ XCOMP_2B = ModelConfig(
     dtype="bfloat16",
 )
 """The published model. Its released evaluation ran 4-frame clips, an oversight kept as an option:
-`python -m convert` takes the clip length from the checkpoint's own config.json."""
+`xcomp convert` takes the clip length from the checkpoint's own config.json."""
 
 QWEN2_7B = LLMConfig(
     vocab_size=152064,
@@ -40,9 +40,9 @@ SMOKE = ModelConfig(
     vision=VisionConfig(
         image_size=32, patch_size=8, width=64, depth=3, num_heads=2, mlp_ratio=2.0, clip_frames=4
     ),
-    # Fewer than half of a frame's 16 patches would merge tokens that have no like.
+    # With fewer than half of a frame's 16 patches, unlike tokens would be merged.
     projector=ProjectorConfig(tokens_per_frame=10),
-    # Few wide heads: thin ones are what makes attention slow on a CPU.
+    # Few wide heads: attention with many narrow heads is slow on a CPU.
     llm=LLMConfig(
         vocab_size=576,
         hidden_size=64,
@@ -55,8 +55,8 @@ SMOKE = ModelConfig(
     compression=CompressionConfig(),
     dtype="float32",
 )
-"""Every part of the published model at a size two CPU cores train in minutes. It goes with the
-built-in tokenizer."""
+"""Every part of the published model at a size that two CPU cores train in minutes, for the built-in
+tokenizer."""
 
 SMOKE_SAMPLING = SamplingConfig(fps=4, min_frames=8, max_frames=8)
 """Two seconds of generated video at 8 frames a second: every other frame."""

@@ -103,11 +103,11 @@ def test_tuning_by_attention_is_refused() -> None:
 def test_counts_are_truncated_as_python_does() -> None:
     # In float32 0.29 * 100 is 29.
     drop = RankedDrop(0.29, by_attention=False)
-    assert drop.kept(100) == 28
+    assert drop.token_count(100) == 28
     original = jnp.array([100, 50, 3, 0])
     left = survivors(drop, original_slots=110, original=original, length=original, attention=None)
     assert left.count.tolist() == [28, 14, 0, 0]
-    assert left.indices.shape == (4, drop.kept(110))
+    assert left.indices.shape == (4, drop.token_count(110))
 
 
 def test_the_most_attended_in_their_order() -> None:

@@ -104,10 +104,10 @@ def test_stages_add_up(layers: int, tokens: int, keep: str) -> None:
 
 def test_a_suffix_keeps_the_last_tokens_of_every_frame() -> None:
     x = jnp.arange(12.0).reshape(1, 12, 1)
-    left = apply_drop(x, Drop(group=4, keep=(2, 3)))
+    left = apply_drop(x, Drop(run=4, keep=(2, 3)))
     assert left.ravel().tolist() == [2, 3, 6, 7, 10, 11]
-    assert apply_drop(x, Drop(group=4, keep=(0, 1))).ravel().tolist() != left.ravel().tolist()
-    average = apply_drop(x, Drop(group=6, keep=(), average=True))
+    assert apply_drop(x, Drop(run=4, keep=(0, 1))).ravel().tolist() != left.ravel().tolist()
+    average = apply_drop(x, Drop(run=6, keep=(), average=True))
     assert average.ravel().tolist() == [2.5, 8.5]
 
 

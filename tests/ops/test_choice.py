@@ -60,7 +60,7 @@ GPU, TPU = Target("gpu", "NVIDIA H200"), Target("tpu", "TPU v5 lite")
         (pallas_tpu, TPU, {"dtype": jnp.float16}, "dtype float16"),
         (pallas_tpu, TPU, {"size": 80}, "head size 80"),
         (pallas_tpu, TPU, {"rows": 2**21, "keys": 2**21}, None),
-        (pallas_tpu, GPU, {}, "it runs on tpu, and the program is compiled for gpu"),
+        (pallas_tpu, GPU, {}, "it runs on tpu, but the program is compiled for gpu"),
         (pallas_gpu, GPU, {"rows": 3, "return_lse": True}, None),
         (pallas_gpu, GPU, {"size": 96}, "head size 96"),
         (cudnn, GPU, {"dtype": jnp.float32}, "dtype float32"),
@@ -79,7 +79,7 @@ def test_refusals_name_what_is_wrong(module, target: Target, changes: dict, word
     ("changes", "words"),
     [
         ({"query_offset": 1}, r"query_offset=1 must lie in \[0, 0\]"),
-        ({"causal": False, "query_offset": 1}, "means nothing without causal"),
+        ({"causal": False, "query_offset": 1}, "query_offset=1 requires causal"),
         ({"key_mask": jnp.ones((1, 7), bool)}, r"must be \(1, 8\)"),
     ],
 )

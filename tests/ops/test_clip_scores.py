@@ -208,4 +208,4 @@ def test_refusals_say_why() -> None:
     narrow = pallas_tpu.refusal(jnp.zeros((1, 8, 2, 64)), inputs[2], FIXED.segments, NOWHERE)
     assert narrow == "head size 64 is not 128"
     odd = Segments(12, 6, 8, 1)
-    assert "no multiple of 8 tokens" in str(pallas_tpu.refusal(*inputs[:2], odd, NOWHERE))
+    assert "not a multiple of 8 tokens" in str(pallas_tpu.refusal(*inputs[:2], odd, NOWHERE))

@@ -13,6 +13,7 @@ import optax
 import pytest
 
 from tests.parity.cases import Case, assert_parity
+from tests.parity.lm_run import NOISE_FACTOR
 from tests.parity.recorded_model import PLACEHOLDER, recorded_model
 from xcomp_jax.config import StageConfig
 from xcomp_jax.convert.map import rules_for
@@ -22,7 +23,7 @@ from xcomp_jax.training import loss
 from xcomp_jax.training.optimizer import learning_rate, make_optimizer, warmup_steps
 from xcomp_jax.training.step import text_loss
 
-LOSS_RTOL, GRAD_RTOL = 1e-5, 2e-5
+LOSS_RTOL, NORM_RTOL, STEP_NORM_RTOL = 1e-5, 2e-5, 2e-4
 
 
 def stage_of(case: Case, **changes: Any) -> StageConfig:
@@ -60,7 +61,7 @@ def text_of(case: Case, name: str) -> Rows:
 
 
 def pixels_of(case: Case, name: str) -> list[np.ndarray]:
-    """[F, S, S, 3] of each example."""
+    """Returns the recorded frames [F, X, X, 3] of each example."""
     stored = case.io.matching(rf"{name}__pixel_values_int\d+_times_\d+_example\d+")
     videos = {}
     for key, value in stored.items():
@@ -149,12 +150,14 @@ def test_loss_and_gradients(case, min_chunk: int, monkeypatch: pytest.MonkeyPatc
     wrong_value, wrong_grads, wrong_norm = loss_and_grads(model, stage, params, shifted)
     want = case.meta["batch0"]
     assert_parity(value, want["loss"], atol=0, rtol=LOSS_RTOL, control=wrong_value)
-    assert_parity(norm, want["total_grad_norm"], atol=0, rtol=GRAD_RTOL, control=wrong_norm)
+    assert_parity(norm, want["total_grad_norm"], atol=0, rtol=NORM_RTOL, control=wrong_norm)
+    # Relative to the largest entry of each tensor, as the recording measures its own noise.
+    grad_rtol = NOISE_FACTOR * want["max_relative_grad_difference_vs_float64"]
     ours, wrong = named(model, grads), named(model, wrong_grads)
     for key, expected in case.io.matching(r"grad__.+").items():
         name = key.removeprefix("grad__")
         scale = float(np.abs(expected).max())
-        assert_parity(ours[name], expected, atol=GRAD_RTOL * scale, control=wrong[name])
+        assert_parity(ours[name], expected, atol=grad_rtol * scale, control=wrong[name])
 
 
 @pytest.mark.golden("train_steps")
@@ -171,7 +174,7 @@ def test_optimizer_steps(case) -> None:
         batch = batches_of(case, model.config.vision.clip_frames)[entry["batch"]]
         value, grads, norm = loss_and_grads(model, stage, {**params, **trainable}, batch)
         np.testing.assert_allclose(value, entry["loss"], rtol=LOSS_RTOL)
-        np.testing.assert_allclose(norm, entry["grad_norm_before_clip"], rtol=GRAD_RTOL * 10)
+        np.testing.assert_allclose(norm, entry["grad_norm_before_clip"], rtol=STEP_NORM_RTOL)
         np.testing.assert_allclose(learning_rate(stage, number), entry["lr_used"], rtol=1e-6)
         updates, state = update(grads, state, trainable)
         trainable = optax.apply_updates(trainable, updates)

@@ -142,7 +142,7 @@ def test_layers_to_score() -> None:
 
 
 def test_leftover_tokens() -> None:
-    layer_groups = (LayerGroup(1), LayerGroup(2, Drop(group=16, keep=tuple(range(1, 16)))))
+    layer_groups = (LayerGroup(1), LayerGroup(2, Drop(run=16, keep=tuple(range(1, 16)))))
     config = SelectionConfig(layers=(0, 3))
     plan = scoring_plan(layer_groups, config, visual_tokens=1600)
     assert [group.leftover for group in plan.groups] == [1600 % 12, 1500 % 12]

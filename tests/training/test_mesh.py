@@ -16,7 +16,7 @@ from tests.tiny import tiny_params
 from tests.training.resolved_shardings import FULL, GOLDEN, resolved
 from xcomp_jax.compression.schedule import plan_layer_groups, smallest_run
 from xcomp_jax.config import CompressionConfig, ConfigError, MeshConfig
-from xcomp_jax.models.sequence import Share
+from xcomp_jax.models.sequence import DeviceOrder
 from xcomp_jax.sharding import AXES, batch_sharding, batch_share, make_mesh, parameter_spec
 from xcomp_jax.training.step import make_train_step
 from xcomp_jax.variants import XCOMP_2B
@@ -97,10 +97,10 @@ def test_published_model_shardings_match_golden() -> None:
 
 def test_share_deals_whole_frames_and_inverts() -> None:
     slots = np.arange(48)[None]
-    dealt = Share(devices=4, rounds=3).to_devices(slots)
+    dealt = DeviceOrder(devices=4, rounds=3).to_devices(slots)
     # The second device has the second quarter of each of three rounds.
     np.testing.assert_array_equal(dealt[0, 12:24], [*range(4, 8), *range(20, 24), *range(36, 40)])
-    np.testing.assert_array_equal(Share(devices=4, rounds=3).to_tokens(dealt), slots)
+    np.testing.assert_array_equal(DeviceOrder(devices=4, rounds=3).to_tokens(dealt), slots)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
-"""LP-Comp schedules: how many tokens of every frame each decoder layer sees.
+"""LP-Comp schedules: the number of tokens per frame in every decoder layer.
 
 Everything here is Python integers, known before tracing: shapes stay static, layers of equal count
 share one scan, and a test is a literal tuple. Layers are counted from 0; "after n layers" means
-between layers n-1 and n, as in the original (facts: LP-Comp in the LLM).
+between layers n-1 and n, as in the original (docs/reference_behaviour.md#lp-comp).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from xcomp_jax.config import CompressionConfig, ConfigError
 class Drop:
     """One reduction of the visual tokens between two layers.
 
-    The visual tokens are taken in runs of `group` consecutive ones; of each run the positions
-    `keep` survive (in order), or, with `average`, its mean replaces it.
+    The visual tokens are cut into runs of `run` consecutive ones; of each run the positions `keep`
+    remain (in order), or, with `average`, its mean replaces it.
     """
 
-    group: int
+    run: int
     keep: tuple[int, ...]
     average: bool = False
 
     @property
-    def kept(self) -> int:
-        """Tokens left of each group."""
+    def tokens_per_run(self) -> int:
+        """Tokens that remain of each run."""
         return 1 if self.average else len(self.keep)
 
 
@@ -37,68 +37,73 @@ class Drop:
 class RankedDrop:
     """The base model's reduction between two layers (see `compression.ranking`).
 
-    ratio: share of the tokens the video began with.
-    by_attention: the tokens looked at most stay; otherwise tokens spread evenly.
+    ratio: share of the video's original tokens that remains.
+    by_attention: keep the most attended tokens instead of evenly spread ones.
     """
 
     ratio: float
     by_attention: bool
 
-    def kept(self, original: int) -> int:
-        """Tokens left of a video of `original` tokens; truncated as the base model does."""
+    def token_count(self, original: int) -> int:
+        """Tokens that remain of a video of `original` tokens, truncated as in the base model."""
         return int(original * self.ratio)
 
 
 @dataclasses.dataclass(frozen=True)
 class LayerGroup:
-    """Consecutive layers that see the same tokens; `drop` happens before the first of them."""
+    """Consecutive layers that see the same tokens; `drop` precedes the first of them."""
 
     num_layers: int
     drop: Drop | RankedDrop | None = None
 
     def visual_length(self, length: Any) -> Any:
-        """Visual tokens in this stage, given those of the stage before, for LP-Comp's drops.
+        """Computes the visual tokens of this group from those of the group before (LP-Comp only).
 
-        An int, or a traced array of them. Raises ConfigError when a static length does not divide.
+        Args:
+            length: an int or an integer array.
+
+        Raises:
+            ConfigError: a static length that the drop's run does not divide.
         """
         if self.drop is None:
             return length
-        assert isinstance(self.drop, Drop), "ranked drops count from the video's beginning"
-        if isinstance(length, int) and length % self.drop.group:
+        assert isinstance(self.drop, Drop), "ranked drops are shares of the original tokens"
+        if isinstance(length, int) and length % self.drop.run:
             raise ConfigError(
-                f"{length} visual tokens cannot be taken in runs of {self.drop.group}: "
+                f"{length} visual tokens cannot be taken in runs of {self.drop.run}: "
                 "use a frame count (or bucket) that the compression strides divide"
             )
-        return length // self.drop.group * self.drop.kept
+        return length // self.drop.run * self.drop.tokens_per_run
 
 
 def check_visual_length(layer_groups: tuple[LayerGroup, ...], length: int) -> None:
-    """Raises ConfigError unless `length` visual tokens can be taken through all stages."""
-    for stage in layer_groups:
-        if not isinstance(stage.drop, RankedDrop):
-            length = stage.visual_length(length)
+    """Raises ConfigError unless all layer groups can divide `length` visual tokens."""
+    for group in layer_groups:
+        if not isinstance(group.drop, RankedDrop):
+            length = group.visual_length(length)
 
 
 def smallest_run(layer_groups: tuple[LayerGroup, ...]) -> int:
-    """Fewest consecutive visual tokens that LP-Comp's drops take through all stages by themselves.
+    """Computes the fewest consecutive visual tokens that LP-Comp compresses independently.
 
     16 for the published schedule: one frame.
     """
-    run = left = 1
-    for stage in layer_groups:
-        if isinstance(stage.drop, Drop):
-            times = stage.drop.group // math.gcd(left, stage.drop.group)
-            run, left = run * times, left * times // stage.drop.group * stage.drop.kept
+    run = remaining = 1
+    for group in layer_groups:
+        if isinstance(group.drop, Drop):
+            factor = group.drop.run // math.gcd(remaining, group.drop.run)
+            run *= factor
+            remaining = remaining * factor // group.drop.run * group.drop.tokens_per_run
     return run
 
 
 def cosine_token_counts(num_layers: int, tokens_per_frame: int) -> tuple[int, ...]:
-    """Tokens per frame entering each layer; (28, 16) gives 16,16,16,15,15,14,14,...,2,2,1,1,1,1.
+    """Computes tokens per frame for each layer; (28, 16) gives 16,16,16,15,15,...,2,2,1,1,1,1.
 
     Half-up rounding of a half cosine from `tokens_per_frame` to 1, as the code behind the published
     numbers computes it; the paper's formula rounds up instead. The first layer always sees every
     token: in shallow models (at 16 tokens: fewer than nine layers) the original's formula would
-    drop tokens nobody has read, at a place where its forward pass cannot drop.
+    drop tokens before the first layer, where its forward pass cannot drop.
     """
 
     def count(layer: int) -> int:
@@ -109,14 +114,13 @@ def cosine_token_counts(num_layers: int, tokens_per_frame: int) -> tuple[int, ..
 
 
 def coarsen(counts: tuple[int, ...], max_distinct: int) -> tuple[int, ...]:
-    """The cheapest non-increasing counts with at most `max_distinct` values, nowhere below
-    `counts`.
+    """Finds the cheapest non-increasing counts of at most `max_distinct` values above `counts`.
 
-    Named departure (`compression.max_distinct_lengths`): no token leaves earlier than published,
+    Named departure (`compression.max_distinct_lengths`): no layer has fewer tokens than published,
     the first and last layer keep their count, and the total number of tokens is the least possible.
     """
-    # best[j][n]: least total over the first j layers in exactly n runs, and where the last run
-    # began. A run costs its first (largest) count at each of its layers.
+    # best[j][n]: least total over the first j layers in exactly n runs, and the start of the last
+    # run. A run costs its first (largest) count at each of its layers.
     layers = len(counts)
     tail = next(i for i in range(layers) if counts[i] == counts[-1])
     infinity = math.inf
@@ -142,9 +146,9 @@ def coarsen(counts: tuple[int, ...], max_distinct: int) -> tuple[int, ...]:
 
 
 def uniform_survivors(tokens_per_frame: int) -> dict[int, tuple[int, ...]]:
-    """Which tokens of a frame are left at every count, when spread evenly; nested sets.
+    """Selects evenly spread tokens of a frame for every count; the sets are nested.
 
-    From n to n-1 the token leaves whose absence brings the survivors nearest (least squares, the
+    From n to n-1 the token is dropped whose absence brings the others nearest (least squares, the
     last one not counted, first candidate on ties) to n-1 equidistant places ending at the frame's
     last. This is the original's rule without ALWAYS_SUFFIX. Positions count from 0.
     """
@@ -169,10 +173,10 @@ def uniform_survivors(tokens_per_frame: int) -> dict[int, tuple[int, ...]]:
 def plan_layer_groups(
     compression: CompressionConfig, *, num_layers: int, tokens_per_frame: int
 ) -> tuple[LayerGroup, ...]:
-    """Cuts the decoder into stages of layers that see the same tokens.
+    """Cuts the decoder into groups of layers that see the same tokens.
 
     Raises:
-        ConfigError: when a stepwise stride does not divide what it has to divide.
+        ConfigError: a stepwise stride does not divide the tokens of a frame.
     """
     if compression.schedule == "none":
         return (LayerGroup(num_layers),)
@@ -196,29 +200,29 @@ def plan_layer_groups(
 
 
 def _per_frame_drops(keep: str, counts: tuple[int, ...]) -> tuple[Drop, ...]:
-    survivors = uniform_survivors(counts[0])
+    uniform = uniform_survivors(counts[0])
     drops = []
     for before, after in itertools.pairwise(counts):
         if keep == "suffix":
             positions = tuple(range(before - after, before))
         else:
-            positions = tuple(survivors[before].index(token) for token in survivors[after])
-        drops.append(Drop(group=before, keep=positions))
+            positions = tuple(uniform[before].index(token) for token in uniform[after])
+        drops.append(Drop(run=before, keep=positions))
     return tuple(drops)
 
 
 def _stepwise_drops(compression: CompressionConfig, tokens_per_frame: int) -> tuple[Drop, ...]:
-    """`uniform` is the original's `nexthalf`: the last token of every run of `stride`."""
+    """Plans stepwise drops; `uniform` is the original's `nexthalf`, the last token of a run."""
     if compression.keep == "average":
-        return tuple(Drop(group=s, keep=(), average=True) for s in compression.strides)
+        return tuple(Drop(run=s, keep=(), average=True) for s in compression.strides)
     if compression.keep == "uniform":
-        return tuple(Drop(group=s, keep=(s - 1,)) for s in compression.strides)
+        return tuple(Drop(run=s, keep=(s - 1,)) for s in compression.strides)
     counts = [tokens_per_frame]
     for stride in compression.strides:
         if counts[-1] % stride:
             raise ConfigError(
                 f"compression.strides={compression.strides} with keep='suffix': stride {stride} "
-                f"must divide the {counts[-1]} tokens of a frame that are left"
+                f"must divide the {counts[-1]} remaining tokens of a frame"
             )
         counts.append(counts[-1] // stride)
     return _per_frame_drops("suffix", tuple(counts))
@@ -241,16 +245,16 @@ def _ranked_drops(compression: CompressionConfig) -> tuple[RankedDrop, ...]:
 def tokens_per_frame_by_layer(
     layer_groups: tuple[LayerGroup, ...], tokens_per_frame: int
 ) -> tuple[float, ...]:
-    """Tokens of a frame seen by each layer (a fraction once a run spans several frames).
+    """Computes tokens per frame in each layer (a fraction once a run spans several frames).
 
-    A ranked drop picks from the whole video, so its number is the mean over the frames.
+    A ranked drop selects from the whole video, so its number is the mean over the frames.
     """
     counts: list[float] = []
     current = float(tokens_per_frame)
-    for stage in layer_groups:
-        if isinstance(stage.drop, RankedDrop):
-            current = tokens_per_frame * stage.drop.ratio
-        elif stage.drop is not None:
-            current = current / stage.drop.group * stage.drop.kept
-        counts += [current] * stage.num_layers
+    for group in layer_groups:
+        if isinstance(group.drop, RankedDrop):
+            current = tokens_per_frame * group.drop.ratio
+        elif group.drop is not None:
+            current = current / group.drop.run * group.drop.tokens_per_run
+        counts += [current] * group.num_layers
     return tuple(int(c) if c == int(c) else c for c in counts)

@@ -1,9 +1,8 @@
-"""The frozen, validated schema of every model and every run.
+"""Frozen, validated schema of every model and every run.
 
-A configuration file (`configs/*.py`) holds `get_config() -> ml_collections.ConfigDict`; it is
-turned into these dataclasses once, at the edge, and each module receives only its own part. Field
-names of the language model follow Hugging Face's Qwen2; what can be derived is a property, never a
-second knob.
+A configuration file (`configs/*.py`) defines `get_config() -> ml_collections.ConfigDict`, which is
+converted to these dataclasses once; each module receives only its own part. Field names of the
+language model follow Hugging Face's Qwen2; derived values are properties, never fields.
 """
 
 from xcomp_jax.config.experiment import (

@@ -1,4 +1,4 @@
-"""One run: model, data, stages."""
+"""Configuration of one run: model, data, stages."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from xcomp_jax.config.video import SamplingConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MixtureConfig:
-    """Which samples of a mixture are learnt from, and how they are read (see `data.mixture`).
+    """Subset of a mixture to train on, and how it is read (see `data.mixture`).
 
-    path: yaml list of LLaVA-style sets. root: folder that relative paths in it begin at.
+    path: yaml list of LLaVA-style sets. root: base folder of relative paths in it.
     start, end, shuffle_seed:
-        after its own strategy every set is shuffled once more with `shuffle_seed` and its part from
-        share `start` to share `end` is taken. The published 2.5 % are 0, 0.25 and 42 of a mixture
-        that takes a tenth of most sets.
-    table: what `xcomp scan` wrote; without one the run scans by itself, into its own folder.
+        after its own strategy every set is shuffled once more with `shuffle_seed`, and its part
+        from fraction `start` to fraction `end` is used. The published 2.5 % are 0, 0.25 and 42 of a
+        mixture that takes a tenth of most sets.
+    table: output of `xcomp scan`; without one the run scans the mixture into its own folder.
     features:
-        a store filled by `xcomp encode --mixture`; batches then hold its features, not frames, and
-        no video is decoded. Only for stages that leave the encoder as it is.
+        a store filled by `xcomp encode --mixture`; batches then hold its features instead of
+        frames, and no video is decoded. Only for stages that do not train the encoder.
     frame_buckets, text_buckets:
         lengths that examples are padded to, ascending: frames, and text tokens after the video. A
         batch has one of each. Default: the largest, halved up to three times; and the largest with
         a quarter of it.
-    max_bad: share of samples that may turn out bad before a run stops.
-    threads, read_ahead_gib: how many examples are read at a time, and into how much memory.
+    max_bad: fraction of unreadable samples at which a run stops.
+    threads, read_ahead_gib: examples that are read at a time, and the memory they may take.
     """
 
     path: str = ""
@@ -48,14 +48,14 @@ class MixtureConfig:
     def __post_init__(self) -> None:
         require(
             0 <= self.start < self.end <= 1,
-            f"mixture: start={self.start} and end={self.end} are shares of every set, "
-            "0 <= start < end <= 1",
+            f"mixture: start={self.start} and end={self.end} are fractions of every set; "
+            "0 <= start < end <= 1 is required",
         )
         for field in ("frame_buckets", "text_buckets"):
             values = getattr(self, field)
             require(
                 all(n >= 1 for n in values) and list(values) == sorted(set(values)),
-                f"mixture.{field}={values} must be positive and increase",
+                f"mixture.{field}={values} must be positive and strictly ascending",
             )
         require(0 <= self.max_bad <= 1, f"mixture.max_bad={self.max_bad} must lie in [0, 1]")
         require(self.threads >= 1, f"mixture.threads={self.threads} must be at least 1")
@@ -67,19 +67,18 @@ class MixtureConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is learnt from.
+    """Training data.
 
-    `source="generated"` makes short videos with known answers; `source="prepared"` trains on the
-    questions of `train`; `source="mixture"` on the samples of `mixture`.
-
+    source:
+        `generated`, short synthetic videos with known answers; `prepared`, the questions of
+        `train`; `mixture`, the samples of `mixture`.
     train, held_out:
         questions about videos: a LLaVA-style JSON manifest, whose videos are decoded into the
-        workdir once, or a folder that `data.prepared` made of one. The answers to those held out
-        are counted before and after the last stage; nothing is evaluated where there are none.
-
-    `prompt_as_asked` trains on the very prompt that is asked with. The original's training prompt
-    has one more newline before the question, which a large model does not mind; published numbers
-    come from that, so it is the default.
+        workdir once, or a folder that `data.prepared` wrote from one. Held-out questions are
+        evaluated before and after the last stage; without any, there is no evaluation.
+    prompt_as_asked:
+        train on exactly the prompt of inference. The original's training prompt has one more
+        newline before the question; published numbers come from that prompt, so it is the default.
     """
 
     source: Literal["generated", "prepared", "mixture"]
@@ -101,8 +100,7 @@ class DataConfig:
             )
             require(
                 bool(self.question_kinds),
-                "data.question_kinds=() asks nothing about the generated videos: name at least one "
-                "kind",
+                "data.question_kinds=() is empty: name at least one kind of question",
             )
         if self.source == "prepared":
             require(
@@ -121,24 +119,24 @@ class DataConfig:
         ):
             require(
                 not value or self.source in sources,
-                f"data.{field}={value!r} is not looked at with data.source={self.source!r}: set "
+                f"data.{field}={value!r} is not used with data.source={self.source!r}: set "
                 f"data.source to {' or '.join(map(repr, sources))}, or leave data.{field} empty",
             )
 
     @property
     def evaluates(self) -> bool:
-        """Whether there are questions held out."""
+        """True if there are held-out questions."""
         return self.source == "generated" or bool(self.held_out)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
-    """One run: model, data, the stages of training, the mesh.
+    """One run: model, data, training stages, mesh.
 
-    eval_batch_size: questions answered at once by all devices together; rounded up to a multiple of
-        the devices that share a batch.
-    evaluate_every_steps: also answer the held-out questions during a stage, every so many steps,
-        into evaluations.jsonl; None: only before and after the last stage.
+    eval_batch_size: questions per batch over all devices, rounded up to a multiple of the devices
+        that split a batch.
+    evaluate_every_steps: interval in steps of an evaluation during a stage, written to
+        evaluations.jsonl; None: only before and after the last stage.
     """
 
     name: str
@@ -168,16 +166,16 @@ class ExperimentConfig:
         )
         require(
             self.evaluate_every_steps is None or self.data.evaluates,
-            f"evaluate_every_steps={self.evaluate_every_steps} needs questions to ask: set "
+            f"evaluate_every_steps={self.evaluate_every_steps} needs questions: set "
             "data.held_out, or leave it None",
         )
         require(
             self.init_from is not None or any("vision" in s.trainable for s in self.stages),
-            "no stage trains the vision encoder and init_from is not set: it would stay random. "
-            "Set init_from to a converted checkpoint, or add 'vision' to a stage's trainable",
+            "no stage trains the vision encoder and init_from is not set: its weights would be "
+            "random. Set init_from to a converted checkpoint, or add 'vision' to a trainable",
         )
         require(len(set(names)) == len(names), f"stage names {names} must differ")
 
     def stage_model(self, stage: StageConfig) -> ModelConfig:
-        """The model with the compression of that stage."""
+        """Returns the model with the compression of `stage`."""
         return dataclasses.replace(self.model, compression=stage.compression)

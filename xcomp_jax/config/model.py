@@ -1,4 +1,4 @@
-"""What a model is: its parts, its compression, its kernels."""
+"""Configuration of a model: its parts, its compression, its kernels."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Ranking = Literal["attention", "uniform", "uniform0_attention", "uniform1_attent
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class VisionConfig:
-    """Video encoder (facts: vision tower). Defaults are UMT-L at 448 px with 8-frame clips.
+    """Video encoder (docs/reference_behaviour.md#encoder); UMT-L at 448 px with 8-frame clips.
 
     architecture:
         `umt`, fixed position tables for any clip length; `internvideo2`, the encoder of one of the
         published 7B models, whose learned tables fit clips of exactly `clip_frames` frames (and
         single images).
     depth, select_layer:
-        nominal depth of the published tower; `select_layer=-2` means that the last block was never
-        built, so `num_blocks` blocks exist in a checkpoint.
+        nominal depth of the published encoder; with `select_layer=-2` the last block is never
+        built, so a checkpoint holds `num_blocks` blocks.
     final_norm_eps: of the norm that closes UMT; InternVideo2 has none.
     """
 
@@ -82,8 +82,7 @@ class VisionConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProjectorConfig:
-    """Token merging to `tokens_per_frame` tokens a frame, then a two-layer MLP to the LLM's
-    width."""
+    """Token merging to `tokens_per_frame` tokens a frame, then a two-layer MLP to the LLM width."""
 
     tokens_per_frame: int = 16
 
@@ -132,7 +131,7 @@ class LLMConfig:
         require(
             self.head_dim % 2 == 0,
             f"llm: head size {self.head_dim} = hidden_size / num_attention_heads must be even "
-            "(rotary embedding turns pairs)",
+            "(rotary embedding rotates pairs)",
         )
 
     @property
@@ -142,24 +141,26 @@ class LLMConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class CompressionConfig:
-    """LP-Comp: which layers see how many tokens of a frame (paper 3.2).
+    """LP-Comp: tokens per frame in every layer (paper 3.2).
 
     schedule:
         `cosine`, the published one; `stepwise`, after `drop_after_layers[i]` layers every
         `strides[i]` tokens become one; `ranked`, not LP-Comp but the heuristic of its base model
-        VideoChat-Flash (facts: upstream attention drop), a baseline for answering: after
-        `drop_after_layers[i]` layers the share `ratios[i]` of the video's tokens is left; `none`.
+        VideoChat-Flash (docs/reference_behaviour.md#base-model), a baseline for inference: after
+        `drop_after_layers[i]` layers the fraction `ratios[i]` of the video's tokens remains;
+        `none`.
     keep:
         `suffix`, each frame's last tokens (published); `uniform`, spread over the frame (the
         original without ALWAYS_SUFFIX); `average`, mean of each run of tokens (stepwise only).
     ranking:
-        which tokens a `ranked` schedule leaves: `attention`, those the prompt's last token looks at
-        most; `uniform`, tokens spread evenly over the video; `uniform0_attention` and
-        `uniform1_attention`, uniform at the first drop or the first two, then attention.
-    ratios: shares of the tokens the video began with, so they never grow.
+        selection by a `ranked` schedule: `attention`, the tokens with the highest attention from
+        the prompt's last token; `uniform`, tokens spread evenly over the video;
+        `uniform0_attention` and `uniform1_attention`, uniform at the first drop or the first two,
+        then attention.
+    ratios: fractions of the video's original tokens, in descending order.
     max_distinct_lengths:
-        departure from the original: at most this many different token counts over depth, so that a
-        pod compiles a few layer bodies instead of sixteen. None keeps the schedule as published.
+        departure from the original: at most this many different token counts over depth, so that
+        a few layer bodies are compiled instead of sixteen. None keeps the published schedule.
     """
 
     schedule: Literal["cosine", "stepwise", "ranked", "none"] = "cosine"
@@ -178,8 +179,8 @@ class CompressionConfig:
             "schedule='stepwise' or 'ranked' and only with them, got "
             f"schedule={self.schedule!r}",
         )
-        for name, wanted in (("strides", stepwise), ("ratios", ranked)):
-            entries, drops = getattr(self, name), self.drop_after_layers if wanted else ()
+        for name, required in (("strides", stepwise), ("ratios", ranked)):
+            entries, drops = getattr(self, name), self.drop_after_layers if required else ()
             require(
                 len(entries) == len(drops),
                 f"compression.{name}={entries} needs one entry for each of "
@@ -193,8 +194,8 @@ class CompressionConfig:
         require(
             all(0 < ratio <= 1 for ratio in self.ratios)
             and list(self.ratios) == sorted(self.ratios, reverse=True),
-            f"compression.ratios={self.ratios} must lie in (0, 1] and never grow: each is a share "
-            "of the tokens the video began with",
+            f"compression.ratios={self.ratios} must lie in (0, 1] and never grow: each is a "
+            "fraction of the video's original tokens",
         )
         require(
             all(stride >= 2 for stride in self.strides),
@@ -212,15 +213,15 @@ class CompressionConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class KernelConfig:
-    """Who computes each attention; None takes the best that accepts the inputs (`ops`).
+    """Implementation of each attention; None selects the best that supports the inputs (`ops`).
 
-    A named implementation is never replaced by another: it runs or says why it refuses.
+    A named implementation is never replaced by another: it runs, or raises with the reason.
 
-    decoder_attention: whole sequences: prefill, training and the windows of scoring.
+    decoder_attention: whole sequences: prefill, training and scoring windows.
     cached_attention:
-        text over a cache: question rows, in answering and in scoring, and decoded tokens. cuDNN is
-        no choice: it gives no log-sum-exp to join cache and text by. None takes `xla` for single
-        rows.
+        text after a KV cache: question rows, for answers and scores, and decoded tokens. cuDNN is
+        not supported: it returns no log-sum-exp to merge cache and text. None selects `xla` for
+        single rows.
     """
 
     encoder_attention: AttentionKernel | None = None
@@ -231,7 +232,7 @@ class KernelConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Everything that decides shapes and arithmetic of the model."""
+    """Everything that determines the shapes and the arithmetic of the model."""
 
     vision: VisionConfig = VisionConfig()
     projector: ProjectorConfig = ProjectorConfig()
@@ -244,7 +245,7 @@ class ModelConfig:
         require(
             self.vision.patches_per_frame > self.projector.tokens_per_frame,
             f"projector.tokens_per_frame={self.projector.tokens_per_frame} must be less than the "
-            f"{self.vision.patches_per_frame} patches of a frame: token merging has to merge",
+            f"{self.vision.patches_per_frame} patches of a frame, so that tokens can be merged",
         )
         layers = self.llm.num_hidden_layers
         after = self.compression.drop_after_layers

@@ -1,4 +1,4 @@
-"""From nested mappings to validated dataclasses, and back."""
+"""Conversion of nested mappings to validated dataclasses, and back."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
 class ConfigError(ValueError):
-    """A configuration that cannot be: the message names the field, the value and the way out."""
+    """Invalid configuration; the message names the field, the value and a remedy."""
 
 
 def require(condition: bool, message: str) -> None:
@@ -18,7 +18,7 @@ def require(condition: bool, message: str) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Nested plain dict (tuples become lists) for JSON and ConfigDict."""
+    """Converts to a nested plain dict (tuples become lists) for JSON and ConfigDict."""
     return dataclasses.asdict(
         config,
         dict_factory=lambda items: {
@@ -28,10 +28,10 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(schema: type, values: Any, path: str = "") -> Any:
-    """Builds the dataclass `schema` from nested mappings; unknown or ill-typed fields are refused.
+    """Builds the dataclass `schema` from nested mappings.
 
     Raises:
-        ConfigError: naming the field, what was given and what is known.
+        ConfigError: an unknown, missing or ill-typed field.
     """
     where = path or schema.__name__
     require(hasattr(values, "items"), f"{where}: expected a mapping of fields, got {values!r}")
@@ -55,10 +55,10 @@ def from_dict(schema: type, values: Any, path: str = "") -> Any:
 
 
 def type_at(schema: type, path: Sequence[str]) -> Any:
-    """The type of the field at `path`, names and indices, below `schema`; None: no such field."""
+    """Returns the type of the field at `path` (names and indices), None without such a field."""
     hint: Any = schema
     for part in path:
-        hint = _given(hint)
+        hint = _without_none(hint)
         if dataclasses.is_dataclass(hint):
             hint = get_type_hints(hint).get(part)
         else:
@@ -66,8 +66,8 @@ def type_at(schema: type, path: Sequence[str]) -> Any:
     return hint
 
 
-def _given(hint: Any) -> Any:
-    """`X` of `X | None`, any other type as it is."""
+def _without_none(hint: Any) -> Any:
+    """Returns `X` of `X | None`, and any other type unchanged."""
     args = get_args(hint)
     return next(a for a in args if a is not type(None)) if type(None) in args else hint
 
@@ -85,7 +85,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if type(None) in args:
         if value is None:
             return None
-        return _convert(_given(hint), value, path)
+        return _convert(_without_none(hint), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     require(

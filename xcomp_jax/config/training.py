@@ -1,4 +1,4 @@
-"""How a stage is trained, and on which devices."""
+"""Configuration of training: stages, adapters, mesh."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from xcomp_jax.config.schema import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MeshConfig:
-    """Devices along each axis; -1 takes what is left: one axis, or fsdp and context together.
+    """Devices along each axis; -1 takes the remaining ones: one axis, or fsdp and context together.
 
     data, fsdp: split a batch. fsdp, context: split the parameters. tensor: splits the wide side of
     every matrix. context: splits the tokens of each video, for videos too long for one device and
-    for more devices than examples. `layout.mesh_on` says how fsdp and context share what is left.
+    for more devices than examples. `mesh_on` resolves -1.
     """
 
     data: int = 1
@@ -41,9 +41,9 @@ Projection = Literal["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_pr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PartRates:
-    """Peak learning rate of a part of the model; None: the stage's own.
+    """Peak learning rate of each part of the model; None: that of the stage.
 
-    The published base was made with 2e-6 for its encoder and 1e-5 for everything else.
+    The published base model was trained with 2e-6 for its encoder and 1e-5 for everything else.
     """
 
     vision: float | None = None
@@ -53,10 +53,10 @@ class PartRates:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoRAConfig:
-    """Low-rank adapters on the language model's projections instead of learning their weights.
+    """Low-rank adapters on the language model's projections, whose weights stay frozen.
 
-    Each of `projections` gets x A B * alpha / rank added, A [in, rank] and B [rank, out]. B begins
-    at zero, so training begins at the base model.
+    x A B * alpha / rank is added to each of `projections`, with A [in, rank] and B [rank, out]. B
+    is initialized to zero, so that training starts at the base model.
     """
 
     rank: int = 16
@@ -79,24 +79,24 @@ class LoRAConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """One stage of training: some parts of the model, one compression, one learning-rate curve.
+    """One stage of training: trainable parts, one compression, one learning-rate schedule.
 
-    name: also that of the folder of its checkpoints.
-    batch_size counts examples of one optimiser step over all devices and accumulation steps.
+    name: also the name of its checkpoint folder.
+    batch_size: examples of one optimizer step over all devices and accumulation steps.
     accumulate_steps:
-        micro batches that a batch is taken in; -1: so many that a device (or those that share a
-        video) has one example at a time, on whatever mesh. That needs loss_average="examples",
+        micro batches of a batch; -1: as many as give each device (or each group of devices that
+        shares a video) one example at a time, on any mesh. -1 requires loss_average="examples",
         which does not depend on how a batch is cut.
-    learning_rates: other peaks for single parts, all on the same curve.
-    lora: the `llm` part learns by low-rank adapters only, merged into its weights at the end.
+    learning_rates: other peak rates for single parts, with the same schedule.
+    lora: train the `llm` part by low-rank adapters only, merged into its weights at the end.
     loss_average:
-        `tokens`, mean over all label tokens of a micro batch, what the original computes;
-        `examples`, mean of each example's mean, what its published run amounts to (one example per
-        device, so that every example weighs the same).
+        `tokens`, mean over all label tokens of a micro batch, as in the original's code;
+        `examples`, mean of each example's mean, equivalent to its published run (one example per
+        device, so that all examples have the same weight).
     projector_learns_below_frames:
-        videos of that many frames or more give the projector no gradient. The original's training
-        does so from 512 frames on, as a side effect of encoding long videos without gradients.
-    remat: recompute decoder layers in the backward pass instead of storing their insides.
+        videos of that many frames or more give the projector no gradient. The original does so
+        from 512 frames on, as a side effect of encoding long videos without gradients.
+    remat: recompute decoder layers in the backward pass instead of storing their activations.
     """
 
     name: str
@@ -136,7 +136,7 @@ class StageConfig:
         require(
             not idle,
             f"stage {self.name!r}: learning_rates names {idle}, which trainable={self.trainable} "
-            "does not; add them there, or leave their rate out",
+            "does not; add them there, or omit their rate",
         )
         require(
             all(
@@ -151,14 +151,14 @@ class StageConfig:
             ("beta2", 0 <= self.beta2 < 1, "lie in [0, 1)"),
             ("eps", 0 < self.eps < math.inf, "be positive and finite"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "be finite and not negative"),
-            ("max_grad_norm", self.max_grad_norm > 0, "be positive; inf clips nothing"),
+            ("max_grad_norm", self.max_grad_norm > 0, "be positive; inf disables clipping"),
             ("warmup_ratio", 0 <= self.warmup_ratio < 1, "lie in [0, 1)"),
         ):
             require(allowed, f"stage {self.name!r}: {field}={getattr(self, field)} must {rule}")
         require(
             self.lora is None or "llm" in self.trainable,
-            f"stage {self.name!r}: lora adapts the llm, which trainable={self.trainable} leaves "
-            "out; add 'llm', or remove lora",
+            f"stage {self.name!r}: lora adapts the llm, which is not in "
+            f"trainable={self.trainable}; add 'llm', or remove lora",
         )
         steps = self.accumulate_steps
         require(
@@ -168,17 +168,17 @@ class StageConfig:
         )
         require(
             steps != -1 or self.loss_average == "examples",
-            f"stage {self.name!r}: accumulate_steps=-1 would let the number of devices change the "
-            f"loss of loss_average={self.loss_average!r}; name a number, or use 'examples'",
+            f"stage {self.name!r}: with accumulate_steps=-1 the number of devices would change "
+            f"the loss for loss_average={self.loss_average!r}; set a number, or use 'examples'",
         )
         require(
             self.compression.ranking in (None, "uniform"),
-            f"stage {self.name!r}: compression.ranking={self.compression.ranking!r} looks at the "
-            "prompt's last token, which in training is the end of the answer; tune with 'uniform'",
+            f"stage {self.name!r}: compression.ranking={self.compression.ranking!r} depends on "
+            "the prompt's last token, which in training is the end of the answer; use 'uniform'",
         )
 
     @property
     def learned_parts(self) -> tuple[str, ...]:
-        """Parts of the parameter tree that have gradients: adapters instead of an adapted llm."""
+        """Parts of the parameter tree with gradients: adapters instead of an adapted llm."""
         adapted = self.lora is not None
         return tuple("lora" if adapted and part == "llm" else part for part in self.trainable)

@@ -1,4 +1,4 @@
-"""Which frames of a video are looked at: sampling, and selection by the question."""
+"""Configuration of frame sampling and of frame selection by the question."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xcomp_jax.config.schema import require
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Which frames of a video are looked at (facts: frame sampling). `fps` is frames per second."""
+    """Frame sampling (docs/reference_behaviour.md#sampling); `fps` is in frames per second."""
 
     fps: int = 8
     min_frames: int = 128
@@ -26,27 +26,27 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SelectionConfig:
-    """QC-Comp: how the frames that a question needs are chosen (paper 3.3).
+    """QC-Comp: selection of frames by the question (paper 3.3).
 
     select:
         frames to keep; None follows the paper: 512 of a video below an hour, 2,048 of a longer one.
-    min_frames: videos with fewer frames are kept whole, as the original does below 1,024.
+    min_frames: videos with fewer frames are kept whole, as in the original below 1,024.
     repeats:
-        how often the video is scored, each time in shifted windows. 2 in the paper's tables and the
-        published logs; the original's script says 8.
+        passes over the video, each with shifted windows. 2 in the paper's tables and the published
+        logs; 8 in the original's script.
     scope:
         `segments`, attention inside short segments of `segment_clips` clips of 8 frames, one every
-        `segment_stride`; `global`, over the whole window, which the paper compares with.
+        `segment_stride`; `global`, over the whole window, the paper's baseline.
     query_bias:
-        text tokens after the video that do not ask. Meant to skip the time message, whose length
-        varies by a few tokens; the published value stays whatever the message.
+        text tokens between the video and the question. Meant to skip the time message, whose length
+        varies by a few tokens; the published value is used for every message.
     layers:
-        first and one past the last layer whose scores count; None: 6 to 23 of 28 layers, as
-        published, and the same part of another depth.
+        first and one past the last layer whose scores are summed; None: 6 to 23 of 28 layers, as
+        published, and the same fraction of another depth.
     window_frames: length of a window, without the margin that segments add.
     granularity:
-        `frame`, as published; `clip`, a departure: windows are shifted by whole clips, so selected
-        clips keep the visual tokens they already have.
+        `frame`, as published; `clip`, a departure: windows are shifted by whole clips, so that
+        selected clips reuse their visual tokens.
     """
 
     select: int | None = None

@@ -184,7 +184,7 @@ def _generate(
     )
     # Slots that the loop did not reach repeat the end token, like those after it.
     last = jnp.take_along_axis(state.ids, jnp.maximum(state.count - 1, 0)[:, None], axis=1)
-    ids = jnp.where(jnp.arange(max_new_tokens) < state.count[:, None], state.ids, last)
+    ids = jnp.where(jnp.arange(max_new_tokens)[None, :] < state.count[:, None], state.ids, last)
     ids, count = replicated((ids, state.count))
     logits, scores = state.record if state.record is not None else (None, None)
     return Generated(ids=ids, count=count, text=state.text, logits=logits, scores=scores)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from jax import Array
+from jaxtyping import Float, Int
 
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache
 from xcomp_jax.models.sequence import Lengths
@@ -32,44 +33,54 @@ def call(model: XComp, params: Params, method: Callable[[XComp], Result]) -> Res
     return result
 
 
-def vision_features(model: XComp, params: Params, pixels: Array) -> Array:
-    """Encodes clips [C, T, S, S, 3] into patch features [C, T * P, D_vision]."""
+def vision_features(
+    model: XComp, params: Params, pixels: Float[Array, "C T X X 3"]
+) -> Float[Array, "C S D_vision"]:
+    """Encodes clips into S = T * P patch features."""
     return call(model, params, lambda module: module.vision_features(pixels))
 
 
-def project(model: XComp, params: Params, features: Array) -> Array:
-    """Merges and projects patch features [C, T * P, D_vision] to [C, T * tokens_per_frame, D]."""
+def project(
+    model: XComp, params: Params, features: Float[Array, "C S D_vision"]
+) -> Float[Array, "C V D"]:
+    """Merges and projects patch features to V = T * tokens_per_frame visual tokens."""
     return call(model, params, lambda module: module.project(features))
 
 
-def encode(model: XComp, params: Params, pixels: Array) -> Array:
-    """Encodes clips [C, T, S, S, 3] into visual tokens [C, T * tokens_per_frame, D]."""
+def encode(
+    model: XComp, params: Params, pixels: Float[Array, "C T X X 3"]
+) -> Float[Array, "C V D"]:
+    """Encodes clips into V = T * tokens_per_frame visual tokens."""
     return call(model, params, lambda module: module.encode(pixels))
 
 
-def merged_features(model: XComp, params: Params, pixels: Array) -> Array:
-    """Encodes clips [C, T, S, S, 3] into merged features [C, T * tokens_per_frame, D_vision]."""
+def merged_features(
+    model: XComp, params: Params, pixels: Float[Array, "C T X X 3"]
+) -> Float[Array, "C V D_vision"]:
+    """Encodes clips into V = T * tokens_per_frame merged features."""
     return call(model, params, lambda module: module.merged_features(pixels))
 
 
-def project_merged(model: XComp, params: Params, merged: Array) -> Array:
-    """Projects merged features [..., D_vision] to visual tokens [..., D]."""
+def project_merged(
+    model: XComp, params: Params, merged: Float[Array, "*batch D_vision"]
+) -> Float[Array, "*batch D"]:
+    """Projects merged features to visual tokens."""
     return call(model, params, lambda module: module.project_merged(merged))
 
 
 def prefill(
     model: XComp,
     params: Params,
-    prefix_ids: Array,
-    visual: Array,
-    suffix_ids: Array,
+    prefix_ids: Int[Array, "B prefix"],
+    visual: Float[Array, "B V D"],
+    suffix_ids: Int[Array, "B suffix"],
     lengths: Lengths,
     *,
     keep_cache: bool = False,
     collect_layers: bool = False,
     remat: bool = False,
 ) -> PrefillOutput:
-    """Runs the decoder over text [B, P], visual tokens [B, V, D] and text [B, Q].
+    """Runs the decoder over text, visual tokens and text.
 
     Args:
         lengths: real tokens of the three parts.
@@ -93,38 +104,44 @@ def prefill(
 
 
 def prefill_video(
-    model: XComp, params: Params, prefix_ids: Array, visual: Array, lengths: Lengths
+    model: XComp,
+    params: Params,
+    prefix_ids: Int[Array, "B prefix"],
+    visual: Float[Array, "B V D"],
+    lengths: Lengths,
 ) -> tuple[LayerGroupCache, ...]:
-    """Computes the KV cache of text [B, P] and visual tokens [B, V, D], before any question."""
+    """Computes the KV cache of text and visual tokens, before any question."""
     return call(model, params, lambda module: module.prefill_video(prefix_ids, visual, lengths))
 
 
 def extend(
     model: XComp,
     params: Params,
-    ids: Array,
-    written: Array,
+    ids: Int[Array, "B Q"],
+    written: Int[Array, " B"],
     cache: tuple[LayerGroupCache, ...],
     text: TextCache,
-) -> tuple[Array, TextCache]:
-    """Appends text [B, Q] to a cached sequence.
+) -> tuple[Float[Array, "B Q D"], TextCache]:
+    """Appends text to a cached sequence.
 
     Args:
-        written: [B] int32, tokens already in `text`.
+        written: tokens already in `text`.
 
     Returns:
-        Final hidden states [B, Q, D], and `text` with the keys and values of the new rows.
+        Final hidden states, and `text` with the keys and values of the new rows.
     """
     return call(model, params, lambda module: module.extend(ids, written, cache, text))
 
 
-def logits(model: XComp, params: Params, hidden: Array) -> Array:
-    """Computes float32 logits [..., vocab] of final hidden states [..., D]."""
+def logits(
+    model: XComp, params: Params, hidden: Float[Array, "*batch D"]
+) -> Float[Array, "*batch vocab"]:
+    """Computes float32 logits of final hidden states."""
     return call(model, params, lambda module: module.logits(hidden))
 
 
-def output_table(model: XComp, params: Params) -> Array:
-    """Returns the rows [vocab, D] that `logits` multiplies by."""
+def output_table(model: XComp, params: Params) -> Float[Array, "vocab D"]:
+    """Returns the rows that `logits` multiplies by."""
     return call(model, params, lambda module: module.output_table())
 
 

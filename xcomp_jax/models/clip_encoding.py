@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 from jax.sharding import PartitionSpec
+from jaxtyping import Float, UInt8
 
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
@@ -25,11 +26,11 @@ CLIP_AXES = ("context", "data", "fsdp", "tensor")
 def encode_clips(
     model: XComp,
     vision_params: Params,
-    clips: Array,
+    clips: UInt8[Array, "*B C T X X 3"],
     *,
     frozen: bool = True,
     clips_per_call: int = FROZEN_CLIPS_PER_CALL,
-) -> Array:
+) -> Float[Array, "*B C V D_vision"]:
     """Encodes clips into merged features, the input of the projector's two layers.
 
     On a mesh every device encodes its own share of the clips with the whole encoder; clips that do
@@ -37,12 +38,12 @@ def encode_clips(
 
     Args:
         vision_params: parameters of the video encoder, the part `vision` of the model's.
-        clips: uint8 [C, T, S, S, 3], or [B, C, T, S, S, 3] for the clips of a batch of videos.
+        clips: of one video, or with a leading batch axis those of several.
         frozen: no gradient is needed, so the encoder may be gathered in the compute dtype and run
             over `clips_per_call` clips at a time, which bounds its memory.
 
     Returns:
-        [C, T * tokens_per_frame, D_vision] or [B, C, T * tokens_per_frame, D_vision].
+        V = T * tokens_per_frame features of every clip.
     """
     if clips.ndim == 5:
         return encode_clips(
@@ -69,7 +70,7 @@ def encode_clips(
 
 
 def _encode_in_parts(model: XComp, vision: Params, clips: Array, size: int) -> Array:
-    """Encodes clips [C, T, S, S, 3], `size` at a time."""
+    """Encodes uint8 clips [C, T, X, X, 3], `size` at a time."""
 
     def encode(some: Array) -> Array:
         pixels: Any = normalize(some)

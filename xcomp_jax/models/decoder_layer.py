@@ -1,4 +1,4 @@
-"""One layer of Qwen2. What attention looks at is the caller's: training, cache or scoring."""
+"""One layer of Qwen2. The caller supplies attention: for training, over a cache, or for scoring."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from xcomp_jax.config import LLMConfig
 from xcomp_jax.models.rms_norm import RMSNorm
 
-# (query, key, value), all before rotation -> (attention output, whatever the caller keeps)
+# (query, key, value), all before rotation -> (attention output, state for the caller)
 Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
 
 
 def _adapted(module: nn.Module, name: str, x: Array, out: Array) -> Array:
-    """`out` of the projection `name` of `x`, with its low-rank adapter if there is one.
+    """Adds the low-rank update of projection `name` of `x` to `out`, if there is an adapter.
 
     Adapters are variables of the collection `lora`: a [in, rank] and b [rank, out].
     """
@@ -34,8 +35,10 @@ class SelfAttention(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, attend: Attend) -> tuple[Array, Any]:
-        """[B, S, D] -> [B, S, D] and what `attend` keeps."""
+    def __call__(
+        self, x: Float[Array, "B S D"], attend: Attend
+    ) -> tuple[Float[Array, "B S D"], Any]:
+        """Returns the attention output and the state that `attend` returns."""
         cfg = self.config
 
         def heads(name: str, count: int) -> Array:
@@ -43,14 +46,14 @@ class SelfAttention(nn.Module):
             out = _adapted(self, name, x, out)
             return out.reshape(*x.shape[:2], count, cfg.head_dim)
 
-        out, kept = attend(
+        out, state = attend(
             heads("q_proj", cfg.num_attention_heads),
             heads("k_proj", cfg.num_key_value_heads),
             heads("v_proj", cfg.num_key_value_heads),
         )
         out = out.reshape(*x.shape[:2], cfg.hidden_size)
         dense = nn.Dense(cfg.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")
-        return _adapted(self, "o_proj", out, dense(out)), kept
+        return _adapted(self, "o_proj", out, dense(out)), state
 
 
 class SwiGLU(nn.Module):
@@ -60,8 +63,8 @@ class SwiGLU(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[B, S, D] -> [B, S, D]."""
+    def __call__(self, x: Float[Array, "B S D"]) -> Float[Array, "B S D"]:
+        """Applies the gated MLP."""
 
         def dense(size: int, name: str, x: Array) -> Array:
             out = nn.Dense(size, use_bias=False, dtype=self.dtype, name=name)(x)
@@ -79,11 +82,13 @@ class DecoderLayer(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array, attend: Attend) -> tuple[Array, Any]:
-        """[B, S, D] -> [B, S, D] and what `attend` keeps."""
+    def __call__(
+        self, x: Float[Array, "B S D"], attend: Attend
+    ) -> tuple[Float[Array, "B S D"], Any]:
+        """Returns the hidden states and the state that `attend` returns."""
         cfg = self.config
         normed = RMSNorm(cfg.rms_norm_eps, self.dtype, name="input_layernorm")(x)
-        out, kept = SelfAttention(cfg, self.dtype, name="self_attn")(normed, attend)
+        out, state = SelfAttention(cfg, self.dtype, name="self_attn")(normed, attend)
         x = x + out
         normed = RMSNorm(cfg.rms_norm_eps, self.dtype, name="post_attention_layernorm")(x)
-        return x + SwiGLU(cfg, self.dtype, name="mlp")(normed), kept
+        return x + SwiGLU(cfg, self.dtype, name="mlp")(normed), state

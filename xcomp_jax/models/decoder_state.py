@@ -1,4 +1,4 @@
-"""What the decoder remembers: caches of unequal length, new text, scoring windows."""
+"""State of the decoder: KV caches of unequal length, the text after them, scoring windows."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from xcomp_jax.models.sequence import Lengths
 
 @flax.struct.dataclass
 class LayerGroupCache:
-    """Keys (rotated) and values of one stage's layers, read-only after prefill.
+    """Keys (rotated) and values of one layer group, read-only after prefill.
 
-    key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B], how many there are,
-    which is also the position of the next token at these layers.
+    key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B] number of real tokens,
+    which is also the position of the next token in these layers.
     """
 
     key: Array
@@ -25,7 +25,7 @@ class LayerGroupCache:
 
 @flax.struct.dataclass
 class TextCache:
-    """Keys and values of the tokens written since prefill: [L, B, M, K, H] for all L layers."""
+    """Keys and values of the text after a prefill: [L, B, M, K, H] for all layers of the model."""
 
     key: Array
     value: Array
@@ -33,11 +33,11 @@ class TextCache:
 
 @flax.struct.dataclass
 class WindowCache:
-    """What one stage of a scoring window leaves for questions (`Qwen2Decoder.score_window`).
+    """States of one layer group of a scoring window, shared by all questions.
 
-    key (before rotation), value: [L, B, S, K, H] of text before and video; tail_query:
-    [L, B, R, N, H], before rotation, of the last visual tokens that belong to no clip: the
-    original counts them as text.
+    key (before rotation), value: [L, B, S, K, H] of the text before the video and of the video;
+    tail_query: [L, B, Q, N, H], before rotation, of the last visual tokens that belong to no score
+    clip: the original counts them as text.
     """
 
     key: Array
@@ -49,10 +49,11 @@ class WindowCache:
 class PrefillOutput:
     """Result of one pass over a whole sequence.
 
-    prefix [B, P, D], visual [B, V', D], suffix [B, Q, D]: final hidden states after the last norm,
-    V' being what compression left; lengths: real tokens of each; cache: one entry per stage, or
-    None when it was not asked for; layers: when collected, per stage the output of each of its
-    layers [L, B, S, D]; survivors: collected likewise, per stage what a ranked drop left before it.
+    prefix [B, prefix, D], visual [B, V, D], suffix [B, suffix, D]: final hidden states after the
+    last norm, V being the visual slots after compression; lengths: real tokens of each; cache: one
+    entry per layer group, None unless requested; layers: when collected, per layer group the output
+    of each layer [L, B, S, D]; survivors: when collected, per layer group the selection of the
+    ranked drop before it.
     """
 
     prefix: Array

@@ -1,7 +1,8 @@
-"""InternVideo2 video encoder (facts: vision tower), of one of the published 7B base models.
+"""InternVideo2 video encoder of one of the published 7B base models.
 
 Unlike UMT: a class token that joins the attention and is then dropped, learned positions, RMS norms
-also over whole queries and keys, a learned scale on every residual branch, no closing norm.
+also over whole queries and keys, a learned scale on every residual branch, no closing norm
+(docs/reference_behaviour.md#encoder).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float
 
 from xcomp_jax.config import VisionConfig
 from xcomp_jax.models.rms_norm import RMSNorm
@@ -20,14 +22,14 @@ from xcomp_jax.models.stacked import stacked_params
 from xcomp_jax.models.umt import MLP, PatchEmbed
 from xcomp_jax.ops.attention import attention
 
-# Residual branches of a fresh model start almost silent.
+# Residual branches of a fresh model contribute almost nothing.
 LAYER_SCALE = 1e-5
 
 
 def position_table(frames: int, grid: int, width: int) -> np.ndarray:
-    """[1 + frames * grid * grid, width] float32 that a fresh model starts from.
+    """Computes the initial positions of a fresh model, [1 + frames * grid * grid, width] float32.
 
-    The first row, the class token's, is zero. A quarter of the channels tells the frame, three
+    The first row, the class token's, is zero. A quarter of the channels encodes the frame, three
     eighths the column, three eighths the row; each part holds all sines, then all cosines.
     """
 
@@ -52,22 +54,22 @@ class LayerScale(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[..., D] -> [..., D]."""
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch D"]:
+        """Scales the last axis."""
         scale = self.param("scale", nn.initializers.constant(LAYER_SCALE), (x.shape[-1],))
-        return x * scale.astype(self.dtype)
+        return x * jnp.expand_dims(scale.astype(self.dtype), tuple(range(x.ndim - 1)))
 
 
 class Attention(nn.Module):
-    """Full attention over a clip; queries and keys are normalised before the heads part."""
+    """Full attention over a clip; queries and keys are normalized before the split into heads."""
 
     config: VisionConfig
     dtype: jnp.dtype
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[C, S, D] -> [C, S, D]."""
+    def __call__(self, x: Float[Array, "C S D"]) -> Float[Array, "C S D"]:
+        """Attends within each clip."""
         cfg = self.config
         qkv = nn.Dense(3 * cfg.width, use_bias=False, dtype=self.dtype, name="qkv")(x)
         query, key, value = jnp.split(qkv, 3, axis=-1)
@@ -90,8 +92,8 @@ class Block(nn.Module):
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[C, S, D] -> [C, S, D]."""
+    def __call__(self, x: Float[Array, "C S D"]) -> Float[Array, "C S D"]:
+        """Applies attention and MLP."""
         cfg = self.config
         normed = RMSNorm(cfg.block_norm_eps, self.dtype, name="norm1")(x)
         out = Attention(cfg, self.dtype, self.kernel, name="attn")(normed)
@@ -102,20 +104,20 @@ class Block(nn.Module):
 
 
 class InternVideo2Encoder(nn.Module):
-    """Clips of frames to patch features, exactly as handed to the projector."""
+    """Encoder from clips of frames to the patch features that the projector takes."""
 
     config: VisionConfig
     dtype: jnp.dtype
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, pixels: Array) -> Array:
-        """[C, T, S, S, 3] normalised pixels -> [C, T * P, D] features.
+    def __call__(self, pixels: Float[Array, "C T X X 3"]) -> Float[Array, "C S D"]:
+        """Encodes normalized pixels into S = T * P features.
 
         T is `clip_frames`, or 1 for single images, which have a position table of their own.
 
         Raises:
-            ValueError: for clips of another length.
+            ValueError: clips of another length.
         """
         cfg = self.config
         frames = pixels.shape[1]
@@ -132,7 +134,7 @@ class InternVideo2Encoder(nn.Module):
         }
         first = jnp.broadcast_to(cls_token.astype(self.dtype), (x.shape[0], 1, cfg.width))
         x = jnp.concatenate([first, x], axis=1)
-        x = x + tables["img_pos_embed" if frames == 1 else "pos_embed"].astype(self.dtype)
+        x = x + tables["img_pos_embed" if frames == 1 else "pos_embed"].astype(self.dtype)[None]
         block = Block(cfg, self.dtype, self.kernel, parent=None)
         params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
 
@@ -144,5 +146,5 @@ class InternVideo2Encoder(nn.Module):
 
 
 def _fresh(key: Array, frames: int, grid: int, width: int) -> Array:
-    del key  # an initialiser like any other, but nothing about it is random
+    del key  # part of an initializer's signature; this one is deterministic
     return jnp.asarray(position_table(frames, grid, width))

@@ -1,7 +1,7 @@
-"""Fixed sine position tables of the UMT tower, resampled to the clip at hand.
+"""Fixed sine position tables of the UMT encoder, resampled to the size of the clip.
 
-The tower was pre-trained on 4 frames of 14 x 14 patches; other sizes interpolate that table
-(bicubic in space, linear in time), as the original does at construction (facts: vision tower).
+The encoder was pre-trained on 4 frames of 14 x 14 patches; other sizes interpolate that table
+(bicubic in space, linear in time), as the original does (docs/reference_behaviour.md#encoder).
 Tables are computed in float64 on the host and become constants of the compiled program.
 """
 
@@ -16,21 +16,21 @@ PRETRAINED_GRID = 14
 
 
 def sine_table(positions: int, width: int) -> np.ndarray:
-    """[positions, width] float64: sine on even channels, cosine on odd ones."""
+    """Computes a table [positions, width] float64: sine on even channels, cosine on odd ones."""
     channel = np.arange(width)
     angles = np.arange(positions)[:, None] / np.power(10000.0, 2 * (channel // 2) / width)[None, :]
     return np.where(channel % 2 == 0, np.sin(angles), np.cos(angles))
 
 
 def _source_places(out_size: int, in_size: int) -> np.ndarray:
-    """Where each output sample lies between the input samples (half-pixel centres)."""
+    """Maps output samples to places between the input samples (half-pixel centres)."""
     return (np.arange(out_size) + 0.5) * (in_size / out_size) - 0.5
 
 
 def bicubic_matrix(out_size: int, in_size: int, a: float = -0.75) -> np.ndarray:
-    """[out_size, in_size] weights of cubic convolution, edges clamped, no antialiasing.
+    """Computes weights [out_size, in_size] of cubic convolution, edges clamped, not antialiased.
 
-    a=-0.75 is the kernel of the framework the original ran in.
+    a=-0.75 is the kernel of PyTorch, in which the original runs.
     """
 
     def kernel(x: np.ndarray) -> np.ndarray:
@@ -49,7 +49,7 @@ def bicubic_matrix(out_size: int, in_size: int, a: float = -0.75) -> np.ndarray:
 
 
 def linear_matrix(out_size: int, in_size: int) -> np.ndarray:
-    """[out_size, in_size] weights of linear interpolation with clamped edges."""
+    """Computes weights [out_size, in_size] of linear interpolation with clamped edges."""
     place = np.clip(_source_places(out_size, in_size), 0, in_size - 1)
     low = np.floor(place).astype(int)
     high = np.minimum(low + 1, in_size - 1)
@@ -62,7 +62,7 @@ def linear_matrix(out_size: int, in_size: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def video_position_table(frames: int, grid: int, width: int) -> np.ndarray:
-    """[frames * grid * grid, width] float32, frame major, then rows, then columns."""
+    """Computes [frames * grid * grid, width] float32, in the order of frames, rows, columns."""
     table = sine_table(PRETRAINED_FRAMES * PRETRAINED_GRID**2, width)
     table = table.reshape(PRETRAINED_FRAMES, PRETRAINED_GRID, PRETRAINED_GRID, width)
     # Rounded to float32 between the steps because the original's table is stored so.
@@ -77,7 +77,7 @@ def video_position_table(frames: int, grid: int, width: int) -> np.ndarray:
 
 @functools.lru_cache(maxsize=16)
 def image_position_table(grid: int, width: int) -> np.ndarray:
-    """[grid * grid, width] float32: single images have a table of their own, without time."""
+    """Computes [grid * grid, width] float32 for single images: a table of its own, without time."""
     table = sine_table(PRETRAINED_GRID**2, width).astype(np.float32).astype(np.float64)
     table = table.reshape(PRETRAINED_GRID, PRETRAINED_GRID, width)
     if grid != PRETRAINED_GRID:

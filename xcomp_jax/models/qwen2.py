@@ -1,44 +1,40 @@
-"""Qwen2 decoder with LP-Comp between its layers (paper 3.2; facts: LP-Comp in the LLM).
+"""Qwen2 decoder with LP-Comp between its layers (paper 3.2, docs/reference_behaviour.md#lp-comp).
 
-One definition serves training, prefill and decoding. Layers that see the same tokens form a stage
-and share one scan; between stages every frame drops tokens and positions are counted anew, so the
-key/value cache has another length in every stage.
+One definition serves training, prefill and decoding. Layers that see the same tokens form a layer
+group and share one scan; between groups every frame drops tokens and positions are counted anew, so
+the KV cache has another length in every group.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax import Array, lax
+from jax import Array
+from jaxtyping import Float, Int
 
 from xcomp_jax.compression.drop import apply_drop
-from xcomp_jax.compression.ranking import Survivors, attention_of_last_token, survivors
+from xcomp_jax.compression.ranking import Survivors, survivors
 from xcomp_jax.compression.schedule import LayerGroup, RankedDrop
 from xcomp_jax.config import KernelConfig, LLMConfig
 from xcomp_jax.models.context_split import context_split
-from xcomp_jax.models.decoder_layer import Attend, DecoderLayer
+from xcomp_jax.models.decoder_layer import DecoderLayer
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache
+from xcomp_jax.models.layer_stack import LayerStack, PrefillOptions, Rotation
 from xcomp_jax.models.rms_norm import RMSNorm
-from xcomp_jax.models.sequence import Layout, Lengths
+from xcomp_jax.models.sequence import Lengths, Parts
 from xcomp_jax.models.stacked import split_layer_groups, stacked_params
-from xcomp_jax.ops.attention import attention
-from xcomp_jax.ops.cached_attention import cached_attention
-from xcomp_jax.ops.context_parallel import context_attention
-from xcomp_jax.ops.rope import rope_tables, rotate
-from xcomp_jax.sharding import constrained, gathered_layer
-
-Rotation = Callable[[Array], Array]
+from xcomp_jax.sharding import constrained
 
 
 class Qwen2Decoder(nn.Module):
-    """Embedding, staged decoder layers, final norm and head.
+    """Embedding, layer groups, final norm and head.
 
-    `stages` comes from `compression.schedule.plan_layer_groups`.
+    `layer_groups` comes from `compression.schedule.plan_layer_groups`.
     """
 
     config: LLMConfig
@@ -52,7 +48,8 @@ class Qwen2Decoder(nn.Module):
             cfg.vocab_size,
             cfg.hidden_size,
             dtype=self.dtype,
-            # Qwen2's own spread; a token that training never met must not shout.
+            # Same init std as Qwen2, so that embeddings of unseen tokens do not dominate the
+            # logits.
             embedding_init=nn.initializers.normal(0.02),
         )
         self.layer = DecoderLayer(cfg, self.dtype, parent=None)
@@ -69,245 +66,161 @@ class Qwen2Decoder(nn.Module):
         if not cfg.tie_word_embeddings:
             self.lm_head = nn.Dense(cfg.vocab_size, use_bias=False, dtype=self.dtype)
 
-    def embed(self, ids: Array) -> Array:
-        """[B, S] token ids -> [B, S, D]."""
+    def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
+        """Looks up token embeddings."""
         return self.embed_tokens(ids)
 
-    def logits(self, hidden: Array) -> Array:
-        """[..., D] final hidden states -> [..., vocab] float32."""
+    def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch vocab"]:
+        """Computes float32 logits of final hidden states."""
         if self.config.tie_word_embeddings:
             table = self.embed_tokens.embedding.astype(self.dtype)
             return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
         return self.lm_head(hidden).astype(jnp.float32)
 
-    def output_table(self) -> Array:
-        """[vocab, D] float32, the rows that `logits` multiplies by."""
+    def output_table(self) -> Float[Array, "vocab D"]:
+        """Returns the rows that `logits` multiplies by."""
         if self.config.tie_word_embeddings:
             return self.embed_tokens.embedding
         return self.lm_head.variables["params"]["kernel"].T
 
     def prefill(
         self,
-        prefix: Array,
-        visual: Array,
-        suffix: Array,
+        prefix: Float[Array, "B prefix D"],
+        visual: Float[Array, "B V D"],
+        suffix: Float[Array, "B suffix D"],
         lengths: Lengths,
         *,
         keep_cache: bool,
         collect_layers: bool = False,
         remat: bool = False,
     ) -> PrefillOutput:
-        """Runs all layers over embedded prefix [B, P, D], visual [B, V, D] and suffix [B, Q, D].
-
-        Args:
-            lengths: real tokens of each part.
-            keep_cache: return keys and values for decoding.
-            collect_layers: return every layer's output and which tokens ranked drops left (parity
-                tests, figures).
-            remat: recompute layers in the backward pass instead of storing them.
+        """Runs all layers over embedded text, visual tokens and text.
 
         On a mesh with `context` the sequence is split over its devices; caches are then in the
         order of devices, and layers cannot be collected.
 
+        Args:
+            lengths: real tokens of each part.
+            keep_cache: return keys and values for decoding.
+            collect_layers: return every layer's output and the selections of ranked drops (parity
+                tests, figures).
+            remat: recompute layers in the backward pass instead of storing them.
+
         Raises:
-            ConfigError: `context` and a ranked schedule.
+            ConfigError: a ranked schedule on a mesh with `context`.
         """
-        dealt = context_split(self.layer_groups, visual.shape[1])
-        assert not collect_layers or dealt.share.devices == 1, "tokens are out of order"
-        texts = prefix.shape[1], suffix.shape[1]
-        prefix, visual, suffix = dealt.text(prefix), dealt.video(visual), dealt.text(suffix)
-        caches: list[LayerGroupCache] = []
-        collected: list[Array] = []
-        chosen: list[Survivors | None] = []
-        original_slots, original = visual.shape[1], lengths.visual
-        for stage, variables in zip(self.layer_groups, self._layer_variables(), strict=True):
-            left = None
-            if isinstance(stage.drop, RankedDrop):
-                left = survivors(
-                    stage.drop,
-                    original_slots=original_slots,
-                    original=original,
-                    length=lengths.visual,
-                    attention=(
-                        self._attention_to_visual(
-                            variables["params"], prefix, visual, suffix, lengths
-                        )
-                        if stage.drop.by_attention
-                        else None
-                    ),
-                )
-                visual = left.take(visual)
-                lengths = dataclasses.replace(lengths, visual=left.count)
-            elif stage.drop is not None:
-                visual = apply_drop(visual, stage.drop)
-                visual_length = stage.visual_length(lengths.visual)
-                lengths = dataclasses.replace(lengths, visual=visual_length)
-            chosen.append(left)
-            layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1], dealt.share)
-            mask = layout.mask(lengths)
-            rotated = self.rotation(layout.positions(lengths))
-
-            def attend(
-                query: Array,
-                key: Array,
-                value: Array,
-                layout: Layout = layout,
-                mask: Array = mask,
-                rotated: Rotation = rotated,
-            ) -> Any:
-                key = rotated(key)
-                out = self._attention(rotated(query), key, value, layout, mask)
-                return out, ((key, value) if keep_cache else None)
-
-            def body(x: Array, p: Any, attend: Attend = attend, layout: Layout = layout) -> Any:
-                whole = gathered_layer("llm/layers", p["params"], self.dtype)
-                x, kept = self.layer.apply({**p, "params": whole}, x, attend)
-                x = layout.constrained(x)
-                return x, (kept, x if collect_layers else None)
-
-            if remat:
-                # XLA takes a loop of one turn apart, and would then find what the backward pass
-                # recomputes already there: kept after all.
-                body = jax.checkpoint(body, prevent_cse=stage.num_layers == 1)
-            x = layout.join(prefix, visual, suffix)
-            x, (kept, outputs) = lax.scan(body, x, variables)
-            prefix, visual, suffix = layout.split(x)
-            if keep_cache:
-                key, value = kept
-                caches.append(LayerGroupCache(key, value, mask, lengths.total))
-            if collect_layers:
-                collected.append(outputs)
-        # Whole on every device before slots are cut off: XLA's partitioner loses the gradient of
-        # the last row where a cut leaves devices of `context` and `tensor` unequal shares.
-        prefix, suffix = constrained(prefix), constrained(suffix)
+        split = context_split(self.layer_groups, visual.shape[1])
+        assert not collect_layers or split.order.devices == 1, "tokens are out of order"
+        options = PrefillOptions(keep_cache, collect_layers, remat)
+        parts = Parts(split.text(prefix), split.video(visual), split.text(suffix), lengths)
+        original, stack = parts, self._stack()
+        caches: list[Any] = []
+        outputs: list[Any] = []
+        selections: list[Survivors | None] = []
+        for group, variables in zip(self.layer_groups, self._layer_variables(), strict=True):
+            parts, selection = _compressed(group, parts, original, stack, variables["params"])
+            parts, cache, layers = stack.prefill(variables, parts, split.order, options)
+            caches.append(cache)
+            outputs.append(layers)
+            selections.append(selection)
+        # Gathered on every device before padding is cut off: XLA's partitioner loses the gradient
+        # of the last row where the cut leaves devices of `context` and `tensor` unequal shares.
         return PrefillOutput(
-            prefix=self.norm(prefix[:, : texts[0]]),
-            visual=self.norm(dealt.share.to_tokens(visual)),
-            suffix=self.norm(suffix[:, : texts[1]]),
-            lengths=lengths,
+            prefix=self.norm(constrained(parts.prefix)[:, : prefix.shape[1]]),
+            visual=self.norm(split.order.to_tokens(parts.visual)),
+            suffix=self.norm(constrained(parts.suffix)[:, : suffix.shape[1]]),
+            lengths=parts.lengths,
             cache=tuple(caches) if keep_cache else None,
-            layers=tuple(collected) if collect_layers else None,
-            survivors=tuple(chosen) if collect_layers else None,
+            layers=tuple(outputs) if collect_layers else None,
+            survivors=tuple(selections) if collect_layers else None,
         )
 
-    def _attention(
-        self, query: Array, key: Array, value: Array, layout: Layout, mask: Array
-    ) -> Array:
-        """Causal attention over the slots of `layout`, wherever they are."""
-        kernel = self.kernels.decoder_attention
-        if layout.share.devices == 1:
-            return attention(query, key, value, causal=True, key_mask=mask, implementation=kernel)
-        return context_attention(
-            query, key, value, key_mask=mask, pieces=layout.pieces, implementation=kernel
-        )
-
-    def rotation(self, positions: Array) -> Rotation:
-        """Turns queries or keys [B, S, N, H] to `positions` [B, S]."""
-        cfg = self.config
-        cos, sin = rope_tables(positions, cfg.head_dim, cfg.rope_theta, self.dtype)
-        return lambda x: rotate(x, cos, sin)
+    def rotation(self, positions: Int[Array, "B S"]) -> Rotation:
+        """Returns the function that rotates queries or keys [B, S, N, H] to `positions`."""
+        return self._stack().rotation(positions)
 
     def split(self, layer_groups: Sequence[LayerGroup]) -> list[Any]:
-        """Parameters of each stage; later layers than those are left out."""
-        sizes = [stage.num_layers for stage in layer_groups]
+        """Returns the parameters of each layer group; later layers of the model are left out."""
+        sizes = [group.num_layers for group in layer_groups]
         unused = self.config.num_hidden_layers - sum(sizes)
         return split_layer_groups(self.layers, [*sizes, unused])[: len(sizes)]
 
-    def _layer_variables(self) -> list[Any]:
-        """What each stage applies `self.layer` with: parameters, and adapters if there are any."""
-        variables = {"params": self.layers}
-        if self.has_variable("lora", "layers"):
-            variables["lora"] = self.get_variable("lora", "layers")
-        return split_layer_groups(variables, [stage.num_layers for stage in self.layer_groups])
-
-    def _attention_to_visual(
-        self, params: Any, prefix: Array, visual: Array, suffix: Array, lengths: Lengths
-    ) -> Array:
-        """[B, V] attention of the prompt's last token, as the first layer of `params` computes it.
-
-        `params` are the stacked ones of the stage that follows; positions are those before its
-        drop.
-        """
-        layout = Layout(prefix.shape[1], visual.shape[1], suffix.shape[1])
-        mask = layout.mask(lengths)
-        rotated = self.rotation(layout.positions(lengths))
-
-        def attend(query: Array, key: Array, value: Array) -> tuple[Array, Array]:
-            return query, attention_of_last_token(rotated(query), rotated(key), mask)
-
-        # The layer's own norm and projections; its output is not used, so the compiler drops the
-        # rest.
-        first = jax.tree.map(lambda leaf: leaf[0], params)
-        x = jnp.concatenate([prefix, visual, suffix], axis=1)
-        out: Any = self.layer.apply({"params": first}, x, attend)
-        return layout.split(out[1])[1]
-
     def empty_text_cache(self, batch: int, room: int) -> TextCache:
-        """Room for `room` tokens of text after the cache, at every layer."""
+        """Allocates space for `room` tokens of text after the cache, in every layer."""
         cfg = self.config
         shape = (cfg.num_hidden_layers, batch, room, cfg.num_key_value_heads, cfg.head_dim)
         return TextCache(jnp.zeros(shape, self.dtype), jnp.zeros(shape, self.dtype))
 
     def extend(
-        self, x: Array, written: Array, cache: tuple[LayerGroupCache, ...], new: TextCache
-    ) -> tuple[Array, TextCache]:
+        self,
+        x: Float[Array, "B Q D"],
+        written: Int[Array, " B"],
+        cache: tuple[LayerGroupCache, ...],
+        text: TextCache,
+    ) -> tuple[Float[Array, "B Q D"], TextCache]:
         """Appends text to a cached sequence: question rows, or one decoded token.
 
-        The position at each stage is that stage's own cache length plus the place in `new`.
+        The position in each layer group is that group's own cache length plus the place in `text`.
 
         Args:
-            x: [B, Q, D] embedded rows. Rows behind an example's real ones may be padding: what they
-                leave in `new` is overwritten before any later row looks there.
-            written: [B] int32, tokens already in `new`; the rows take the next Q places.
+            x: embedded rows. Rows after an example's real ones may be padding: later rows overwrite
+                their keys and values before any row attends to them.
+            written: int32, tokens already in `text`; the rows take the next Q places.
 
         Returns:
-            Final hidden states [B, Q, D] after the last norm, and `new` with the rows' keys.
+            Final hidden states after the last norm, and `text` with the rows' keys and values.
         """
-        sizes = [stage.num_layers for stage in self.layer_groups]
-        updated = []
-        for stage_cache, params, stage_new in zip(
+        sizes = [group.num_layers for group in self.layer_groups]
+        stack, extended = self._stack(), []
+        for group_cache, params, group_text in zip(
             cache,
             split_layer_groups(self.layers, sizes),
-            split_layer_groups(new, sizes),
+            split_layer_groups(text, sizes),
             strict=True,
         ):
-            first = stage_cache.length + written
-            rotated = self.rotation(first[:, None] + jnp.arange(x.shape[1]))
+            x, group_text = stack.extend(params, x, group_cache, group_text, written)
+            extended.append(group_text)
+        return self.norm(x), jax.tree.map(lambda *layers: jnp.concatenate(layers), *extended)
 
-            def body(
-                x: Array,
-                layer: Any,
-                rotated: Rotation = rotated,
-                cached_mask: Array = stage_cache.mask,
-            ) -> Any:
-                p, cached_key, cached_value, new_layer = layer
+    def _stack(self) -> LayerStack:
+        return LayerStack(self.config, self.layer, self.dtype, self.kernels)
 
-                def attend(query: Array, key: Array, value: Array) -> Any:
-                    filled = TextCache(
-                        _write_rows(new_layer.key, rotated(key), written),
-                        _write_rows(new_layer.value, value, written),
-                    )
-                    cached, new = (cached_key, cached_value), (filled.key, filled.value)
-                    out = cached_attention(
-                        rotated(query),
-                        cached,
-                        cached_mask,
-                        new,
-                        written,
-                        implementation=self.kernels.cached_attention,
-                    )
-                    return out, filled
-
-                return self.layer.apply({"params": p}, x, attend)
-
-            x, filled = lax.scan(body, x, (params, stage_cache.key, stage_cache.value, stage_new))
-            updated.append(filled)
-        new = jax.tree.map(lambda *layers: jnp.concatenate(layers), *updated)
-        return self.norm(x), new
+    def _layer_variables(self) -> list[Any]:
+        """Splits the parameters, and adapters if there are any, into layer groups."""
+        variables = {"params": self.layers}
+        if self.has_variable("lora", "layers"):
+            variables["lora"] = self.get_variable("lora", "layers")
+        return split_layer_groups(variables, [group.num_layers for group in self.layer_groups])
 
 
-def _write_rows(room: Array, rows: Array, place: Array) -> Array:
-    """Writes rows [B, Q, ...] into room [B, M, ...] from each example's own `place` [B] on."""
-    return jax.vmap(lambda r, x, at: lax.dynamic_update_slice_in_dim(r, x, at, axis=0))(
-        room, rows, place
-    )
+def _compressed(
+    group: LayerGroup, parts: Parts, original: Parts, stack: LayerStack, params: Any
+) -> tuple[Parts, Survivors | None]:
+    """Drops visual tokens before a layer group.
+
+    Args:
+        original: the sequence before all drops, of which a ranked drop leaves a share.
+        params: stacked parameters of the layer group.
+
+    Returns:
+        The remaining parts, and the selection of a ranked drop.
+    """
+    if group.drop is None:
+        return parts, None
+    if not isinstance(group.drop, RankedDrop):
+        visual = apply_drop(parts.visual, group.drop)
+        length = group.visual_length(parts.lengths.visual)
+        selection = None
+    else:
+        selection = survivors(
+            group.drop,
+            original_slots=original.visual.shape[1],
+            original=original.lengths.visual,
+            length=parts.lengths.visual,
+            attention=(
+                stack.attention_to_visual(params, parts) if group.drop.by_attention else None
+            ),
+        )
+        visual, length = selection.take(parts.visual), selection.count
+    lengths = dataclasses.replace(parts.lengths, visual=length)
+    return dataclasses.replace(parts, visual=visual, lengths=lengths), selection

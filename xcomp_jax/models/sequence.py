@@ -1,11 +1,12 @@
 """The token sequence of the decoder: text before the video, visual tokens, text after it.
 
 Each of the three parts is padded on its right to a bucket, so that the order of slots is the order
-of tokens. Positions count real tokens only and start anew at every stage, as in the original
-(facts: LP-Comp in the LLM); padding is masked as a key and its rows are never read.
+of tokens. Positions count real tokens only and start anew in every layer group, as in the original
+(docs/reference_behaviour.md#lp-comp); padding is masked as a key, and its rows are never read.
 
-Over several devices along `context` the slots are in the order of devices: each has an equal share
-of every part, of the video whole frames, so that frames drop tokens without leaving their device.
+Over several devices along `context` the slots are in the order of devices: each device holds an
+equal share of every part, and whole frames of the video, so that compression moves no token
+between devices.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import dataclasses
 import flax.struct
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Int, Shaped
 
 from xcomp_jax.sharding import constrained
 
@@ -34,8 +36,18 @@ class Lengths:
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
-    """How the slots of a part are dealt out (static): `devices` times, in `rounds` rounds.
+class Parts:
+    """Hidden states of the parts, each [B, _, D] in the order of devices, and their lengths."""
+
+    prefix: Array
+    visual: Array
+    suffix: Array
+    lengths: Lengths
+
+
+@dataclasses.dataclass(frozen=True)
+class DeviceOrder:
+    """Distribution of the slots of a part over `devices`, in `rounds` rounds (static).
 
     In every round each device gets an equal run of consecutive slots. Several rounds give every
     device both early and late tokens, which saves attention products (`ops.context_parallel`).
@@ -44,15 +56,15 @@ class Share:
     devices: int = 1
     rounds: int = 1
 
-    def to_devices(self, x: Array) -> Array:
-        """[B, S, ...] from the order of tokens to the order of devices."""
-        return self._exchanged(x, self.rounds, self.devices)
+    def to_devices(self, x: Shaped[Array, "B S ..."]) -> Shaped[Array, "B S ..."]:
+        """Reorders slots from the order of tokens to the order of devices."""
+        return self._transposed(x, self.rounds, self.devices)
 
-    def to_tokens(self, x: Array) -> Array:
-        """Back again."""
-        return self._exchanged(x, self.devices, self.rounds)
+    def to_tokens(self, x: Shaped[Array, "B S ..."]) -> Shaped[Array, "B S ..."]:
+        """Reorders slots from the order of devices to the order of tokens."""
+        return self._transposed(x, self.devices, self.rounds)
 
-    def _exchanged(self, x: Array, outer: int, inner: int) -> Array:
+    def _transposed(self, x: Array, outer: int, inner: int) -> Array:
         if outer == 1 or inner == 1:
             return x
         runs = x.reshape(x.shape[0], outer, inner, -1, *x.shape[2:])
@@ -61,69 +73,83 @@ class Share:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Slots of each part, of all devices together, and how those of the video are shared."""
+    """Slots of each part on all devices together, and the order of the visual ones."""
 
     prefix: int
     visual: int
     suffix: int
-    share: Share = Share()
+    order: DeviceOrder = DeviceOrder()
+
+    @classmethod
+    def of(cls, parts: Parts, order: DeviceOrder) -> Layout:
+        """Returns the layout of `parts`."""
+        return cls(parts.prefix.shape[1], parts.visual.shape[1], parts.suffix.shape[1], order)
 
     @property
     def pieces(self) -> tuple[int, ...]:
         """Slots of one device: text before, each round of the video, text after."""
-        devices, rounds = self.share.devices, self.share.rounds
+        devices, rounds = self.order.devices, self.order.rounds
         video = (self.visual // devices // rounds,) * rounds
         return (self.prefix // devices, *video, self.suffix // devices)
 
-    def positions(self, lengths: Lengths) -> Array:
-        """[B, S] int32 rotary position of every slot (arbitrary on padding)."""
+    def positions(self, lengths: Lengths) -> Int[Array, "B S"]:
+        """Computes the rotary position of every slot (arbitrary on padding)."""
         before = lengths.prefix[:, None]
-        return self._joined_tokens(
+        return self._joined_in_token_order(
             jnp.broadcast_to(jnp.arange(self.prefix), (before.shape[0], self.prefix)),
-            before + jnp.arange(self.visual),
-            before + lengths.visual[:, None] + jnp.arange(self.suffix),
+            before + jnp.arange(self.visual)[None, :],
+            before + lengths.visual[:, None] + jnp.arange(self.suffix)[None, :],
         )
 
-    def mask(self, lengths: Lengths) -> Array:
-        """[B, S] bool, True on real tokens."""
+    def mask(self, lengths: Lengths) -> Bool[Array, "B S"]:
+        """Marks real tokens with True."""
         prefix, visual, suffix = (
-            jnp.arange(size) < length[:, None]
+            jnp.arange(size)[None, :] < length[:, None]
             for size, length in (
                 (self.prefix, lengths.prefix),
                 (self.visual, lengths.visual),
                 (self.suffix, lengths.suffix),
             )
         )
-        return self._joined_tokens(prefix, visual, suffix)
+        return self._joined_in_token_order(prefix, visual, suffix)
 
-    def join(self, prefix: Array, visual: Array, suffix: Array) -> Array:
-        """The three parts [B, _, D], each in the order of devices -> [B, S, D]."""
+    def join(
+        self,
+        prefix: Shaped[Array, "B prefix ..."],
+        visual: Shaped[Array, "B V ..."],
+        suffix: Shaped[Array, "B suffix ..."],
+    ) -> Shaped[Array, "B S ..."]:
+        """Concatenates the three parts, each in the order of devices."""
         parts = [self._by_device(x) for x in (prefix, visual, suffix)]
         x = jnp.concatenate([constrained(part, context=1) for part in parts], axis=2)
         return self.constrained(x.reshape(x.shape[0], -1, *x.shape[3:]))
 
-    def constrained(self, x: Array) -> Array:
-        """`x` [B, S, ...] where its examples and slots belong on the mesh in force."""
-        return constrained(x, context=1 if self.share.devices > 1 else None)
+    def constrained(self, x: Shaped[Array, "B S ..."]) -> Shaped[Array, "B S ..."]:
+        """Places examples and slots where they belong on the mesh in force."""
+        return constrained(x, context=1 if self.order.devices > 1 else None)
 
-    def split(self, x: Array) -> tuple[Array, Array, Array]:
-        """[B, S, D] -> prefix, visual and suffix rows, each in the order of devices."""
-        devices = self.share.devices
+    def split(
+        self, x: Shaped[Array, "B S ..."]
+    ) -> tuple[
+        Shaped[Array, "B prefix ..."], Shaped[Array, "B V ..."], Shaped[Array, "B suffix ..."]
+    ]:
+        """Cuts a sequence into prefix, visual and suffix rows, each in the order of devices."""
+        devices = self.order.devices
         first, second = self.prefix // devices, (self.prefix + self.visual) // devices
-        own = self._by_device(x)
+        by_device = self._by_device(x)
         prefix, visual, suffix = (
             part.reshape(x.shape[0], size, *x.shape[2:])
             for part, size in (
-                (own[:, :, :first], self.prefix),
-                (own[:, :, first:second], self.visual),
-                (own[:, :, second:], self.suffix),
+                (by_device[:, :, :first], self.prefix),
+                (by_device[:, :, first:second], self.visual),
+                (by_device[:, :, second:], self.suffix),
             )
         )
         return prefix, visual, suffix
 
     def _by_device(self, x: Array) -> Array:
-        devices = self.share.devices
+        devices = self.order.devices
         return x.reshape(x.shape[0], devices, x.shape[1] // devices, *x.shape[2:])
 
-    def _joined_tokens(self, prefix: Array, visual: Array, suffix: Array) -> Array:
-        return self.join(prefix, self.share.to_devices(visual), suffix)
+    def _joined_in_token_order(self, prefix: Array, visual: Array, suffix: Array) -> Array:
+        return self.join(prefix, self.order.to_devices(visual), suffix)

@@ -15,9 +15,10 @@ Params = dict[str, Any]
 def stacked_params(
     parent: nn.Module, name: str, layer: nn.Module, num_layers: int, *example: Any
 ) -> Params:
-    """Declares `num_layers` copies of `layer`'s parameters on `parent`, every leaf [L, ...].
+    """Declares the parameters of `num_layers` copies of `layer` on `parent`, every leaf [L, ...].
 
-    `example` are the arguments `layer` is called with; only their shapes matter.
+    Args:
+        example: arguments that `layer` is called with; only their shapes matter.
     """
 
     def init(key: jax.Array) -> Params:
@@ -29,10 +30,10 @@ def stacked_params(
 
 
 def split_layer_groups(params: Any, sizes: Sequence[int]) -> list[Any]:
-    """Cuts a stacked pytree into stages of `sizes` layers (they sum to L).
+    """Cuts a stacked pytree into layer groups of `sizes` layers (they sum to all layers).
 
-    `lax.split`, not slices: its transpose is one concatenation, where a slice would transpose to a
-    pad and an addition for every stage.
+    `lax.split` transposes to one concatenation; slices would transpose to a pad and an addition for
+    every group.
     """
     leaves, structure = jax.tree.flatten(params)
     parts = [lax.split(leaf, list(sizes), axis=0) for leaf in leaves]

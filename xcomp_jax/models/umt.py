@@ -1,7 +1,8 @@
-"""UMT video encoder (facts: vision tower): a ViT over the space-time patches of one clip.
+"""UMT video encoder: a ViT over the space-time patches of one clip.
 
-Faithful details: attention bias on queries and values only, exact GELU, fixed sine positions, the
-last nominal block never built (select layer -2), a closing LayerNorm with eps 1e-12.
+As in the original (docs/reference_behaviour.md#encoder): attention bias on queries and values only,
+exact GELU, fixed sine positions, the last nominal block never built (select layer -2), a closing
+LayerNorm with eps 1e-12.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float
 
 from xcomp_jax.config import VisionConfig
 from xcomp_jax.models.position_tables import image_position_table, video_position_table
@@ -33,16 +35,16 @@ class Attention(nn.Module):
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[C, S, D] -> [C, S, D]."""
+    def __call__(self, x: Float[Array, "C S D"]) -> Float[Array, "C S D"]:
+        """Attends within each clip."""
         clips, length, width = x.shape
         heads = self.config.num_heads
         qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, name="qkv")(x)
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,))
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,))
         query, key, value = jnp.split(qkv, 3, axis=-1)
-        query += q_bias.astype(self.dtype)
-        value += v_bias.astype(self.dtype)
+        query += q_bias.astype(self.dtype)[None, None, :]
+        value += v_bias.astype(self.dtype)[None, None, :]
         out = attention(
             *(part.reshape(clips, length, heads, width // heads) for part in (query, key, value)),
             causal=False,
@@ -59,8 +61,8 @@ class MLP(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[..., D] -> [..., out]."""
+    def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch {self.out}"]:
+        """Applies both layers to the last axis."""
         x = nn.Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
         return nn.Dense(self.out, dtype=self.dtype, name="fc2")(nn.gelu(x, approximate=False))
 
@@ -73,8 +75,8 @@ class Block(nn.Module):
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """[C, S, D] -> [C, S, D]."""
+    def __call__(self, x: Float[Array, "C S D"]) -> Float[Array, "C S D"]:
+        """Applies attention and MLP."""
         cfg = self.config
         norm = functools.partial(_layer_norm, cfg.block_norm_eps, self.dtype)
         x = x + Attention(cfg, self.dtype, self.kernel, name="attn")(norm("norm1")(x))
@@ -83,14 +85,14 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Non-overlapping patches of single frames, projected: a matrix product, not a convolution."""
+    """Projection of non-overlapping patches of single frames, as a matrix product."""
 
     config: VisionConfig
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, pixels: Array) -> Array:
-        """[C, T, S, S, 3] -> [C, T * P, D]: frame major, then rows, then columns."""
+    def __call__(self, pixels: Float[Array, "C T X X 3"]) -> Float[Array, "C S D"]:
+        """Projects the patches of every frame, in the order of frames, rows and columns."""
         cfg = self.config
         side, grid = cfg.patch_size, cfg.grid
         kernel = self.param(
@@ -100,19 +102,20 @@ class PatchEmbed(nn.Module):
         clips, frames = pixels.shape[:2]
         patches = pixels.astype(self.dtype).reshape(clips, frames, grid, side, grid, side, 3)
         out = jnp.einsum("ntrpcqx,pqxd->ntrcd", patches, kernel.astype(self.dtype))
-        return out.reshape(clips, frames * grid * grid, cfg.width) + bias.astype(self.dtype)
+        out = out.reshape(clips, frames * grid * grid, cfg.width)
+        return out + bias.astype(self.dtype)[None, None, :]
 
 
 class UMTEncoder(nn.Module):
-    """Clips of frames to patch features, exactly as handed to the projector."""
+    """Encoder from clips of frames to the patch features that the projector takes."""
 
     config: VisionConfig
     dtype: jnp.dtype
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, pixels: Array) -> Array:
-        """[C, T, S, S, 3] normalised pixels -> [C, T * P, D] features.
+    def __call__(self, pixels: Float[Array, "C T X X 3"]) -> Float[Array, "C S D"]:
+        """Encodes normalized pixels into S = T * P features.
 
         T is 1 for single images, which have a position table of their own.
         """
@@ -124,7 +127,7 @@ class UMTEncoder(nn.Module):
             if frames == 1
             else video_position_table(frames, cfg.grid, cfg.width)
         )
-        x = x + jnp.asarray(table, self.dtype)
+        x = x + jnp.asarray(table, self.dtype)[None]
         block = Block(cfg, self.dtype, self.kernel, parent=None)
         params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
 

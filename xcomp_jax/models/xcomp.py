@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Int
 
 from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ModelConfig
@@ -50,8 +51,13 @@ class XComp(nn.Module):
             cfg.kernels,
         )
 
-    def __call__(self, pixels: Array, prefix_ids: Array, suffix_ids: Array) -> Array:
-        """Touches every parameter once; only for `init` and shape evaluation."""
+    def __call__(
+        self,
+        pixels: Float[Array, "C T X X 3"],
+        prefix_ids: Int[Array, "B prefix"],
+        suffix_ids: Int[Array, "B suffix"],
+    ) -> Float[Array, "B suffix vocab"]:
+        """Uses every parameter once; only for `init` and shape evaluation."""
         visual = self.encode(pixels)
         batch = prefix_ids.shape[0]
         visual = visual.reshape(batch, -1, visual.shape[-1])
@@ -61,45 +67,42 @@ class XComp(nn.Module):
         out = self.prefill(prefix_ids, visual, suffix_ids, lengths)
         return self.logits(out.suffix)
 
-    def encode(self, pixels: Array) -> Array:
-        """Visual tokens of clips (or, with T = 1, of images).
+    def vision_features(self, pixels: Float[Array, "C T X X 3"]) -> Float[Array, "C S D_vision"]:
+        """Encodes clips into S = T * P features, the input of token merging."""
+        return self.vision(pixels)
+
+    def project(self, features: Float[Array, "C S D_vision"]) -> Float[Array, "C V D"]:
+        """Merges and projects features to V = T * tokens_per_frame visual tokens."""
+        return self.projector(features)
+
+    def encode(self, pixels: Float[Array, "C T X X 3"]) -> Float[Array, "C V D"]:
+        """Encodes clips (or, with T = 1, images) into visual tokens for the language model.
 
         Args:
-            pixels: [C, T, S, S, 3] normalised frames (`video.normalize.normalize`).
-
-        Returns:
-            [C, T * tokens_per_frame, D] embeddings for the language model.
+            pixels: normalized frames (`video.normalize.normalize`).
         """
         return self.projector(self.vision(pixels))
 
-    def vision_features(self, pixels: Array) -> Array:
-        """[C, T, S, S, 3] -> [C, T * P, D_vision], what token merging gets."""
-        return self.vision(pixels)
-
-    def project(self, features: Array) -> Array:
-        """[C, T * P, D_vision] -> [C, T * tokens_per_frame, D]."""
-        return self.projector(features)
-
-    def merged_features(self, pixels: Array) -> Array:
-        """[C, T, S, S, 3] -> [C, T * tokens_per_frame, D_vision], before what learns."""
+    def merged_features(self, pixels: Float[Array, "C T X X 3"]) -> Float[Array, "C V D_vision"]:
+        """Encodes clips into merged features, before the trainable layers of the projector."""
         return self.projector.merge(self.vision(pixels))
 
-    def project_merged(self, merged: Array) -> Array:
-        """[..., D_vision] after token merging -> [..., D]."""
+    def project_merged(self, merged: Float[Array, "*batch D_vision"]) -> Float[Array, "*batch D"]:
+        """Projects merged features to visual tokens."""
         return self.projector.mlp(merged)
 
     def prefill(
         self,
-        prefix_ids: Array,
-        visual: Array,
-        suffix_ids: Array,
+        prefix_ids: Int[Array, "B prefix"],
+        visual: Float[Array, "B V D"],
+        suffix_ids: Int[Array, "B suffix"],
         lengths: Lengths,
         *,
         keep_cache: bool = False,
         collect_layers: bool = False,
         remat: bool = False,
     ) -> PrefillOutput:
-        """Text ids [B, P] and [B, Q] around visual tokens [B, V, D]; see `Qwen2Decoder.prefill`."""
+        """Runs the decoder over text ids around visual tokens; see `Qwen2Decoder.prefill`."""
         return self.llm.prefill(
             self.llm.embed(prefix_ids),
             visual.astype(self.config.compute_dtype),
@@ -111,39 +114,43 @@ class XComp(nn.Module):
         )
 
     def prefill_video(
-        self, prefix_ids: Array, visual: Array, lengths: Lengths
+        self, prefix_ids: Int[Array, "B prefix"], visual: Float[Array, "B V D"], lengths: Lengths
     ) -> tuple[LayerGroupCache, ...]:
-        """The cache of text before a video and the video, which any text can follow.
+        """Computes the cache of a video and the text before it, which any text can follow.
 
         Args:
-            prefix_ids: [B, P]; visual: [B, V, D]; lengths: real tokens, `suffix` being zero.
+            lengths: real tokens, `suffix` being zero.
         """
-        nothing = jnp.zeros((prefix_ids.shape[0], 0), prefix_ids.dtype)
-        cache = self.prefill(prefix_ids, visual, nothing, lengths, keep_cache=True).cache
+        suffix_ids = jnp.zeros((prefix_ids.shape[0], 0), prefix_ids.dtype)
+        cache = self.prefill(prefix_ids, visual, suffix_ids, lengths, keep_cache=True).cache
         assert cache is not None
         return cache
 
     def empty_text_cache(self, batch: int, room: int) -> TextCache:
-        """See `Qwen2Decoder.empty_text_cache`."""
+        """Allocates space for `room` tokens; see `Qwen2Decoder.empty_text_cache`."""
         return self.llm.empty_text_cache(batch, room)
 
     def extend(
-        self, ids: Array, written: Array, cache: tuple[LayerGroupCache, ...], new: TextCache
-    ) -> tuple[Array, TextCache]:
-        """Text ids [B, Q] after a cached sequence; see `Qwen2Decoder.extend`."""
-        return self.llm.extend(self.llm.embed(ids), written, cache, new)
+        self,
+        ids: Int[Array, "B Q"],
+        written: Int[Array, " B"],
+        cache: tuple[LayerGroupCache, ...],
+        text: TextCache,
+    ) -> tuple[Float[Array, "B Q D"], TextCache]:
+        """Appends text ids to a cached sequence; see `Qwen2Decoder.extend`."""
+        return self.llm.extend(self.llm.embed(ids), written, cache, text)
 
-    def logits(self, hidden: Array) -> Array:
-        """[..., D] -> [..., vocab] float32."""
+    def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch vocab"]:
+        """Computes float32 logits."""
         return self.llm.logits(hidden)
 
-    def output_table(self) -> Array:
-        """[vocab, D], the rows that `logits` multiplies by."""
+    def output_table(self) -> Float[Array, "vocab D"]:
+        """Returns the rows that `logits` multiplies by."""
         return self.llm.output_table()
 
 
 def init_params(config: ModelConfig, key: Array) -> Params:
-    """Random parameters in float32; traceable, so `jax.eval_shape` gives shapes at any size."""
+    """Draws random float32 parameters; traceable, so `jax.eval_shape` gives shapes at any size."""
     vision = config.vision
     pixels = jnp.zeros((1, vision.clip_frames, vision.image_size, vision.image_size, 3))
     ids = jnp.zeros((1, 1), jnp.int32)
@@ -152,5 +159,5 @@ def init_params(config: ModelConfig, key: Array) -> Params:
 
 @functools.cache
 def abstract_params(config: ModelConfig) -> Params:
-    """Shapes and dtypes of `init_params` without computing anything. Not to be changed: shared."""
+    """Returns shapes and dtypes of `init_params`; cached, so callers must not change the result."""
     return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))

@@ -1,8 +1,8 @@
 """Block sizes of the kernels: a table keyed by device and rounded shape, with a safe default.
 
-`block_sizes.json` holds what was measured to be better than a kernel's default:
-{device kind: {"operation/shape": {field: size}}}. `python -m launch.bench blocks --write` adds the
-entries of the machine it runs on.
+`block_sizes.json` holds sizes that were measured to be faster than a kernel's default:
+{device kind: {"operation/shape": {field: size}}}. `xcomp bench blocks --write` adds entries for the
+machine it runs on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Blocks = TypeVar("Blocks", bound=Any)
 
 
 def shape_key(operation: str, **sizes: int | bool) -> str:
-    """`attention/causal1_h128_keys16384_rows16384`: every size rounded up to a power of two."""
+    """Returns `operation/name1_name2...` with every size rounded up to a power of two."""
     rounded = {
         name: int(size) if isinstance(size, bool) else 1 << (size - 1).bit_length()
         for name, size in sizes.items()
@@ -28,7 +28,7 @@ def shape_key(operation: str, **sizes: int | bool) -> str:
 
 
 def tuned(default: Blocks, device_kind: str, key: str) -> Blocks:
-    """`default`, with what the table says for this device and shape."""
+    """Returns `default` with the table's fields for this device and shape."""
     return dataclasses.replace(default, **_table().get(device_kind, {}).get(key, {}))
 
 
@@ -38,7 +38,7 @@ def _table() -> dict[str, dict[str, dict[str, int]]]:
 
 
 def evenly(length: int, largest: int, unit: int) -> int:
-    """Block size, a multiple of `unit` and at most `largest`, that pads `length` least.
+    """Finds the block size, a multiple of `unit` up to `largest`, that pads `length` least.
 
     >>> evenly(6272, 1024, 128)  # 49 units in 7 blocks instead of 6.1
     896

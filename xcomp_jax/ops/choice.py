@@ -1,10 +1,10 @@
-"""The one rule by which an operation picks its implementation."""
+"""Selection of the implementation of an operation."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-# None when an implementation takes the inputs, else the reason why it does not.
+# None when an implementation supports the inputs, else the reason why it does not.
 Refusal = Callable[[], str | None]
 
 
@@ -14,15 +14,16 @@ def choose(
     refusals: Mapping[str, Refusal],
     preferred: Sequence[str],
 ) -> str:
-    """Name of the implementation to run.
+    """Selects the implementation to run.
 
     Args:
-        named: what the caller asked for; None takes the first of `preferred` that accepts.
-        refusals: every implementation there is.
+        named: the implementation that the caller requires; None selects the first of `preferred`
+            that supports the inputs.
+        refusals: all implementations.
 
     Raises:
-        ValueError: the named one is unknown or refuses, or all preferred ones refuse. A named one
-            is never replaced by another.
+        ValueError: the named implementation is unknown or refuses, or all preferred ones refuse. A
+            named implementation is never replaced by another.
     """
     if named is not None:
         if named not in refusals:
@@ -40,11 +41,11 @@ def choose(
     raise ValueError(f"{operation}: no implementation accepts the inputs: {'; '.join(reasons)}")
 
 
-def wrong_platform(wanted: str, platform: str) -> str | None:
-    """Why a kernel for `wanted` cannot run on `platform`, or None."""
-    if wanted == platform:
+def wrong_platform(kernel_platform: str, platform: str) -> str | None:
+    """Returns why a kernel for `kernel_platform` cannot run on `platform`, or None."""
+    if kernel_platform == platform:
         return None
     return (
-        f"it runs on {wanted}, and the program is compiled for {platform}; to compile for a "
-        "machine that is not there, trace under jax.set_mesh(mesh of its devices)"
+        f"it runs on {kernel_platform}, but the program is compiled for {platform}; to compile for "
+        "other devices, trace under jax.set_mesh(mesh of those devices)"
     )

@@ -1,8 +1,8 @@
-"""Kernels on a mesh: the compiler cannot split what it cannot look into, so it is split here.
+"""Partitioning of kernels over a mesh, which the compiler cannot derive from their bodies.
 
 The mesh is the one in force (`jax.set_mesh`, `jax.sharding.use_abstract_mesh`). Without one, or
-inside a `shard_map`, kernels run as they are. An axis that does not divide what it would split is
-not used: those devices compute the same.
+inside a `shard_map`, kernels run unchanged. A mesh axis that does not divide its dimension is not
+used: its devices repeat the computation.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Attend = Callable[[Array, Array, Array, Array | None], tuple[Array, Array | None
 def over_batch_and_heads(
     attend: Attend, query: Array, key: Array, value: Array, key_mask: Array | None
 ) -> tuple[Array, Array | None]:
-    """`attend` on every device's own examples and heads; the arguments are those of attention."""
+    """Runs attention on every device's own examples and heads."""
     if not mesh_sizes():
         return attend(query, key, value, key_mask)
     batch = batch_axes(query.shape[0])
@@ -39,7 +39,7 @@ def over_batch_and_heads(
 
 
 def over_batch(function: Callable[..., Array], *arrays: Any) -> Array:
-    """`function` on every device's own examples: the first axis of all arrays and of the result."""
+    """Runs `function` on every device's own examples, the first axis of all arrays."""
     if not mesh_sizes():
         return function(*arrays)
     spec = PartitionSpec(batch_axes(jax.tree.leaves(arrays)[0].shape[0]))

@@ -5,26 +5,29 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Float, Int
 
 
 def rope_tables(
-    positions: Array, head_dim: int, theta: float, dtype: jnp.dtype
-) -> tuple[Array, Array]:
-    """Cosine and sine, each [B, S, head_dim], for integer `positions` [B, S].
+    positions: Int[Array, "B S"], head_dim: int, theta: float, dtype: jnp.dtype
+) -> tuple[Float[Array, "B S {head_dim}"], Float[Array, "B S {head_dim}"]]:
+    """Computes cosine and sine of the rotation angles at integer `positions`.
 
-    Angles are float32 (bfloat16 cannot count beyond 256), cast only at the end like the original's.
+    Angles are float32 (bfloat16 cannot count beyond 256) and cast at the end, as in the original.
     """
     # On the host and by division, as the original: an ulp of frequency is 0.004 rad at token
     # 65,536.
     exponent = np.arange(0, head_dim, 2, dtype=np.float32) / np.float32(head_dim)
     frequency = np.float32(1) / np.float32(theta) ** exponent
-    angle = positions.astype(jnp.float32)[..., None] * frequency
+    angle = positions.astype(jnp.float32)[..., None] * frequency[None, None, :]
     angle = jnp.concatenate([angle, angle], axis=-1)
     return jnp.cos(angle).astype(dtype), jnp.sin(angle).astype(dtype)
 
 
-def rotate(x: Array, cos: Array, sin: Array) -> Array:
-    """Turns [B, S, N, H] queries or keys to their positions."""
+def rotate(
+    x: Float[Array, "B S N H"], cos: Float[Array, "#B S H"], sin: Float[Array, "#B S H"]
+) -> Float[Array, "B S N H"]:
+    """Rotates queries or keys to the positions of the tables."""
     left, right = jnp.split(x, 2, axis=-1)
     turned = jnp.concatenate([-right, left], axis=-1)
     return x * cos[:, :, None, :] + turned * sin[:, :, None, :]

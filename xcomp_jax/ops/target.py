@@ -1,4 +1,4 @@
-"""The machine a program is being compiled for, which is not always the one that compiles it."""
+"""The device that a program is compiled for, which may differ from the one that compiles it."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Target:
 
 
 def current_target() -> Target:
-    """The devices of the mesh in force (`jax.set_mesh`), else the default backend's.
+    """Returns the devices of the mesh in force (`jax.set_mesh`), else the default backend's.
 
-    A mesh of described devices (`launch.aot`) thus makes a machine without accelerator choose,
-    and compile, what the accelerator would run. Known while tracing: unlike
-    `jax.lax.platform_dependent`, nothing is traced for platforms that are not meant, and a backward
-    pass never joins the residuals of several implementations.
+    With a mesh of described devices (`launch.preflight`) a machine without accelerator thus selects
+    and compiles what the accelerator would run. The target is known while tracing: unlike
+    `jax.lax.platform_dependent`, nothing is traced for other platforms, and a backward pass never
+    merges the residuals of several implementations.
     """
     described = jax.sharding.get_abstract_mesh().abstract_device
     if described is not None:

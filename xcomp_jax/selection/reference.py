@@ -141,7 +141,7 @@ def _attention_map(llm: LLMConfig, query: Array, key: Array, *, causal: bool) ->
     key = jnp.repeat(key, llm.num_attention_heads // llm.num_key_value_heads, axis=1)
     logits = jnp.einsum("qnh,knh->nqk", query, key) * llm.head_dim**-0.5
     if causal:
-        logits = jnp.where(jnp.tril(jnp.ones((length, length), bool)), logits, -jnp.inf)
+        logits = jnp.where(jnp.tril(jnp.ones((length, length), bool))[None], logits, -jnp.inf)
     return jax.nn.softmax(logits, axis=-1)
 
 

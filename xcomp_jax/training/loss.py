@@ -76,7 +76,8 @@ def cross_entropy(rows: Array, table: Array, targets: Array) -> Array:
         larger = jnp.maximum(largest, lax.stop_gradient(jnp.max(logits, axis=-1)))
         total = total * jnp.exp(largest - larger)
         total = total + jnp.sum(jnp.exp(logits - larger[..., None]), axis=-1)
-        is_target = jnp.arange(vocab // chunks) * chunks + number == targets[..., None]
+        ids = jnp.arange(vocab // chunks) * chunks + number
+        is_target = ids[None, None] == targets[..., None]
         target_logit = target_logit + jnp.sum(jnp.where(is_target, logits, 0.0), axis=-1)
         return (larger, total, target_logit), None
 

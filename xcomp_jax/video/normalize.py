@@ -24,6 +24,9 @@ def normalize(frames: UInt8[Array, "*B H W C"]) -> Float32[Array, "*B H W C"]:
     if frames.shape[-1:] != (3,):
         raise ValueError(f"frames have shape {tuple(frames.shape)}; expected [..., H, W, 3]")
     xp: Any = jnp if isinstance(frames, jax.Array) else np
-    mean, std = (xp.asarray(values, dtype=np.float32) for values in (IMAGE_MEAN, IMAGE_STD))
+    shape = (1,) * (frames.ndim - 1) + (3,)
+    mean, std = (
+        xp.asarray(values, dtype=np.float32).reshape(shape) for values in (IMAGE_MEAN, IMAGE_STD)
+    )
     # Dividing a byte by 255 in float32 gives the same bits as the original's float64 product.
     return (frames.astype(np.float32) / np.float32(255) - mean) / std

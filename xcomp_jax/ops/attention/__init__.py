@@ -1,4 +1,4 @@
-"""Scaled dot-product attention: the definition, four implementations of it, and their choice."""
+"""Scaled dot-product attention: the definition, its implementations, and their selection."""
 
 from xcomp_jax.ops.attention.dispatch import IMPLEMENTATIONS, PREFERRED, attention
 from xcomp_jax.ops.attention.xla import MASKED

@@ -1,8 +1,8 @@
-"""Attention on GPU through cuDNN, as JAX offers it.
+"""Attention on GPU through JAX's interface to cuDNN.
 
-cuDNN knows padding only behind the real keys. Ours lies between them (three parts, each padded), so
-tokens are first put in order: the real ones, then the others. That is one pass over queries, keys
-and values, against a product of the length with itself.
+cuDNN supports padding only behind the real keys. Here padding lies between them (three parts, each
+padded), so tokens are first reordered: the real ones, then the others. That is one pass over
+queries, keys and values, against a product of the length with itself.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import importlib.util
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float
 
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.choice import wrong_platform
@@ -21,13 +22,13 @@ PLUGINS = ("jax_cuda12_plugin", "jax_cuda13_plugin")
 
 
 def refusal(problem: Problem, target: Target) -> str | None:
-    """Why this implementation does not take the inputs, or None."""
+    """Returns why this implementation does not support the inputs, or None."""
     if problem.dtype not in (jnp.bfloat16, jnp.float16):
-        return f"dtype {problem.dtype}; it takes bfloat16 and float16"
+        return f"dtype {problem.dtype}; it supports bfloat16 and float16"
     if problem.size % 8 or problem.size > 128:
         return f"head size {problem.size} is not a multiple of 8 up to 128"
     if problem.return_lse:
-        return "return_lse: its log-sum-exp comes rounded to the dtype and without a gradient"
+        return "return_lse: its log-sum-exp is rounded to the dtype and has no gradient"
     if problem.causal and problem.rows != problem.keys:
         return (
             f"{problem.rows} causal rows over {problem.keys} keys: its causal mask starts at the "
@@ -40,9 +41,13 @@ def refusal(problem: Problem, target: Target) -> str | None:
 
 
 def attention(
-    problem: Problem, query: Array, key: Array, value: Array, key_mask: Array | None
-) -> Array:
-    """See `dispatch.attention`; padded rows of causal attention give 0."""
+    problem: Problem,
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    key_mask: Bool[Array, "B S"] | None,
+) -> Float[Array, "B Q N H"]:
+    """Computes attention, see `dispatch.attention`; padded rows of causal attention give 0."""
     if key_mask is None:
         return jax.nn.dot_product_attention(
             query, key, value, is_causal=problem.causal, implementation="cudnn"
@@ -69,13 +74,13 @@ def attention(
 
 
 def _even(x: Array) -> Array:
-    """Padded to an even length: what the backward pass wants where there is padding."""
+    """Pads to an even length, which the backward pass requires with padded keys."""
     return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2)) + ((0, 0),) * (x.ndim - 2))
 
 
 @jax.custom_vjp
 def _reorder(x: Array, order: Array, back: Array) -> Array:
-    """x[b, order[b]]. Its gradient is the way back: another gather, not a scattered sum."""
+    """Gathers x[b, order[b]]; the gradient is the inverse gather instead of a scatter-add."""
     return jnp.take_along_axis(x, order[:, :, None, None], axis=1)
 
 

@@ -1,4 +1,4 @@
-"""Backward kernels of attention on GPU: scores are computed again, block by block."""
+"""Backward kernels of attention on GPU; scores are recomputed block by block."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def query_gradient(
     lse: Array,
     shift: Array,
 ) -> Array:
+    """Computes the gradient of the queries from padded arrays."""
     problem, block = kernel.problem, kernel.blocks.backward_queries
     rows, keys = query.shape[1], key.shape[1]
     blocks = rows // block
@@ -93,6 +94,7 @@ def key_value_gradients(
     lse: Array,
     shift: Array,
 ) -> tuple[Array, Array]:
+    """Computes the gradients of keys and values from padded arrays."""
     problem, block = kernel.problem, kernel.blocks.backward_keys
     rows, keys, group = query.shape[1], key.shape[1], kernel.group
     group_spec = pl.BlockSpec((None, rows, group, problem.size), lambda j, k, b: (b, 0, k, 0))
@@ -137,7 +139,7 @@ def _key_value_gradients_kernel(
     rows: int,
 ) -> None:
     block, keys = kernel.blocks.backward_queries, kernel.blocks.backward_keys
-    offset, causal = kernel.problem.query_offset, kernel.problem.causal
+    offset = kernel.problem.query_offset
     key, value = key_ref[...], value_ref[...]
     first_key = pl.program_id(0) * keys
 
@@ -155,20 +157,8 @@ def _key_value_gradients_kernel(
         turned = weights * (pull - shift_ref[head, here][:, None])
         return key_total + plgpu.dot(turned.T.astype(query.dtype), query), value_total
 
-    # Rows before `first` see none of these keys, rows from `whole` on see all.
     blocks = rows // block
-    first: Any = 0
-    whole: Any
-    if causal:
-        first = jnp.clip(lax.div(jnp.maximum(first_key - offset, 0), block), 0, blocks)
-        behind = jnp.maximum(first_key + keys - 1 - offset, 0)
-        whole = jnp.clip(lax.div(behind + block - 1, block), first, blocks)
-    elif kernel.problem.keys % keys:  # the last block holds keys that are none
-        last = kernel.problem.keys // keys
-        # A product: of the loop that a `where` bounds, Pallas mistakes the index for a boolean.
-        whole = blocks * (pl.program_id(0) == last).astype(jnp.int32)
-    else:
-        whole = 0
+    first, whole = _row_blocks(kernel, first_key, blocks)
 
     def one_head(head: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         carry = lax.fori_loop(first, whole, lambda i, c: step(head, i, c, edge=True), carry)
@@ -178,3 +168,21 @@ def _key_value_gradients_kernel(
     key_total, value_total = lax.fori_loop(0, kernel.group, one_head, (zero, zero))
     key_gradient_ref[...] = (key_total * kernel.scale).astype(key_gradient_ref.dtype)
     value_gradient_ref[...] = value_total.astype(value_gradient_ref.dtype)
+
+
+def _row_blocks(kernel: Kernel, first_key: Array, blocks: int) -> tuple[Any, Any]:
+    """Computes the first block of rows that sees a block of keys, and the first to see all of it.
+
+    Rows before the first index see none of these keys, rows from the second on see all.
+    """
+    block, keys = kernel.blocks.backward_queries, kernel.blocks.backward_keys
+    offset = kernel.problem.query_offset
+    if kernel.problem.causal:
+        first = jnp.clip(lax.div(jnp.maximum(first_key - offset, 0), block), 0, blocks)
+        behind = jnp.maximum(first_key + keys - 1 - offset, 0)
+        return first, jnp.clip(lax.div(behind + block - 1, block), first, blocks)
+    if kernel.problem.keys % keys:  # the last block holds padding
+        last = kernel.problem.keys // keys
+        # A product: of the loop that a `where` bounds, Pallas mistakes the index for a boolean.
+        return 0, blocks * (pl.program_id(0) == last).astype(jnp.int32)
+    return 0, 0

@@ -1,4 +1,4 @@
-"""What the forward and backward kernels for GPUs share: block sizes, scores, who sees whom."""
+"""Parts shared by the forward and backward kernels for GPUs: block sizes, scores, masks."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ LOG2_E = math.log2(math.e)
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockSizes:
-    """Rows of queries and of keys in one block, powers of two from 16; warps and pipeline stages.
+    """Queries and keys in one block, powers of two from 16; warps and pipeline stages.
 
-    Defaults are the largest that Hopper's registers hold for heads of 128 (NOTES.md).
+    Defaults are the largest that Hopper's registers hold for heads of 128 (docs/kernels.md).
     """
 
     forward_queries: int = 128
@@ -41,7 +41,7 @@ class BlockSizes:
 
 @dataclasses.dataclass(frozen=True)
 class Kernel:
-    """Everything static about one call."""
+    """Static description of one call of a kernel."""
 
     problem: Problem
     blocks: BlockSizes
@@ -56,10 +56,11 @@ class Kernel:
         return self.problem.size**-0.5
 
     def last_block(self, keys: int) -> int:
-        """Index past the last block of `keys` that holds a real key."""
+        """Returns the index past the last block of `keys` that holds a real key."""
         return -(-self.problem.keys // keys)
 
     def call(self, body: Any, *, forward: bool, name: str, **arguments: Any) -> Any:
+        """Builds the Pallas call of `body`."""
         size = "forward" if forward else "backward"
         return pl.pallas_call(
             body,
@@ -73,14 +74,14 @@ class Kernel:
         )
 
     def mask_spec(self, keys: int) -> pl.BlockSpec | None:
-        """[B, keys], whole."""
+        """Returns the block of a mask [B, keys]: all keys of an example."""
         return pl.BlockSpec((None, keys), lambda i, h, b: (b, 0)) if self.problem.masked else None
 
     def specs_by_rows(self, block: int, rows: int, keys: int) -> tuple[pl.BlockSpec, ...]:
-        """For a grid of (blocks of rows, heads, examples): a block of [B, rows, N, H], all of
-        [B, keys, K, H], a block of [B, N, rows].
+        """Returns blocks for a grid of (blocks of rows, heads, examples).
 
-        The last block comes first: causally it is the longest work.
+        They are a block of [B, rows, N, H], all of [B, keys, K, H], and a block of [B, N, rows].
+        The last block comes first: under a causal mask it takes longest.
         """
         blocks, size, group = rows // block, self.problem.size, self.group
         return (
@@ -90,15 +91,16 @@ class Kernel:
         )
 
     def scores(self, query: Array, key: Array) -> Array:
-        """To base two, float32."""
+        """Computes float32 scores to base two."""
         return plgpu.dot(query, key.T).astype(jnp.float32) * (self.scale * LOG2_E)
 
     def visible(
         self, mask: Any, row: Array, first_key: Array, keys: int, *, edge: bool
     ) -> Array | None:
-        """[rows, keys] who sees whom, or None where everybody does.
+        """Computes the mask [rows, keys] of a block, or None where every row sees every key.
 
-        edge: the block may hold keys that are later than a row, or behind the last key.
+        Args:
+            edge: the block may hold keys that are later than a row, or padding.
         """
         seen = None
         key = first_key + jnp.arange(keys)
@@ -107,12 +109,12 @@ class Kernel:
             if self.problem.causal:
                 seen = seen & (row[:, None] >= key[None, :])
         if mask is not None:
-            given = (mask[pl.ds(first_key, keys)].astype(jnp.int32) != 0)[None, :]
-            seen = given if seen is None else seen & given
+            real = (mask[pl.ds(first_key, keys)].astype(jnp.int32) != 0)[None, :]
+            seen = real if seen is None else seen & real
         return seen
 
     def key_blocks(self, first_row: Array, rows: int, keys: int) -> tuple[Any, Any]:
-        """Blocks of keys that rows from `first_row` on see whole, and that they see at all."""
+        """Counts the blocks of keys that rows from `first_row` on see wholly, and partly."""
         last = self.last_block(keys)
         if not self.problem.causal:
             return self.problem.keys // keys, last

@@ -1,7 +1,7 @@
 """Attention on GPU: flash attention in Pallas (Triton), forward here, backward in `gpu_gradients`.
 
-Written for what cuDNN refuses: float32, a cached prefix, the log-sum-exp with its gradient. Keys
-nobody may see are read from a [B, S'] mask. Exponentials are to base two, which the hardware has.
+Supports what cuDNN refuses: float32, a cached prefix, the log-sum-exp with its gradient. The mask
+of keys is an array [B, S]. Exponentials are to base two, the form that the hardware computes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Bool, Float
 
 from xcomp_jax.ops.attention.gpu_gradients import key_value_gradients, query_gradient
 from xcomp_jax.ops.attention.gpu_kernel import LOG2_E, BlockSizes, Kernel
@@ -27,16 +28,16 @@ MASKED = -1e30
 
 
 def refusal(problem: Problem, target: Target) -> str | None:
-    """Why this implementation does not take the inputs, or None."""
+    """Returns why this implementation does not support the inputs, or None."""
     if problem.dtype not in (jnp.bfloat16, jnp.float16, jnp.float32):
-        return f"dtype {problem.dtype}; it takes bfloat16, float16 and float32"
+        return f"dtype {problem.dtype}; it supports bfloat16, float16 and float32"
     if problem.size not in (16, 32, 64, 128):
         return f"head size {problem.size} is not 16, 32, 64 or 128"
     return wrong_platform("gpu", target.platform)
 
 
 def default_blocks(problem: Problem, target: Target) -> BlockSizes:
-    """Measured block sizes for the shape, or safe ones."""
+    """Returns measured block sizes for the shape, or safe ones."""
     default = BlockSizes()
     if problem.dtype == jnp.float32:  # twice the bytes in the same shared memory
         default = BlockSizes(forward_queries=64, forward_keys=32, backward_keys=32)
@@ -45,16 +46,16 @@ def default_blocks(problem: Problem, target: Target) -> BlockSizes:
 
 def attention(
     problem: Problem,
-    query: Array,
-    key: Array,
-    value: Array,
-    key_mask: Array | None,
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    key_mask: Bool[Array, "B S"] | None,
     *,
     target: Target,
     blocks: BlockSizes | None = None,
     interpret: bool = False,
-) -> tuple[Array, Array]:
-    """See `dispatch.attention`. Differentiable, the log-sum-exp too."""
+) -> tuple[Float[Array, "B Q N H"], Float[Array, "B Q N"]]:
+    """Computes attention, see `dispatch.attention`; the log-sum-exp is differentiable too."""
     blocks = blocks or default_blocks(problem, target)
     rows = _whole(problem.rows, blocks.forward_queries, blocks.backward_queries)
     keys = _whole(problem.keys, blocks.forward_keys, blocks.backward_keys)
@@ -78,7 +79,7 @@ def _whole(length: int, *blocks: int) -> int:
 def _flash(
     query: Array, key: Array, value: Array, mask: Array | None, kernel: Kernel
 ) -> tuple[Array, Array]:
-    """Padded arrays to output [B, S, N, H] and log-sum-exp [B, N, S]."""
+    """Computes output [B, Q, N, H] and log-sum-exp [B, N, Q] of padded arrays."""
     problem, block = kernel.problem, kernel.blocks.forward_queries
     rows, keys = query.shape[1], key.shape[1]
     blocks = rows // block

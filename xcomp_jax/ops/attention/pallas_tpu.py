@@ -1,6 +1,6 @@
-"""Attention on TPU: JAX's splash attention kernel, given what it wants.
+"""Attention on TPU through JAX's splash attention kernel.
 
-Ours are the block tables, the padding and the keys nobody may see, which become segment ids. Block
+This module adds the block tables, the padding, and the masked keys, which become segment ids. Block
 tables are computed by formula; JAX's own helper evaluates the mask, 13 s for 66k tokens.
 """
 
@@ -18,6 +18,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_ke
 from jax.experimental.pallas.ops.tpu.splash_attention import (
     splash_attention_mask_info as mask_info,
 )
+from jaxtyping import Bool, Float
 
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.block_sizes import evenly, tuned
@@ -27,15 +28,15 @@ from xcomp_jax.ops.target import Target
 
 LANES = 128
 SEGMENT, NO_SEGMENT = 1, 0
-# Of 1 MiB, less what else lives there: 513 x 513 blocks (525k tokens) compile.
+# Of 1 MiB, less other scalars: 513 x 513 blocks (525k tokens) compile.
 SCALAR_MEMORY = 1_024_000
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BlockSizes:
-    """Largest rows of queries and keys in one block, multiples of 128.
+    """Largest numbers of queries and keys in one block, multiples of 128.
 
-    forward_compute, dkv_compute: keys multiplied at a time, a part of the block that was fetched.
+    forward_compute, dkv_compute: keys multiplied at a time, a part of the fetched block.
     """
 
     forward_queries: int = 1024
@@ -54,31 +55,31 @@ class BlockSizes:
 
 
 def refusal(problem: Problem, target: Target) -> str | None:
-    """Why this implementation does not take the inputs, or None."""
+    """Returns why this implementation does not support the inputs, or None."""
     if problem.dtype not in (jnp.bfloat16, jnp.float32):
-        return f"dtype {problem.dtype}; it takes bfloat16 and float32"
+        return f"dtype {problem.dtype}; it supports bfloat16 and float32"
     if problem.size % 64:
         return f"head size {problem.size} is not a multiple of 64"
     return wrong_platform("tpu", target.platform)
 
 
 def default_blocks(problem: Problem, target: Target) -> BlockSizes:
-    """Measured block sizes for the shape, or safe ones."""
+    """Returns measured block sizes for the shape, or safe ones."""
     return tuned(BlockSizes(), target.device_kind, problem.table_key)
 
 
 def attention(
     problem: Problem,
-    query: Array,
-    key: Array,
-    value: Array,
-    key_mask: Array | None,
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    key_mask: Bool[Array, "B S"] | None,
     *,
     target: Target,
     blocks: BlockSizes | None = None,
     interpret: bool = False,
-) -> tuple[Array, Array | None]:
-    """See `dispatch.attention`. Differentiable unless the log-sum-exp is asked for."""
+) -> tuple[Float[Array, "B Q N H"], Float[Array, "B Q N"] | None]:
+    """Computes attention, see `dispatch.attention`; differentiable without the log-sum-exp."""
     blocks = blocks or default_blocks(problem, target)
     attend = functools.partial(_attend, blocks=blocks, interpret=interpret)
     step = _rows_at_once(problem, blocks)
@@ -97,7 +98,7 @@ def attention(
 
 
 def _rows_at_once(problem: Problem, blocks: BlockSizes) -> int:
-    """Rows of one call: all of them, unless the causal block tables would fill scalar memory."""
+    """Computes the rows of one call: all, unless causal block tables would fill scalar memory."""
     for parts in range(1, 1 + problem.rows // LANES):
         step = -(-problem.rows // parts)
         if _table_bytes(dataclasses.replace(problem, rows=step), blocks) <= SCALAR_MEMORY:
@@ -115,6 +116,7 @@ def _attend(
     blocks: BlockSizes,
     interpret: bool,
 ) -> tuple[Array, Array | None]:
+    """Runs one call of the kernel over padded blocks."""
     blocks = _fitted(blocks, problem)
     rows = _padded_length(
         problem.rows, blocks.forward_queries, blocks.dkv_queries, blocks.dq_queries
@@ -126,7 +128,7 @@ def _attend(
         return jnp.swapaxes(pad_rows(x, length), 1, 2)  # B N S H
 
     segments = None
-    # Causally, keys that only fill the last block come after every real row.
+    # Under a causal mask, the keys that pad the last block come after every real row.
     if key_mask is not None or (keys > problem.keys and not problem.causal):
         seen = jnp.ones((problem.batch, problem.keys), bool) if key_mask is None else key_mask
         seen = pad_rows(seen, keys)
@@ -146,7 +148,7 @@ def _attend(
 
 
 def _fitted(blocks: BlockSizes, problem: Problem) -> BlockSizes:
-    """The same blocks, shrunk so that the lengths of `problem` are padded least."""
+    """Shrinks blocks so that the lengths of `problem` are padded least."""
     rows = functools.partial(evenly, problem.rows, unit=LANES)
     keys = functools.partial(evenly, problem.keys, unit=LANES)
     forward_keys, dkv_keys = keys(blocks.forward_keys), keys(blocks.dkv_keys)
@@ -163,15 +165,17 @@ def _fitted(blocks: BlockSizes, problem: Problem) -> BlockSizes:
 
 
 def _part(block: int, largest: int) -> int:
-    """Largest multiple of 128 that divides `block` and is at most `largest`; a prime count of
-    units stays whole, as parts of 128 would cost more than they save."""
+    """Finds the largest multiple of 128 up to `largest` that divides `block`.
+
+    A prime count of units stays whole, as parts of 128 would cost more than they save.
+    """
     units = block // LANES
     best = max(n for n in range(1, units + 1) if units % n == 0 and n * LANES <= largest)
     return block if best == 1 else best * LANES
 
 
 def _table_bytes(problem: Problem, blocks: BlockSizes) -> int:
-    """Bytes of the forward block tables, int16 and int8, as scalar memory lays them out."""
+    """Computes the bytes of the forward block tables (int16 and int8) in scalar memory."""
     if not problem.causal:
         return 0
     blocks = _fitted(blocks, problem)
@@ -227,10 +231,11 @@ def _not_later(query_position: Array, key_position: Array) -> Array:
 def _causal_blocks(
     rows: int, keys: int, block_rows: int, block_keys: int, offset: int, *, keys_first: bool
 ) -> mask_info.MaskInfo:
-    """Which blocks a causal mask leaves out, and what to fetch while one is left out.
+    """Computes the blocks that a causal mask skips, and the block to fetch while skipping.
 
-    `keys_first`: the kernel walks along the rows for each block of keys (gradients of keys and
-    values) instead of along the keys for each block of rows.
+    Args:
+        keys_first: the kernel iterates over the rows for each block of keys (gradients of keys and
+            values) instead of over the keys for each block of rows.
     """
     first_row = offset + np.arange(rows // block_rows)[:, None] * block_rows
     first_key = np.arange(keys // block_keys)[None, :] * block_keys
@@ -238,11 +243,11 @@ def _causal_blocks(
     whole = first_key + block_keys - 1 <= first_row
     row_index, key_index = np.indices(seen.shape)
     if keys_first:
-        # Hidden blocks come before the first seen one, which is fetched meanwhile.
+        # Masked blocks come before the first visible one, which is fetched meanwhile.
         following = np.clip((first_key - offset) // block_rows, 0, seen.shape[0] - 1)
         fetch = np.where(seen, row_index, following)
     else:
-        fetch = np.where(seen, key_index, 0)  # hidden ones come last; then a row of blocks begins
+        fetch = np.where(seen, key_index, 0)  # masked ones end a row of blocks
     small = np.int8 if max(seen.shape) <= 127 else np.int16  # scalar memory is scarce
     return mask_info.MaskInfo(
         data_next=fetch[None].astype(small),

@@ -1,4 +1,4 @@
-"""What is asked of an attention implementation, apart from the numbers: shapes and options."""
+"""Static description of a call of attention: shapes and options."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xcomp_jax.ops.block_sizes import shape_key
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Static description of one call; sizes in the letters of `xcomp_jax.shapes`."""
+    """Shapes, dtype and options of one call, on all devices or on one."""
 
     batch: int
     rows: int
@@ -37,17 +37,17 @@ class Problem:
         query_offset: int,
         return_lse: bool,
     ) -> Problem:
-        """From arrays or shapes.
+        """Reads the description off arrays (or shapes).
 
         Raises:
-            ValueError: naming the shapes that do not fit each other.
+            ValueError: inconsistent shapes or options.
         """
         batch, rows, heads, size = query.shape
         keys, kv_heads = key.shape[1:3]
         if key.shape != (batch, keys, kv_heads, size) or value.shape != key.shape:
             raise ValueError(
-                f"{query.shape=}, {key.shape=}, {value.shape=}: expected [B, S, N, H] and twice "
-                "[B, S', K, H]"
+                f"{query.shape=}, {key.shape=}, {value.shape=}: expected [B, Q, N, H] and twice "
+                "[B, S, K, H]"
             )
         if not query.dtype == key.dtype == value.dtype:
             raise ValueError(f"{query.dtype=}, {key.dtype=}, {value.dtype=} must be equal")
@@ -56,7 +56,7 @@ class Problem:
         if key_mask is not None and key_mask.shape != (batch, keys):
             raise ValueError(f"{key_mask.shape=} must be {(batch, keys)}")
         if query_offset and not causal:
-            raise ValueError(f"{query_offset=} means nothing without causal=True")
+            raise ValueError(f"{query_offset=} requires causal=True")
         if causal and not 0 <= query_offset <= keys - rows:
             raise ValueError(
                 f"{query_offset=} must lie in [0, {keys - rows}]: {rows} rows, {keys} keys"
@@ -77,7 +77,7 @@ class Problem:
 
     @property
     def table_key(self) -> str:
-        """Where the table of block sizes keeps this shape."""
+        """Key of this shape in the table of block sizes."""
         return shape_key(
             "attention", causal=self.causal, h=self.size, rows=self.rows, keys=self.keys
         )

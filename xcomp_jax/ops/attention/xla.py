@@ -1,9 +1,9 @@
 """Attention in plain XLA, without a materialised mask and in bounded memory.
 
-Queries are taken in blocks, so that the largest intermediate is [B, N, block, S] and never S x S.
-Under a causal mask the blocks are grouped, and a group looks only at the keys up to its own end.
-Blocks are small: their scores are written and read several times by the softmax, which on a CPU is
-three times faster when they stay in its cache (`python -m launch.qc_speed` times the difference).
+Queries are processed in blocks, so that the largest intermediate is [B, N, block, S], never S x S.
+Under a causal mask the blocks are grouped, and a group attends only to the keys up to its own end.
+Blocks are small: the softmax writes and reads their scores several times, which on a CPU is three
+times faster when they stay in its cache (`python -m launch.qc_speed` times the difference).
 """
 
 from __future__ import annotations
@@ -11,29 +11,30 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float
 
-# Bytes that a block's float32 scores may take, and the rows it has at least and at most.
+# Bytes of a block's float32 scores, and its smallest and largest number of rows.
 BLOCK_BYTES = 4 * 2**20
 BLOCK_ROWS = (32, 512)
-# Eight groups spend 56 % of the full S x S products where a causal mask needs 50 %. Each is
-# compiled on its own, so that short sequences, where little is to be saved, get fewer.
+# Eight groups compute 56 % of the full S x S products, where a causal mask needs 50 %. Each is
+# compiled separately, so that short sequences, which save little, get fewer.
 CAUSAL_GROUPS = 8
 GROUP_ROWS = 1024
-# Finite, so that a row without any key to look at gives a mean instead of NaN.
+# Finite, so that a fully masked row returns a mean instead of NaN.
 MASKED = -1e30
 
 
 def attention(
-    query: Array,
-    key: Array,
-    value: Array,
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
     *,
     causal: bool,
-    key_mask: Array | None = None,
+    key_mask: Bool[Array, "B S"] | None = None,
     query_offset: int = 0,
     query_block: int | None = None,
-) -> tuple[Array, Array]:
-    """Output [B, S, N, H] in the dtype of `query` and log-sum-exp [B, S, N] float32.
+) -> tuple[Float[Array, "B Q N H"], Float[Array, "B Q N"]]:
+    """Computes the output in the dtype of `query` and the float32 log-sum-exp.
 
     See `dispatch.attention`; scores and softmax are float32.
 
@@ -67,7 +68,7 @@ def attention(
 
 
 def block_rows(row_bytes: int) -> int:
-    """Rows of a block when the scores of one take `row_bytes`: a power of two."""
+    """Computes the rows of a block, a power of two, for `row_bytes` bytes of scores per row."""
     least, most = BLOCK_ROWS
     fitting = max(BLOCK_BYTES // row_bytes, 1)
     return min(max(1 << (fitting.bit_length() - 1), least), most)
@@ -86,7 +87,7 @@ def _attend_in_blocks(
     padded = jnp.pad(query, ((0, 0), (0, blocks * query_block - rows), (0, 0), (0, 0)))
     stacked = jnp.moveaxis(padded.reshape(batch, blocks, query_block, heads, size), 1, 0)
 
-    @jax.checkpoint  # or the backward pass would keep every block's scores: S x S again
+    @jax.checkpoint  # the backward pass would store every block's scores, S x S in total
     def one_block(index: Array, block: Array) -> tuple[Array, Array]:
         first_row = None if offset is None else offset + index * query_block
         return _attend(block, key, value, key_mask, first_row)
@@ -103,7 +104,7 @@ def _attend(
     key_mask: Array | None,
     first_row: Array | int | None,
 ) -> tuple[Array, Array]:
-    """All rows at once; `first_row` is the position of the first query under a causal mask."""
+    """Attends with all rows at once; `first_row`: key at the first query, None if not causal."""
     batch, rows, heads, size = query.shape
     kv_heads = key.shape[2]
     grouped = query.reshape(batch, rows, kv_heads, heads // kv_heads, size)
@@ -112,10 +113,10 @@ def _attend(
     )
     if first_row is not None:
         visible = first_row + jnp.arange(rows)[:, None] >= jnp.arange(key.shape[1])[None, :]
-        scores = jnp.where(visible, scores, MASKED)
+        scores = jnp.where(visible[None, None, None], scores, MASKED)
     if key_mask is not None:
         scores = jnp.where(key_mask[:, None, None, None, :], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1)
     out = jnp.einsum("bkgqs,bskh->bqkgh", weights.astype(value.dtype), value)
-    lse = jnp.moveaxis(jax.nn.logsumexp(scores, axis=-1), 3, 1)  # B Q K G; unused, it costs nothing
+    lse = jnp.moveaxis(jax.nn.logsumexp(scores, axis=-1), 3, 1)  # B Q K group
     return out.reshape(batch, rows, heads, size), lse.reshape(batch, rows, heads)

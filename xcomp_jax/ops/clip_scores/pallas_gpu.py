@@ -1,9 +1,9 @@
 """Clip scores on GPU in two Pallas (Triton) kernels.
 
 The first sums the softmax over the text keys, one number per row and head. The second, one program
-per block of rows, segment and head, turns the segment's keys to their places, scores them and sums
-per clip against a running maximum; the first kernel's number joins in the denominator. Triton
-cannot cut a tile in half, so both halves of a head are loaded apart and multiplied apart.
+per block of rows, segment and head, rotates the segment's keys to their positions, scores them and
+sums per clip against a running maximum; the first kernel's number is added to the denominator.
+Triton cannot cut a tile in half, so both halves of a head are loaded and multiplied separately.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Float
 
 from xcomp_jax.ops.block_sizes import tuned
 from xcomp_jax.ops.choice import wrong_platform
@@ -27,7 +28,7 @@ from xcomp_jax.ops.padding import pad_rows
 from xcomp_jax.ops.target import Target
 
 LOG2_E = math.log2(math.e)
-SMALLEST = 16  # of a side of a Triton product
+SMALLEST = 16  # side of a Triton product
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,18 @@ class BlockSizes:
 
 
 def refusal(query: Any, segments: Segments, target: Target) -> str | None:
-    """Why this implementation does not take the inputs, or None."""
+    """Returns why this implementation does not support the inputs, or None."""
     if query.dtype not in (jnp.bfloat16, jnp.float16, jnp.float32):
-        return f"dtype {query.dtype}; it takes bfloat16, float16 and float32"
+        return f"dtype {query.dtype}; it supports bfloat16, float16 and float32"
     if query.shape[3] not in (32, 64, 128):
         return f"head size {query.shape[3]} is not 32, 64 or 128"
     if segments.size > 128:
-        return f"{segments.size} clips in a segment; it takes up to 128"
+        return f"{segments.size} clips in a segment; it supports up to 128"
     return wrong_platform("gpu", target.platform)
 
 
 def default_blocks(query: Any, segments: Segments, target: Target) -> BlockSizes:
-    """Measured block sizes for the shape, or safe ones."""
+    """Returns measured block sizes for the shape, or safe ones."""
     return tuned(BlockSizes(), target.device_kind, table_key(query, segments))
 
 
@@ -66,101 +67,154 @@ def _power_of_two(n: int) -> int:
     return max(SMALLEST, 1 << (n - 1).bit_length())
 
 
+@dataclasses.dataclass(frozen=True)
+class _Grid:
+    """Padded sizes of one call."""
+
+    blocks: BlockSizes
+    segments: Segments
+    batch: int
+    rows: int
+    heads: int
+    kv_heads: int
+    size: int
+    interpret: bool
+
+    @property
+    def row_blocks(self) -> int:
+        return -(-self.rows // self.blocks.rows)
+
+    @property
+    def padded_rows(self) -> int:
+        return self.row_blocks * self.blocks.rows
+
+    @property
+    def padded_tokens(self) -> int:
+        """Tokens of a segment in whole blocks."""
+        tokens = self.segments.size * self.segments.clip_tokens
+        return -(-tokens // self.blocks.keys) * self.blocks.keys
+
+    @property
+    def columns(self) -> int:
+        return _power_of_two(self.segments.size)
+
+    def padded_keys(self, keys: int) -> int:
+        """Visual keys; the last block of the last segment may reach beyond them."""
+        start = (self.segments.count - 1) * self.segments.stride * self.segments.clip_tokens
+        return max(keys, start + self.padded_tokens)
+
+    def call(self, kernel: Any, name: str, **arguments: Any) -> Any:
+        params = plgpu.CompilerParams(num_warps=self.blocks.warps, num_stages=self.blocks.stages)
+        return pl.pallas_call(
+            kernel, name=name, compiler_params=params, interpret=self.interpret, **arguments
+        )
+
+
 def sums(
-    given: Prepared,
-    visual_key: Array,
+    prepared: Prepared,
+    visual_key: Float[Array, "B V K H"],
     segments: Segments,
     *,
     target: Target,
     blocks: BlockSizes | None = None,
     interpret: bool = False,
-) -> Array:
-    """[B, segments, clips] sums of weights over heads, asking rows and the clip's tokens."""
-    batch, num_rows, heads, size = given.query.shape
-    blocks = blocks or default_blocks(given.query, segments, target)
-    blocks = dataclasses.replace(blocks, rows=min(blocks.rows, _power_of_two(num_rows)))
-    group, half = heads // visual_key.shape[2], size // 2
-    row_blocks = -(-num_rows // blocks.rows)
-    padded_rows = row_blocks * blocks.rows
-    texts = -(-given.text_key.shape[1] // blocks.keys) * blocks.keys
-    tokens = segments.size * segments.clip_tokens
-    padded_tokens = -(-tokens // blocks.keys) * blocks.keys
-    # The last block of the last segment may reach behind the keys.
-    last = (segments.count - 1) * segments.stride * segments.clip_tokens + padded_tokens
-    keys = max(visual_key.shape[1], last)
-    columns = _power_of_two(segments.size)
+) -> Float[Array, "B {segments.count} {segments.size}"]:
+    """Computes sums of weights over heads, question rows and each clip's tokens."""
+    batch, rows, heads, size = prepared.query.shape
+    blocks = blocks or default_blocks(prepared.query, segments, target)
+    blocks = dataclasses.replace(blocks, rows=min(blocks.rows, _power_of_two(rows)))
+    grid = _Grid(blocks, segments, batch, rows, heads, visual_key.shape[2], size, interpret)
+    query = pad_rows(prepared.query, grid.padded_rows)
+    text_lse = _text_lse(grid, query, prepared)
+    out = _segment_sums(grid, query, text_lse, prepared, visual_key)
+    return jnp.sum(out, axis=(1, 2))[..., : segments.size]
 
-    def call(kernel: Any, name: str, **arguments: Any) -> Any:
-        return pl.pallas_call(
-            kernel,
-            name=name,
-            compiler_params=plgpu.CompilerParams(num_warps=blocks.warps, num_stages=blocks.stages),
-            interpret=interpret,
-            **arguments,
-        )
 
-    query = pad_rows(given.query, padded_rows)
+def _text_lse(grid: _Grid, query: Array, prepared: Prepared) -> Array:
+    """Computes the log-sum-exp [B, N, Q] of every row over the text keys, to base two."""
+    block, group = grid.blocks.rows, grid.heads // grid.kv_heads
+    texts = -(-prepared.text_key.shape[1] // grid.blocks.keys) * grid.blocks.keys
     spec = pl.BlockSpec
-    text_lse = call(
-        functools.partial(_text_kernel, block=blocks.keys),
+    return grid.call(
+        functools.partial(_text_kernel, block=grid.blocks.keys),
         "clip_scores_text",
-        grid=(row_blocks, heads, batch),
+        grid=(grid.row_blocks, grid.heads, grid.batch),
         in_specs=[
-            spec((None, blocks.rows, None, size), lambda r, n, b: (b, r, n, 0)),
-            spec((None, texts, None, size), lambda r, n, b: (b, 0, lax.div(n, group), 0)),
+            spec((None, block, None, grid.size), lambda r, n, b: (b, r, n, 0)),
+            spec((None, texts, None, grid.size), lambda r, n, b: (b, 0, lax.div(n, group), 0)),
             spec((None, texts), lambda r, n, b: (b, 0)),
         ],
-        out_specs=spec((None, None, blocks.rows), lambda r, n, b: (b, n, r)),
-        out_shape=jax.ShapeDtypeStruct((batch, heads, padded_rows), jnp.float32),
-    )(query, pad_rows(given.text_key, texts), pad_rows(given.text_seen.astype(jnp.int8), texts))
+        out_specs=spec((None, None, block), lambda r, n, b: (b, n, r)),
+        out_shape=jax.ShapeDtypeStruct((grid.batch, grid.heads, grid.padded_rows), jnp.float32),
+    )(
+        query,
+        pad_rows(prepared.text_key, texts),
+        pad_rows(prepared.text_mask.astype(jnp.int8), texts),
+    )
 
-    def place(i: Array) -> tuple[Array, Array, Array]:
-        """Example, head and key head of the third grid index."""
-        head = lax.rem(i, heads)
-        return lax.div(i, heads), head, lax.div(head, group)
 
-    def query_half(side: int) -> pl.BlockSpec:
-        return spec((None, blocks.rows, None, half), lambda r, s, i: (*_row(i, r), side))
+def _segment_sums(
+    grid: _Grid, query: Array, text_lse: Array, prepared: Prepared, visual_key: Array
+) -> Array:
+    """Computes sums per clip, [B, N, blocks of rows, segments, columns]."""
+    segments, block, half = grid.segments, grid.blocks.rows, grid.size // 2
+    group, keys = grid.heads // grid.kv_heads, grid.padded_keys(visual_key.shape[1])
+    spec = pl.BlockSpec
 
-    def _row(i: Array, r: Array) -> tuple[Array, Array, Array]:
-        example, head, _ = place(i)
+    def example_and_head(i: Array) -> tuple[Array, Array]:
+        """Decodes the third grid index."""
+        return lax.div(i, grid.heads), lax.rem(i, grid.heads)
+
+    def query_place(i: Array, r: Array) -> tuple[Array, Array, Array]:
+        example, head = example_and_head(i)
         return example, r, head
 
-    def key_half(side: int) -> pl.BlockSpec:
-        return spec((None, keys, None, half), lambda r, s, i: (place(i)[0], 0, place(i)[2], side))
+    def key_place(i: Array) -> tuple[Array, int, Array]:
+        example, head = example_and_head(i)
+        return example, 0, lax.div(head, group)
 
-    table = spec((None, padded_tokens, half), lambda r, s, i: (place(i)[0], 0, 0))
-    out = call(
-        functools.partial(_segment_kernel, segments=segments, block=blocks.keys, columns=columns),
+    def query_half(side: int) -> pl.BlockSpec:
+        return spec((None, block, None, half), lambda r, s, i: (*query_place(i, r), side))
+
+    def key_half(side: int) -> pl.BlockSpec:
+        return spec((None, keys, None, half), lambda r, s, i: (*key_place(i), side))
+
+    table = spec((None, grid.padded_tokens, half), lambda r, s, i: (example_and_head(i)[0], 0, 0))
+    return grid.call(
+        functools.partial(
+            _segment_kernel, segments=segments, block=grid.blocks.keys, columns=grid.columns
+        ),
         "clip_scores",
-        grid=(row_blocks, segments.count, batch * heads),
+        grid=(grid.row_blocks, segments.count, grid.batch * grid.heads),
         in_specs=[
             query_half(0),
             query_half(1),
-            spec((None, blocks.rows), lambda r, s, i: (place(i)[0], r)),
-            spec((None, None, blocks.rows), lambda r, s, i: (*place(i)[:2], r)),
+            spec((None, block), lambda r, s, i: (example_and_head(i)[0], r)),
+            spec((None, None, block), lambda r, s, i: (*example_and_head(i), r)),
             key_half(0),
             key_half(1),
             table,
             table,
         ],
-        out_specs=spec((None, None, None, None, columns), lambda r, s, i: (*place(i)[:2], r, s, 0)),
+        out_specs=spec(
+            (None, None, None, None, grid.columns),
+            lambda r, s, i: (*example_and_head(i), r, s, 0),
+        ),
         out_shape=jax.ShapeDtypeStruct(
-            (batch, heads, row_blocks, segments.count, columns), jnp.float32
+            (grid.batch, grid.heads, grid.row_blocks, segments.count, grid.columns), jnp.float32
         ),
     )(
         query,
         query,
-        pad_rows(given.asked.astype(jnp.float32), padded_rows),
+        pad_rows(prepared.scored.astype(jnp.float32), grid.padded_rows),
         text_lse,
         *(pad_rows(visual_key, keys),) * 2,
-        *(pad_rows(x[..., :half], padded_tokens) for x in (given.cos, given.sin)),
+        *(pad_rows(x[..., :half], grid.padded_tokens) for x in (prepared.cos, prepared.sin)),
     )
-    return jnp.sum(out, axis=(1, 2))[..., : segments.size]
 
 
-def _text_kernel(query_ref: Any, key_ref: Any, seen_ref: Any, lse_ref: Any, *, block: int) -> None:
-    """Log-sum-exp to base two of a block of rows over the text keys."""
+def _text_kernel(query_ref: Any, key_ref: Any, mask_ref: Any, lse_ref: Any, *, block: int) -> None:
+    """Computes the log-sum-exp to base two of a block of rows over the text keys."""
     query = query_ref[...]
     scale = query.shape[1] ** -0.5 * LOG2_E
 
@@ -168,7 +222,7 @@ def _text_kernel(query_ref: Any, key_ref: Any, seen_ref: Any, lse_ref: Any, *, b
         most, total = carry
         here = pl.ds(j * block, block)
         scores = plgpu.dot(query, key_ref[here, :].T).astype(jnp.float32) * scale
-        scores = jnp.where((seen_ref[here].astype(jnp.int32) != 0)[None, :], scores, MASKED)
+        scores = jnp.where((mask_ref[here].astype(jnp.int32) != 0)[None, :], scores, MASKED)
         new_most = jnp.maximum(most, jnp.max(scores, axis=1))
         weights = jnp.exp2(scores - new_most[:, None])
         return new_most, total * jnp.exp2(most - new_most) + jnp.sum(weights, axis=1)
@@ -184,7 +238,7 @@ def _text_kernel(query_ref: Any, key_ref: Any, seen_ref: Any, lse_ref: Any, *, b
 def _segment_kernel(
     left_query_ref: Any,
     right_query_ref: Any,
-    asked_ref: Any,
+    scored_ref: Any,
     text_lse_ref: Any,
     left_key_ref: Any,
     right_key_ref: Any,
@@ -196,6 +250,7 @@ def _segment_kernel(
     block: int,
     columns: int,
 ) -> None:
+    """Sums the weights of a block of rows per clip of one segment."""
     left_query, right_query = left_query_ref[...], right_query_ref[...]
     dtype, rows = left_query.dtype, left_query.shape[0]
     scale = (2 * left_query.shape[1]) ** -0.5 * LOG2_E
@@ -226,4 +281,4 @@ def _segment_kernel(
     start = (text_lse, jnp.zeros((rows, columns), jnp.float32))
     most, sums = lax.fori_loop(0, -(-tokens // block), step, start)
     total = jnp.exp2(text_lse - most) + jnp.sum(sums, axis=1)
-    out_ref[...] = jnp.sum(sums * (asked_ref[...] / total)[:, None], axis=0)
+    out_ref[...] = jnp.sum(sums * (scored_ref[...] / total)[:, None], axis=0)

@@ -1,17 +1,20 @@
-"""How much a question's rows look at every clip of a segment: the definition (paper 3.3).
+"""Definition of the attention of a question's rows to every clip of a segment (paper 3.3).
 
-Facts: QC-Comp, scores. A segment is the text before the video, some consecutive clips, and the text
-after it, with positions counted from its own start, so that a clip's place in the video cannot
-matter. The softmax covers all keys of the segment, also later ones, as in the original.
+A segment is the text before the video, some consecutive clips, and the text after it, with
+positions counted from its own start, so that scores do not depend on a clip's place in the video.
+The softmax covers all keys of the segment, including later ones, as in the original
+(docs/reference_behaviour.md#qc-comp).
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float
 
 from xcomp_jax.ops.rope import rope_tables, rotate
 
@@ -22,8 +25,8 @@ MASKED = -1e30
 class Segments:
     """A window of `num_clips` clips cut into segments of `size` clips, one every `stride`.
 
-    clip_tokens: visual tokens of one clip at this layer. Clips beyond the last whole segment belong
-    to none.
+    clip_tokens: visual tokens of one clip in this layer. Clips beyond the last whole segment belong
+    to no segment.
     """
 
     num_clips: int
@@ -42,8 +45,8 @@ class Segments:
 class TextRows:
     """Real rows of the padded text parts, int32 [B] each.
 
-    prefix: rows before the video; question_start, question_stop: rows of the text after it whose
-    attention is the score; length: rows of the text after it that serve as keys.
+    prefix: rows before the video; question_start, question_stop: range of rows of the text after
+    the video whose attention is the score; length: rows of that text that serve as keys.
     """
 
     prefix: Array
@@ -53,64 +56,82 @@ class TextRows:
 
 
 def clip_scores(
-    query: Array,
-    prefix_key: Array,
-    visual_key: Array,
-    text_key: Array,
+    query: Float[Array, "B Q N H"],
+    prefix_key: Float[Array, "B prefix K H"],
+    visual_key: Float[Array, "B V K H"],
+    text_key: Float[Array, "B Q K H"],
     *,
     segments: Segments,
     rows: TextRows,
     rope_theta: float,
-) -> Array:
-    """Mean attention of the question's rows to each clip, segment by segment.
+) -> Float[Array, "B {segments.count} {segments.size}"]:
+    """Computes the mean attention of the question's rows to each clip, segment by segment.
 
     Queries and keys come before rotation.
 
     Args:
-        query: [B, R, N, H] rows of the text after the video.
-        prefix_key: [B, P, K, H]; text_key: [B, R, K, H]; both padded on the right.
-        visual_key: [B, V, K, H] with V >= num_clips * clip_tokens; later ones are not looked at.
+        query: rows of the text after the video.
+        prefix_key, text_key: both padded on the right.
+        visual_key: with V >= num_clips * clip_tokens; later ones are ignored.
 
     Returns:
-        [B, segments.count, segments.size] float32: the mean over heads, question rows and the
-        clip's tokens. NaN where there is no question row, as in the original.
+        float32 mean over heads, question rows and the clip's tokens. NaN where there is no question
+        row, as in the original.
     """
-    batch, num_rows, heads, size = query.shape
-    kv_heads, num_prefix = prefix_key.shape[2], prefix_key.shape[1]
+    num_rows, num_prefix = query.shape[1], prefix_key.shape[1]
     tokens = segments.size * segments.clip_tokens
-
-    def table(first: Array | int, count: int) -> tuple[Array, Array]:
-        positions = jnp.broadcast_to(first, (batch,))[:, None] + jnp.arange(count)
-        return rope_tables(positions, size, rope_theta, query.dtype)
-
-    text_table = table(rows.prefix + tokens, num_rows)
-    turned = rotate(query, *text_table) * size**-0.5
-    grouped = turned.reshape(batch, num_rows, kv_heads, heads // kv_heads, size)
-    before = rotate(prefix_key, *table(0, num_prefix))
-    after = rotate(text_key, *text_table)
-    inside_table = table(rows.prefix, tokens)
-    seen = jnp.concatenate(
-        [
-            jnp.arange(num_prefix) < rows.prefix[:, None],
-            jnp.ones((batch, tokens), bool),
-            jnp.arange(num_rows) < rows.length[:, None],
-        ],
-        axis=1,
+    table = functools.partial(
+        _rope_table, head_dim=query.shape[3], theta=rope_theta, dtype=query.dtype
     )
-    row = jnp.arange(num_rows)
-    asked = (row >= rows.question_start[:, None]) & (row < rows.question_stop[:, None])
+    text_table = table(rows.prefix + tokens, num_rows)
+    inside_table = table(rows.prefix, tokens)
+    before = rotate(prefix_key, *table(jnp.zeros_like(rows.prefix), num_prefix))
+    after = rotate(text_key, *text_table)
+    rotated_query = rotate(query, *text_table)
+    visible = _visible_keys(rows, num_prefix, tokens, num_rows)
+    row = jnp.arange(num_rows)[None, :]
+    scored = (row >= rows.question_start[:, None]) & (row < rows.question_stop[:, None])
 
-    def one_segment(index: Array) -> Array:
+    def segment_scores(index: Array) -> Array:
         first = index * (segments.stride * segments.clip_tokens)
         inside = rotate(lax.dynamic_slice_in_dim(visual_key, first, tokens, 1), *inside_table)
         keys = jnp.concatenate([before, inside, after], axis=1)
-        scores = jnp.einsum("brkgh,bskh->bkgrs", grouped, keys, preferred_element_type=jnp.float32)
-        weights = jax.nn.softmax(jnp.where(seen[:, None, None, None], scores, MASKED), axis=-1)
+        weights = _softmax_weights(rotated_query, keys, visible)
         clips = weights[..., num_prefix : num_prefix + tokens].reshape(
             *weights.shape[:-1], segments.size, segments.clip_tokens
         )
-        per_row = jnp.mean(clips, axis=(1, 2, 5))  # B R clips
-        total = jnp.sum(jnp.where(asked[..., None], per_row, 0.0), axis=1)
-        return total / jnp.sum(asked, axis=1)[:, None]
+        per_row = jnp.mean(clips, axis=(1, 2, 5))  # B Q clips
+        total = jnp.sum(jnp.where(scored[..., None], per_row, 0.0), axis=1)
+        return total / jnp.sum(scored, axis=1)[:, None]
 
-    return jnp.moveaxis(lax.map(one_segment, jnp.arange(segments.count)), 0, 1)
+    return jnp.moveaxis(lax.map(segment_scores, jnp.arange(segments.count)), 0, 1)
+
+
+def _rope_table(
+    first: Array, count: int, *, head_dim: int, theta: float, dtype: jnp.dtype
+) -> tuple[Array, Array]:
+    """Computes rotation tables of `count` positions from `first` [B] on."""
+    positions = first[:, None] + jnp.arange(count)[None, :]
+    return rope_tables(positions, head_dim, theta, dtype)
+
+
+def _visible_keys(rows: TextRows, num_prefix: int, tokens: int, num_rows: int) -> Array:
+    """Marks the real keys of a segment, [B, prefix + tokens + Q]."""
+    batch = rows.prefix.shape[0]
+    return jnp.concatenate(
+        [
+            jnp.arange(num_prefix)[None, :] < rows.prefix[:, None],
+            jnp.ones((batch, tokens), bool),
+            jnp.arange(num_rows)[None, :] < rows.length[:, None],
+        ],
+        axis=1,
+    )
+
+
+def _softmax_weights(query: Array, key: Array, visible: Array) -> Array:
+    """Computes float32 attention weights [B, K, N / K, Q, S] without a causal mask."""
+    batch, num_rows, heads, size = query.shape
+    kv_heads = key.shape[2]
+    grouped = (query * size**-0.5).reshape(batch, num_rows, kv_heads, heads // kv_heads, size)
+    scores = jnp.einsum("bqkgh,bskh->bkgqs", grouped, key, preferred_element_type=jnp.float32)
+    return jax.nn.softmax(jnp.where(visible[:, None, None, None], scores, MASKED), axis=-1)
