@@ -1,9 +1,8 @@
-"""Tests content hashes of videos, with and without the cache, and of encoders."""
+"""Tests content hashes of videos and encoders."""
 
 from __future__ import annotations
 
 import hashlib
-import logging
 import os
 import tracemalloc
 from collections.abc import Callable
@@ -14,19 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from xcomp_jax.token_store import TokenStore, hash_encoder, hash_table, hash_video, sealed
+from xcomp_jax.token_store import TokenStore, hash_encoder, hash_video
 from xcomp_jax.video.errors import VideoError
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    path = tmp_path / "frames"
-    path.mkdir()
-    for number in range(3):
-        (path / f"{number}.png").write_bytes(bytes([number]) * 10)
-    return path
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
@@ -81,78 +71,6 @@ def test_hash_video_invalid_path_raises(tmp_path: Path, name: str) -> None:
         hash_video(tmp_path / name)
     with pytest.raises(VideoError, match=name):
         TokenStore(tmp_path / "store").hash_video(tmp_path / name)
-
-
-# --- the cache ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """Videos that were actually read, in order."""
-    read: list[Path] = []
-
-    def counting(path: Path) -> str:
-        read.append(path)
-        return hash_video(path)
-
-    monkeypatch.setattr(hash_table, "hash_video", counting)
-    return read
-
-
-@pytest.mark.parametrize("is_folder", [False, True])
-def test_hash_table_unchanged_video_is_not_read_again(
-    tmp_path: Path, folder: Path, hashed: list[Path], is_folder: bool
-) -> None:
-    video = folder if is_folder else folder / "1.png"
-    store = TokenStore(tmp_path / "store")
-    first = store.hash_video(video)
-    assert first == TokenStore(tmp_path / "store").hash_video(str(video)) == hash_video(video)
-    assert len(hashed) == 1
-    (folder / "1.png").write_bytes(b"of another size")
-    assert store.hash_video(video) == hash_video(video) != first
-    assert len(hashed) == 2
-    os.utime(folder / "1.png", ns=(5, 5))
-    store.hash_video(video)
-    assert len(hashed) == 3
-
-
-def test_hash_table_video_changed_while_read_is_not_cached(
-    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    video, store = folder / "1.png", TokenStore(tmp_path / "store")
-
-    def growing(path: Path) -> str:
-        digest = hash_video(path)
-        with path.open("ab") as file:
-            file.write(b"more")
-        return digest
-
-    monkeypatch.setattr(hash_table, "hash_video", growing)
-    store.hash_video(video)
-    assert not list((tmp_path / "store").rglob("*.json"))
-
-
-@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"flipped"])
-def test_hash_table_damaged_entry_is_hashed_again(
-    tmp_path: Path,
-    folder: Path,
-    damage: bytes,
-    caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    video, store = folder / "1.png", TokenStore(tmp_path / "store")
-    right = store.hash_video(video)
-    (entry,) = (tmp_path / "store" / "hashes").glob("*.json")
-    wrong = ("0" if right[0] != "0" else "1") + right[1:]
-    flipped = entry.read_bytes().replace(right.encode(), wrong.encode())
-    entry.write_bytes(flipped if damage == b"flipped" else damage)
-    with caplog.at_level(logging.WARNING):
-        assert store.hash_video(video) == right
-    assert str(entry) in caplog.text
-    # Control: without the checksum, the wrong hash is returned.
-    entry.write_bytes(flipped)
-    monkeypatch.setattr(sealed, "checksum_matches", lambda checksum, content: True)
-    assert store.hash_video(video) == wrong
 
 
 # --- encoders ----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 BITS = 16
 SIDE = 4  # blocks per side; SIDE * SIDE == BITS
@@ -66,6 +67,15 @@ def write_clip(
         data=frames,
     )
     return path
+
+
+def write_folder(folder: Path, names: list[str]) -> Path:
+    """Writes a folder with one numbered image per name, and a file that is no frame."""
+    folder.mkdir()
+    for number, name in enumerate(names):
+        Image.fromarray(coded_frame(number, 8)).save(folder / name)
+    (folder / "notes.txt").write_text("not a frame")
+    return folder
 
 
 def ffmpeg(*arguments: str, data: bytes = b"") -> None:

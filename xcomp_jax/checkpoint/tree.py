@@ -35,15 +35,15 @@ def param_shapes(model: ModelConfig) -> dict[str, Shape]:
     return dict(_shapes(dataclasses.replace(model, compression=plain)))
 
 
-def check_shapes(subject: object, model: ModelConfig, found: Mapping[str, Shape]) -> None:
-    """Raises CheckpointError listing every difference between `found` and the model's arrays."""
+def check_shapes(subject: object, model: ModelConfig, shapes: Mapping[str, Shape]) -> None:
+    """Raises CheckpointError listing every difference between `shapes` and the model's arrays."""
     expected = param_shapes(model)
-    problems = [f"missing {path!r} {expected[path]}" for path in expected if path not in found]
-    problems += [f"unexpected {path!r} {found[path]}" for path in found if path not in expected]
+    problems = [f"missing {path!r} {expected[path]}" for path in expected if path not in shapes]
+    problems += [f"unexpected {path!r} {shapes[path]}" for path in shapes if path not in expected]
     problems += [
-        f"{path!r} is {found[path]}, the configuration asks for {expected[path]}"
+        f"{path!r} is {shapes[path]}, the configuration asks for {expected[path]}"
         for path in expected
-        if path in found and found[path] != expected[path]
+        if path in shapes and shapes[path] != expected[path]
     ]
     if problems:
         lines = "".join(f"\n  - {problem}" for problem in problems)

@@ -41,10 +41,8 @@ def training_tokens(
     """
     try:
         if prompt_as_asked:
-            conversations, time_message = (
-                prompts.as_inference_turns(conversations, time_message),
-                "",
-            )
+            conversations = prompts.as_inference_turns(conversations, time_message)
+            time_message = ""
         input_ids, labels = prompts.training_example(tokenizer, conversations, time_message)
         before, after = prompts.split_at_video(input_ids)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Computes one number that tells whether a video has changed since it was last scanned."""
+"""Computes the size of a video, which changes when the video is replaced or edited."""
 
 from __future__ import annotations
 

@@ -1,0 +1,80 @@
+"""Tests the cache of content hashes."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from xcomp_jax.token_store import TokenStore, hash_table, hash_video, sealed
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Videos that were actually read, in order."""
+    read: list[Path] = []
+
+    def counting(path: Path) -> str:
+        read.append(path)
+        return hash_video(path)
+
+    monkeypatch.setattr(hash_table, "hash_video", counting)
+    return read
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_hash_table_unchanged_video_is_not_read_again(
+    tmp_path: Path, folder: Path, hashed: list[Path], is_folder: bool
+) -> None:
+    video = folder if is_folder else folder / "1.png"
+    store = TokenStore(tmp_path / "store")
+    first = store.hash_video(video)
+    assert first == TokenStore(tmp_path / "store").hash_video(str(video)) == hash_video(video)
+    assert len(hashed) == 1
+    (folder / "1.png").write_bytes(b"of another size")
+    assert store.hash_video(video) == hash_video(video) != first
+    assert len(hashed) == 2
+    os.utime(folder / "1.png", ns=(5, 5))
+    store.hash_video(video)
+    assert len(hashed) == 3
+
+
+def test_hash_table_video_changed_while_read_is_not_cached(
+    tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, store = folder / "1.png", TokenStore(tmp_path / "store")
+
+    def growing(path: Path) -> str:
+        digest = hash_video(path)
+        with path.open("ab") as file:
+            file.write(b"more")
+        return digest
+
+    monkeypatch.setattr(hash_table, "hash_video", growing)
+    store.hash_video(video)
+    assert not list((tmp_path / "store").rglob("*.json"))
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\xfe", b"flipped"])
+def test_hash_table_damaged_entry_is_hashed_again(
+    tmp_path: Path,
+    folder: Path,
+    damage: bytes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    video, store = folder / "1.png", TokenStore(tmp_path / "store")
+    right = store.hash_video(video)
+    (entry,) = (tmp_path / "store" / "hashes").glob("*.json")
+    wrong = ("0" if right[0] != "0" else "1") + right[1:]
+    flipped = entry.read_bytes().replace(right.encode(), wrong.encode())
+    entry.write_bytes(flipped if damage == b"flipped" else damage)
+    with caplog.at_level(logging.WARNING):
+        assert store.hash_video(video) == right
+    assert str(entry) in caplog.text
+    # Control: without the checksum, the wrong hash is returned.
+    entry.write_bytes(flipped)
+    monkeypatch.setattr(sealed, "checksum_matches", lambda checksum, content: True)
+    assert store.hash_video(video) == wrong
