@@ -13,6 +13,8 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from xcomp_jax.data.synthetic.mp4 import encode_mp4
+
 FPS = 25
 
 # /proc instead of getrusage, whose peak includes that of the parent process.
@@ -29,14 +31,11 @@ def write_video(path: Path, seconds: int, *, size: tuple[int, int] = (320, 180))
     """Writes a video of any length: ten seconds of moving noise, repeated without reencoding."""
     rng = np.random.default_rng(0)
     clip = path.with_name("ten_seconds.mp4")
-    writer = imageio_ffmpeg.write_frames(str(clip), size, fps=FPS, macro_block_size=2)
-    writer.send(None)
     picture = (
         rng.integers(0, 256, (size[1] // 4, size[0] // 4, 3), np.uint8).repeat(4, 0).repeat(4, 1)
     )
-    for i in range(10 * FPS):
-        writer.send(np.ascontiguousarray(np.roll(picture, 2 * i, axis=1)))
-    writer.close()
+    frames = np.stack([np.roll(picture, 2 * i, axis=1) for i in range(10 * FPS)])
+    encode_mp4(frames, clip, fps=FPS)
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y"]
     command += ["-stream_loop", str(seconds // 10 - 1), "-i", str(clip), "-c", "copy", str(path)]
     subprocess.run(command, check=True)
