@@ -21,6 +21,8 @@ setup(
         "jaxtyping>=0.3.4",
         "flax>=0.12",
         "optax>=0.2.8",
+        # Shapes in signatures; only tests check them, with beartype.
+        "jaxtyping>=0.3",
         "orbax-checkpoint>=0.12.8",
         "grain>=0.2.18",
         "tensorflow-datasets>=4.9.10",
@@ -40,7 +42,6 @@ setup(
     extras_require={
         "test": [
             "beartype>=0.19",
-            "jaxtyping>=0.3",
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",

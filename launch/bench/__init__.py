@@ -1,4 +1,4 @@
 """Measure kernels, the model, selection and training on the device of this machine.
 
-The benches of kernels and the model need only JAX, Flax, Optax and Orbax.
+The benches of kernels and the model need only JAX, Flax, Optax, Orbax and jaxtyping.
 """

@@ -7,8 +7,8 @@ import textwrap
 from pathlib import Path
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
-and fit need only JAX, Flax, Optax and Orbax; fit also needs the compiler of the devices it compiles
-for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
+and fit need only JAX, Flax, Optax, Orbax and jaxtyping; fit also needs the compiler of the devices
+it compiles for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
 
 EXAMPLES = """examples:
   xcomp bench kernels                  # attention and clip scores, one table

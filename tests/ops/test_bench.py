@@ -25,7 +25,7 @@ from xcomp_jax.ops.target import Target, current_target
 from xcomp_jax.peaks import peak_of
 
 REPO = Path(__file__).parents[2]
-# Packages that a machine with only JAX, Flax, Optax and Orbax lacks.
+# Packages that a machine with only JAX, Flax, Optax, Orbax and jaxtyping lacks.
 ABSENT = (
     "PIL",
     "grain",
