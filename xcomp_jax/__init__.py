@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from xcomp_jax.config import SamplingConfig as SamplingConfig
     from xcomp_jax.config import SelectionConfig as SelectionConfig
     from xcomp_jax.engine.generation_config import GenerationConfig as GenerationConfig
+    from xcomp_jax.inference.save_model import save_pretrained as save_pretrained
     from xcomp_jax.inference.session import Session as Session
     from xcomp_jax.models.xcomp import XComp as XComp
     from xcomp_jax.models.xcomp import init_params as init_params
     from xcomp_jax.pretrained import from_pretrained as from_pretrained
-    from xcomp_jax.pretrained import save_pretrained as save_pretrained
     from xcomp_jax.token_store import TokenStore as TokenStore
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "from_pretrained": "pretrained",
-    "save_pretrained": "pretrained",
+    "save_pretrained": "inference.save_model",
     "load_params": "checkpoint",
     "init_params": "models.xcomp",
     "XComp": "models.xcomp",

@@ -1,16 +1,13 @@
-"""Loads and saves models by folder or Hugging Face hub id: the front door of the library."""
+"""Loads models by folder or Hugging Face hub id."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from xcomp_jax.checkpoint import save_params
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
-from xcomp_jax.config import CompressionConfig, DType, ModelConfig, SamplingConfig, SelectionConfig
+from xcomp_jax.config import CompressionConfig, DType, SamplingConfig, SelectionConfig
 from xcomp_jax.inference.open_session import (
     DEFAULT_SELECTION,
     checked_selection,
@@ -66,37 +63,6 @@ def from_pretrained(
             folder, dtype=dtype, sampling=sampling, selection=selection, store=store, mesh=mesh
         )
     return _open_torch(str(name), revision, dtype, compression, sampling, selection, store, mesh)
-
-
-def save_pretrained(
-    folder: str | os.PathLike[str],
-    config: ModelConfig,
-    params: dict[str, Any],
-    *,
-    tokenizer: Any = None,
-    sampling: SamplingConfig | None = None,
-    overwrite: bool = False,
-) -> None:
-    """Writes a checkpoint that `from_pretrained` and `load_params` read.
-
-    Args:
-        folder: to be created.
-        tokenizer: saved beside the parameters; `from_pretrained` needs one, `load_params` does not.
-        sampling: which frames of a video the model was trained on.
-        overwrite: replace a checkpoint that is already there.
-
-    Raises:
-        CheckpointError: the folder exists, or the parameters contradict `config`.
-    """
-    source: dict[str, Any] = {"saved_by": "save_pretrained"}
-    if sampling is not None:
-        source["sampling"] = dataclasses.asdict(sampling)
-    with tempfile.TemporaryDirectory() as tokenizer_folder:
-        files: list[Path] = []
-        if tokenizer is not None:
-            tokenizer.save_pretrained(tokenizer_folder)
-            files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
-        save_params(folder, config, params, source=source, extra_files=files, overwrite=overwrite)
 
 
 def _open_torch(

@@ -9,6 +9,7 @@ the next question compiles nothing.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.answerer import Answerer, Frames
 from xcomp_jax.inference.chat import Conversation
 from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.save_model import save_pretrained
 from xcomp_jax.inference.selecting import Progress, plan_selection, select_frames
 from xcomp_jax.inference.video_input import StoredClips, sample_frames
 from xcomp_jax.models.xcomp import Params
@@ -160,6 +162,25 @@ class Session(Answerer):
             clip_cache,
             num_frames=num_frames,
             clip_frames=self.config.vision.clip_frames,
+        )
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+        """Writes a checkpoint from which `from_pretrained` opens an equal session.
+
+        It holds parameters, tokenizer, frame sampling, repetition penalty and end tokens. Frame
+        selection and the store are arguments of `from_pretrained`.
+
+        Raises:
+            CheckpointError: the folder exists.
+        """
+        save_pretrained(
+            folder,
+            self.config,
+            self.params,
+            tokenizer=self.tokenizer,
+            sampling=self.sampling,
+            generation=self.generation,
+            overwrite=overwrite,
         )
 
     # --- questions ------------------------------------------------------------------------------

@@ -1,0 +1,62 @@
+"""Saves a model as a checkpoint folder that can be opened again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from xcomp_jax.checkpoint import save_params
+from xcomp_jax.config import ModelConfig, SamplingConfig
+from xcomp_jax.engine.generation_config import GenerationConfig
+
+
+def save_pretrained(
+    folder: str | os.PathLike[str],
+    config: ModelConfig,
+    params: dict[str, Any],
+    *,
+    tokenizer: Any = None,
+    sampling: SamplingConfig | None = None,
+    generation: GenerationConfig | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a checkpoint that `from_pretrained` and `load_params` read.
+
+    Args:
+        folder: to be created.
+        tokenizer: saved beside the parameters; `from_pretrained` needs one, `load_params` does not.
+        sampling: frame sampling that the model was trained with.
+        generation: its repetition penalty and end tokens are saved in generation_config.json.
+        overwrite: replace a checkpoint that is already there.
+
+    Raises:
+        CheckpointError: the folder exists, or the parameters contradict `config`.
+    """
+    source: dict[str, Any] = {"saved_by": "save_pretrained"}
+    if sampling is not None:
+        source["sampling"] = dataclasses.asdict(sampling)
+    texts = {}
+    if generation is not None:
+        settings = {
+            "repetition_penalty": generation.repetition_penalty,
+            "eos_token_id": list(generation.eos_token_ids),
+        }
+        texts["generation_config.json"] = json.dumps(settings, indent=2) + "\n"
+    with tempfile.TemporaryDirectory() as tokenizer_folder:
+        files: list[Path] = []
+        if tokenizer is not None:
+            tokenizer.save_pretrained(tokenizer_folder)
+            files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
+        save_params(
+            folder,
+            config,
+            params,
+            source=source,
+            extra_files=files,
+            texts=texts,
+            overwrite=overwrite,
+        )
