@@ -1,4 +1,4 @@
-"""The measuring script: what it needs, what it counts, and that one failure stops nothing else."""
+"""Tests of the kernel bench: its imports, its counts, and isolation of failures."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from xcomp_jax.ops.target import Target, current_target
 from xcomp_jax.peaks import peak_of
 
 REPO = Path(__file__).parents[2]
-# What a machine with JAX, Flax, Optax and Orbax alone does not have.
+# Packages that a machine with JAX, Flax, Optax and Orbax alone does not have.
 ABSENT = (
     "PIL",
     "grain",
@@ -46,7 +46,7 @@ ABSENT = (
     "modules",
     ["launch.bench.gpu, launch.bench.blocks, launch.bench.fit", "xcomp_jax.training.step"],
 )
-def test_needs_nothing_but_jax_flax_optax_and_orbax(modules: str) -> None:
+def test_bench_without_optional_packages_imports(modules: str) -> None:
     program = f"""
 import sys
 class Absent:
@@ -62,21 +62,21 @@ import {modules}
     assert done.returncode == 0, done.stderr[-1500:]
 
 
-def test_arithmetic_of_the_prefill() -> None:
+def test_prefill_flops_2b_model_equal_formula() -> None:
     whole = model.model_config(tiny=False, compressed=False)
     tokens = 1024 * 16 + 863
     weights = 1536 * (1536 + 2 * 256 + 1536) + 3 * 1536 * 8960
     attention = 4 * 12 * 128 * tokens * (tokens + 1) // 2
     head = 2 * 1536 * 151_936
     assert model.prefill_flops(whole, 1024) == 28 * (2 * tokens * weights + attention) + head
-    # With LP-Comp at 4,096 frames: a quarter of a second of an H200 at its best.
+    # With LP-Comp at 4,096 frames: a quarter of a second at the peak of an H200.
     peak = peak_of("NVIDIA H200")
     assert peak is not None
     flops = model.prefill_flops(model.model_config(tiny=False), 4096)
     assert peak.least_seconds(flops, 0) == pytest.approx(0.24, rel=0.02)
 
 
-def test_work_of_named_shapes() -> None:
+def test_bench_shapes_flops_and_bytes_equal_formula() -> None:
     shapes = {shape.name: shape for shape in ATTENTION}
     encoder = shapes["vit_448_clip8"]
     assert encoder.flops(backward=False) == 4 * encoder.batch * 16 * 64 * 6272**2
@@ -90,23 +90,25 @@ def test_work_of_named_shapes() -> None:
     ("kind", "tflops"),
     [("NVIDIA H200", 989), ("TPU v5 lite", 197), ("TPU v5", 459), ("TPU v6 lite", 918)],
 )
-def test_devices_are_found_by_name(kind: str, tflops: float) -> None:
+def test_peak_of_known_device_found(kind: str, tflops: float) -> None:
     peak = peak_of(kind)
     assert peak is not None
     assert peak.tflops == tflops
 
 
-def test_unknown_devices_have_no_peak() -> None:
+def test_peak_of_unknown_device_none() -> None:
     assert peak_of("cpu") is None
 
 
-def test_frames_that_fit_lie_on_the_line() -> None:
+def test_largest_frames_two_points_extrapolated() -> None:
     gib = 2**30
     # 4 GiB and 1 GiB per 1,000 frames; 97 % of 20 GiB leave 15.4, in whole clips.
     assert largest_frames((1000, 5 * gib), (3000, 7 * gib), 20 * gib) == 15_392
 
 
-def test_kernels_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_bench_kernels_tiny_shapes_written(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["kernels", "--tiny", "--out", str(tmp_path)]) == 0
     table = capsys.readouterr().out
     for name in ("vit_tiny", "qwen2_tiny", "scores_tiny"):
@@ -118,10 +120,10 @@ def test_kernels_on_this_machine(capsys: pytest.CaptureFixture[str], tmp_path: P
     assert written.with_suffix(".md").read_text().startswith("# kernels")
 
 
-def test_what_the_search_finds_is_what_the_kernels_use(
+def test_blocks_search_result_used_by_kernels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Toys on a CPU; every candidate passes for faster than what came before it."""
+    """Runs tiny shapes on a CPU; every candidate reports a shorter time than the last one."""
     table = tmp_path / "table.json"
     table.write_text("{}")
     times = itertools.count(100, -5)
@@ -145,13 +147,13 @@ def test_what_the_search_finds_is_what_the_kernels_use(
     block_sizes._table.cache_clear()
 
 
-def test_block_sizes_of_toys_are_not_written(capsys: pytest.CaptureFixture[str]) -> None:
+def test_blocks_write_tiny_shapes_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["blocks", "--tiny", "--write"])
     assert "of no use in the table" in capsys.readouterr().err
 
 
-def test_a_part_that_fails_is_a_row_and_the_others_run(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bench_failing_section_others_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*, tiny: bool, compressed: bool = True) -> ModelConfig:
         raise RuntimeError("no such model\nand more")
 
@@ -161,14 +163,14 @@ def test_a_part_that_fails_is_a_row_and_the_others_run(monkeypatch: pytest.Monke
     assert all("ms" in row for row in rows["Kernels"])
 
 
-def test_nothing_begins_after_the_deadline() -> None:
+def test_bench_after_deadline_not_measured() -> None:
     late = gpu.measure(tiny=True, deadline=Deadline(0))
     assert all(rows == [{"note": "not measured: out of time"}] for rows in late.values())
     row = next(kernels.measure(tiny=True, deadline=Deadline(0)))
     assert row["note"] == "not measured: out of time"
 
 
-def test_tables_show_every_column_once() -> None:
+def test_table_rows_of_different_columns_merged() -> None:
     rows = [{"a": 1, "of_roofline": 0.5}, {"a": "x|y", "note": "why"}]
     assert results.table(rows).splitlines() == [
         "| a | of_roofline | note |",
@@ -179,7 +181,7 @@ def test_tables_show_every_column_once() -> None:
 
 
 @pytest.mark.slow
-def test_everything_on_a_toy(tmp_path: Path) -> None:
+def test_bench_gpu_tiny_model_all_sections(tmp_path: Path) -> None:
     assert main(["gpu", "--tiny", "--out", str(tmp_path)]) == 0
     (written,) = tmp_path.glob("*/gpu.json")
     sections = json.loads(written.read_text())["sections"]

@@ -1,4 +1,4 @@
-"""`frame_selection`: whole chats in which the question chooses the frames."""
+"""Parity of `frame_selection`: whole chats with question-conditioned frame selection."""
 
 from __future__ import annotations
 
@@ -38,10 +38,11 @@ from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
 
 SCORE_NOISE = 5e-8
-"""Float32 against float64 of the same reference (facts: float noise)."""
+"""Difference of float32 and float64 runs of the original (`vs_float64` in the recordings)."""
 
 PUBLISHED_REPETITION_PENALTY = 1.1
-"""From the published generation_config.json, active in every recording (facts: evaluation)."""
+"""From the published generation_config.json, active in every recording
+(docs/reference_behaviour.md#evaluation)."""
 
 # Of the encoder's features, recorded by the case `vision`.
 VISION_NOISE = 3e-6
@@ -76,8 +77,8 @@ def selection(meta: Mapping[str, Any]) -> SelectionConfig:
 
 
 @pytest.mark.golden("frame_selection")
-def test_planning_and_counting(case: Case) -> None:
-    """From the recorded scores on everything is exact."""
+def test_selection_recorded_scores_equal_frames(case: Case) -> None:
+    """Compares exactly all that follows from the recorded scores."""
     for meta, arrays in variants(case):
         config = selection(meta)
         windows = plan_windows(config, meta["n_frames"])
@@ -97,7 +98,7 @@ def test_planning_and_counting(case: Case) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class RecordedFrames:
-    """Recorded frames, as they come out of a decoder, brought to the model's size."""
+    """Recorded frames, resized to the model's size."""
 
     pixels: np.ndarray
     size: int
@@ -155,16 +156,16 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     config, count = selection(meta), meta["n_frames"]
     reader = Reader(model.config, params)
     clip_frames = model.config.vision.clip_frames
-    shelf = MemoryClipCache()
+    clip_cache = MemoryClipCache()
     clips = VideoClips(
         lambda pixels: encode_some(model, params, pixels),
         RecordedFrames(arrays["frames"], model.config.vision.image_size),
-        shelf,
+        clip_cache,
         num_frames=count,
         clip_frames=clip_frames,
         clips_per_call=CLIPS_PER_CALL,
     )
-    watch = Stopwatch()
+    stopwatch = Stopwatch()
     plan = FramePlan(tuple(range(count)), count / meta["fps"], count, ())
     selector = Selector(model, params, reader.layer_groups, config)
     found = selector.windows_of(plan)
@@ -175,16 +176,16 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     first = [clips.clip_at(i * clip_frames) for i in range(len(want))]
     shifted = [clips.clip_at(i * clip_frames + 1) for i in range(len(want))]
     assert_parity(
-        clips.tokens(first, watch),
+        clips.tokens(first, stopwatch),
         want,
         atol=VISUAL_ATOL,
-        control=clips.tokens(shifted, watch),
+        control=clips.tokens(shifted, stopwatch),
     )
 
     prefix, suffix = (part[0].tolist() for part in split_ids(np.array(meta["input_ids"])))
     header = meta["first_conv_length"][0] - len(prefix) - 1
     headers = (suffix[header], suffix[header + 1])
-    (scores,) = selector.scores(memory, prefix, [suffix], headers, watch)
+    (scores,) = selector.scores(memory, prefix, [suffix], headers, stopwatch)
     # A sum over the layers of a mean over windows.
     layers = layers_to_score(config, model.config.llm.num_hidden_layers)
     wrong = scores_of_frames(arrays["scores"][:, layers[0] + 1 : layers[1] + 1], found[0])
@@ -192,43 +193,43 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     assert selector.choose(memory, scores) == tuple(arrays["selected_idx"]), meta["variant"]
     if np.abs(scores.total - arrays["sum_score"]).max() > tolerance:
         others = tied_clips(model, params, memory)
-        unchanged = shelf.read(other.start for other in others)
+        unchanged = clip_cache.read(other.start for other in others)
         for choice in itertools.islice(choices_of(others), MOST_CHOICES):
-            shelf.write({**unchanged, **choice})
+            clip_cache.write({**unchanged, **choice})
             memory.states.clear()
-            (scores,) = selector.scores(memory, prefix, [suffix], headers, watch)
+            (scores,) = selector.scores(memory, prefix, [suffix], headers, stopwatch)
             if np.abs(scores.total - arrays["sum_score"]).max() <= tolerance:
                 print(f"{meta['variant']}: merged the other way in the clips at {sorted(choice)}")
                 break
     assert_parity(scores.total, arrays["sum_score"], atol=tolerance, control=wrong.total)
-    chosen = selector.choose(memory, scores)
-    assert chosen == tuple(arrays["selected_idx"]), meta["variant"]
+    selected = selector.choose(memory, scores)
+    assert selected == tuple(arrays["selected_idx"]), meta["variant"]
 
-    recut = [chosen[i : i + clip_frames] for i in range(0, len(chosen), clip_frames)]
-    tokens = clips.tokens(recut, watch)
-    cache = reader.prefill_video([tokens.reshape(-1, tokens.shape[-1])], [prefix], watch)
+    recut = [selected[i : i + clip_frames] for i in range(0, len(selected), clip_frames)]
+    tokens = clips.tokens(recut, stopwatch)
+    cache = reader.prefill_video([tokens.reshape(-1, tokens.shape[-1])], [prefix], stopwatch)
     ids = meta["final_generated_ids"]
     generation = GenerationConfig(
         max_new_tokens=len(ids), repetition_penalty=PUBLISHED_REPETITION_PENALTY
     )
-    reading = reader.extend(cache, [suffix], watch, more=len(ids))
-    made = reader.generate(reading, [len(suffix)], generation, watch, seed=0)
-    assert np.asarray(made.ids[0])[: int(made.count[0])].tolist() == ids, meta["variant"]
+    reading = reader.extend(cache, [suffix], stopwatch, more=len(ids))
+    generated = reader.generate(reading, [len(suffix)], generation, stopwatch, seed=0)
+    assert np.asarray(generated.ids[0])[: int(generated.count[0])].tolist() == ids, meta["variant"]
     assert ids not in meta["generated_ids_per_window"], "windows answer differently"
 
 
 @pytest.mark.golden("frame_selection")
-def test_small_chats(case: Case, request: pytest.FixtureRequest) -> None:
-    """Lowered window constants; each variant compiles anew, so one has to do without --goldens."""
+def test_selection_small_windows_equal_chats(case: Case, request: pytest.FixtureRequest) -> None:
+    """Runs chats with small windows: one variant, or all with --goldens (each compiles anew)."""
     small = [variant for variant in variants(case) if not variant[0]["true_constants"]]
-    chosen = small if request.config.getoption("--goldens") else small[-1:]
-    for meta, arrays in chosen:
+    tested = small if request.config.getoption("--goldens") else small[-1:]
+    for meta, arrays in tested:
         check_chat(case, meta, arrays)
 
 
 @pytest.mark.golden("frame_selection")
-def test_full_size_chats(case: Case, request: pytest.FixtureRequest) -> None:
-    """Windows of 576 frames."""
+def test_selection_full_windows_equal_chats(case: Case, request: pytest.FixtureRequest) -> None:
+    """Runs chats with windows of 576 frames."""
     if not request.config.getoption("--goldens"):
         pytest.skip("windows of true size take minutes; --goldens DIR runs them")
     for meta, arrays in variants(case):
