@@ -1,4 +1,4 @@
-"""Options every run of the suite accepts, whichever folder it is pointed at."""
+"""Options and settings of every run of the suite."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--optimized",
         action="store_true",
-        help="compile as users do; by default most optimisations are left out, which is quicker",
+        help="compile with all optimizations (default: without most of them, which is quicker)",
     )
     parser.addoption(
         "--goldens",
@@ -28,8 +28,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         default=[],
         metavar="DIR",
         help=(
-            "folder whose sub-folders are recorded cases for tests/parity; may be given several "
-            "times. Default: tests/goldens, and ../shared/goldens where that exists."
+            "folder whose sub-folders are recorded cases for tests/parity; may be repeated "
+            "(default: tests/goldens, and ../shared/goldens if it exists)"
         ),
     )
 
@@ -44,13 +44,13 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError(f"--goldens {text}: no such directory ({folder})")
         if not find_cases(folder):
             raise pytest.UsageError(
-                f"--goldens {text}: holds no case folders; name the folder whose sub-folders are "
+                f"--goldens {text}: holds no case folders; pass the folder whose sub-folders are "
                 f"cases (it holds {listing(folder)[:10]})"
             )
 
 
 LONGEST = ("training", "inference", "parity", "ops", "models", "cli")
-"""Folders that take longest go first, so that both processes end at the same time."""
+"""Slowest folders, which run first so that both processes finish at the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -65,6 +65,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs() -> Iterator[None]:
-    """Programs of one module are of no use to the next, and thousands of them fill the memory."""
+    """Frees the programs of a module, which no other module uses."""
     yield
     jax.clear_caches()

@@ -1,4 +1,4 @@
-"""Quick compilation: tests compile much and compute little, and XLA takes its time on a CPU."""
+"""Quick compilation: most of a test's time is XLA compiling small programs for the CPU."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ import jax
 
 REPO = Path(__file__).parents[1]
 VARIABLES = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-if jax.__version_info__[:2] == (0, 10):  # XLA stops at flags it does not know
+if jax.__version_info__[:2] == (0, 10):  # XLA aborts at unknown flags
     VARIABLES["XLA_FLAGS"] = (
         "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=1"
     )
 
 
 def compile_quickly() -> None:
-    """Leaves out most of what XLA does for the speed of a program; before the first one runs.
+    """Disables most optimizations of XLA; call it before the first program runs.
 
-    In the environment too, because commands under test inherit it.
+    Sets the environment too, which commands under test inherit.
     """
     for name, value in VARIABLES.items():
         os.environ.setdefault(name, value)
@@ -33,7 +33,7 @@ def compile_quickly() -> None:
 
 @contextlib.contextmanager
 def compiled_for_computing() -> Iterator[None]:
-    """Takes LLVM's optimisations back in, for tests that compute for longer than they compile."""
+    """Enables LLVM's optimizations, for tests that compute longer than they compile."""
     before = jax.config.read("jax_disable_most_optimizations")
     jax.config.update("jax_disable_most_optimizations", False)
     try:
@@ -43,12 +43,12 @@ def compiled_for_computing() -> Iterator[None]:
 
 
 def environment_of_users() -> dict[str, str]:
-    """The environment without these settings, for commands whose compilation is what is tested."""
+    """Returns the environment without these settings, for tests of compilation."""
     return {name: value for name, value in os.environ.items() if value != VARIABLES.get(name)}
 
 
 def printed_on_eight_devices(module: str, *arguments: str, timeout: int) -> Any:
-    """The JSON that `python -m module` prints when it sees the CPU as eight devices."""
+    """Returns the JSON that `python -m module` prints on eight CPU devices."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
     done = subprocess.run(
         [sys.executable, "-m", module, *arguments],

@@ -1,4 +1,4 @@
-"""Configuration files, overrides and the schema's refusals."""
+"""Tests of configuration files, overrides and schema errors."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ FILES = sorted(path for path in CONFIGS.glob("*.py") if path.name != "__init__.p
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_every_config_loads_and_survives_json(path: Path) -> None:
+def test_configs_json_round_trip_equal(path: Path) -> None:
     config = load_experiment(path)
     assert from_dict(ExperimentConfig, json.loads(json.dumps(to_dict(config)))) == config
 
 
-def test_the_published_recipe() -> None:
+def test_xcomp_2b_config_equals_published_recipe() -> None:
     config = load_experiment(CONFIGS / "xcomp_2b.py")
     (stage,) = config.stages
     assert config.model == XCOMP_2B
@@ -41,11 +41,11 @@ def test_the_published_recipe() -> None:
     assert (config.sampling.min_frames, config.sampling.max_frames) == (128, 1024)
 
 
-def test_the_smoke_model_has_room_for_the_built_in_tokenizer() -> None:
+def test_smoke_model_fits_built_in_tokenizer() -> None:
     assert len(load_tokenizer(None)) <= SMOKE.llm.vocab_size
 
 
-def test_overrides_reach_any_field() -> None:
+def test_overrides_nested_fields_set() -> None:
     config = load_experiment(
         CONFIGS / "smoke.py",
         [
@@ -103,17 +103,17 @@ def test_overrides_reach_any_field() -> None:
         ("model.compression.keep=uniform", r"model\.compression=.*'uniform'.* has no effect"),
     ],
 )
-def test_bad_overrides(override: str, message: str) -> None:
+def test_overrides_invalid_refused(override: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         load_experiment(CONFIGS / "smoke.py", [override])
 
 
-def test_a_part_that_is_none_is_given_whole() -> None:
+def test_overrides_part_of_none_refused() -> None:
     config = load_experiment(CONFIGS / "smoke.py", ["stages.0.lora={'rank': 4}"])
     assert config.stages[0].lora == LoRAConfig(rank=4)
 
 
-def test_bad_files(tmp_path: Path) -> None:
+def test_load_experiment_invalid_file_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such configuration file"):
         load_experiment(tmp_path / "none.py")
     (tmp_path / "empty.py").write_text("")
@@ -121,7 +121,7 @@ def test_bad_files(tmp_path: Path) -> None:
         load_experiment(tmp_path / "empty.py")
 
 
-def test_unknown_and_missing_fields() -> None:
+def test_from_dict_unknown_or_missing_field_refused() -> None:
     values = to_dict(XCOMP_2B)
     with pytest.raises(ConfigError, match=r"vision: unknown field\(s\) \['colour'\]; known:"):
         from_dict(ModelConfig, {**values, "vision": {"colour": 1}})
@@ -131,7 +131,7 @@ def test_unknown_and_missing_fields() -> None:
         from_dict(ExperimentConfig, {})
 
 
-def test_compression_combinations() -> None:
+def test_compression_invalid_combinations_refused() -> None:
     for fields, message in (
         ({"drop_after_layers": (3,)}, "goes with schedule='stepwise'"),
         ({"schedule": "stepwise"}, "goes with schedule='stepwise'"),

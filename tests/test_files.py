@@ -1,4 +1,4 @@
-"""Damaged small files: which one, and what to do."""
+"""Tests of the errors for damaged small files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xcomp_jax.training.tune import tune
 SMOKE = Path(__file__).parents[1] / "configs" / "smoke.py"
 
 
-def test_json_round_trip(tmp_path: Path) -> None:
+def test_json_round_trip_equal(tmp_path: Path) -> None:
     write_json(tmp_path / "a.json", {"b": [1, None]})
     assert read_json(tmp_path / "a.json") == {"b": [1, None]}
 
@@ -28,7 +28,7 @@ def test_json_round_trip(tmp_path: Path) -> None:
     ],
 )
 @pytest.mark.parametrize("content", [b"", b'{"seconds": ', b"\xff\xfe"])
-def test_a_damaged_workdir_says_which_file(
+def test_tune_damaged_workdir_file_named(
     tmp_path: Path, name: str, remedy: str, content: bytes
 ) -> None:
     (tmp_path / name).write_bytes(content)
@@ -36,7 +36,7 @@ def test_a_damaged_workdir_says_which_file(
         tune(load_experiment(SMOKE, []), tmp_path)
 
 
-def test_damaged_metrics(tmp_path: Path) -> None:
+def test_read_metrics_damaged_line_refused(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
     for damage in (b"no json", b"\xff"):
         path.write_bytes(b'{"step": 1}\n' + damage + b'\n{"step"')

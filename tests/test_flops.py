@@ -1,4 +1,4 @@
-"""Counted operations against the compiler's, on programs whose scans have one turn."""
+"""Tests of counted operations against the compiler's, on programs with scans of length one."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from xcomp_jax.variants import SMOKE, XCOMP_2B
 
 PREFIX, ROWS, FRAMES = 14, 64, 16
 
-# Wide enough that matrix products dominate, one layer a stage, one segment.
+# Wide enough that matrix products dominate, one layer per group, one segment.
 MODEL = dataclasses.replace(
     SMOKE,
     llm=LLMConfig(
@@ -53,7 +53,7 @@ def compiled_flops(function, *arguments, **options) -> float:
 
 
 def unused(rows: int, pairs: int, *, queries: bool) -> int:
-    """What of a layer serves only its output: everything but keys, and values or queries."""
+    """Counts the part of a layer used only for its output: all but keys, and values or queries."""
     llm = MODEL.llm
     size, kv_size = llm.hidden_size, llm.num_key_value_heads * llm.head_dim
     weights = size * size + 3 * size * llm.intermediate_size
@@ -61,7 +61,7 @@ def unused(rows: int, pairs: int, *, queries: bool) -> int:
     return 2 * rows * weights + 4 * pairs * size
 
 
-def test_scoring_a_window() -> None:
+def test_flops_scoring_window_equal_compiler_count() -> None:
     params, model = abstract_params(MODEL), XComp(MODEL)
     visual = FRAMES * 8
     stages = plan_layer_groups(MODEL.compression, num_layers=3, tokens_per_frame=8)
@@ -73,7 +73,7 @@ def test_scoring_a_window() -> None:
     tokens = jax.ShapeDtypeStruct((1, visual, 256), jnp.float32)
     watching = compiled_flops(prefill_windows, model, params, ids, tokens, plan)
     want = prefill_flops(MODEL, stages, text=PREFIX, visual=visual, as_computed=True)
-    # Only its keys and values are wanted of the last layer, and the compiler sees it.
+    # The compiler removes all of the last layer but its keys and values.
     last = PREFIX + visual // 4
     want -= unused(last, last * last, queries=True)
     assert watching == pytest.approx(want, rel=0.1)
@@ -88,11 +88,11 @@ def test_scoring_a_window() -> None:
     ) + scoring_flops(MODEL, plan, rows=ROWS)
     want -= unused(ROWS, ROWS * (last + ROWS), queries=False)
     assert scoring == pytest.approx(want, rel=0.1)
-    # Control: the scores themselves are seen by this check.
+    # Control: the scores are large enough for this check.
     assert abs(scoring_flops(MODEL, plan, rows=ROWS)) > 0.02 * want
 
 
-def test_the_encoder() -> None:
+def test_flops_encoder_near_compiler_count() -> None:
     model = XComp(MODEL)
     vision = dataclasses.replace(MODEL.vision, width=256, depth=2, mlp_ratio=4.0)
     config = dataclasses.replace(MODEL, vision=vision)
@@ -100,13 +100,13 @@ def test_the_encoder() -> None:
     pixels = jax.ShapeDtypeStruct((1, vision.clip_frames, 32, 32, 3), jnp.float32)
     program = jax.jit(lambda p, x: apply.encode(model, p, x))
     got = compiled_flops(program, params, pixels)
-    # Token merging is left out, and not small in so small a model.
+    # Token merging is not counted, but not negligible in a small model.
     assert 0.9 * encoder_flops(config) < got < 1.5 * encoder_flops(config)
 
 
 @pytest.mark.parametrize("frames", [1024, 2048, 4096, 8192])
-def test_what_questions_cost(frames: int) -> None:
-    """The 2B model: one question, the next one, a follow-up; linear in frames."""
+def test_flops_questions_linear_in_frames(frames: int) -> None:
+    """Counts one question, the next one, and a follow-up for the 2B model."""
     costs = count(XCOMP_2B, SelectionConfig(), num_frames=frames, rows=100, turn_rows=40)
     assert costs.first <= 1.15 * costs.windows
     assert costs.second <= 0.1 * costs.first
@@ -116,8 +116,8 @@ def test_what_questions_cost(frames: int) -> None:
     assert costs.encode == frames // 1024 * least.encode
 
 
-def test_training() -> None:
-    """The gradients of one example against the compiler's count of them."""
+def test_flops_training_equal_compiler_count() -> None:
+    """Compares the gradients of one example with the compiler's count."""
     stage = StageConfig(
         name="sct",
         num_steps=1,
@@ -143,7 +143,7 @@ def test_training() -> None:
     # The projector is not part of this program.
     only_decoder = dataclasses.replace(stage, trainable=("llm",))
     assert got == pytest.approx(counted(only_decoder), rel=0.05)
-    # Controls: what is computed again, and what a frozen decoder saves.
+    # Controls: without recomputation, and with a frozen decoder.
     kept = dataclasses.replace(only_decoder, remat=False)
     assert got > 1.2 * counted(kept)
     frozen = dataclasses.replace(kept, trainable=("projector",))

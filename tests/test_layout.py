@@ -1,4 +1,4 @@
-"""What -1 in a mesh and in `accumulate_steps` stands for."""
+"""Tests of resolving -1 in a mesh and in `accumulate_steps`."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def published_fixture() -> ExperimentConfig:
         (8, 8, 1, 4),  # one machine of GPUs
         (16, 16, 1, 2),  # v5litepod-16
         (32, 32, 1, 1),  # four nodes of Slurm
-        (64, 32, 2, 1),  # v5p-128, and the JobSet of launch/gke
+        (64, 32, 2, 1),  # v5p-128, and the JobSet of launch/clusters/gke
         (256, 32, 8, 1),  # v6e-256
     ],
 )
-def test_the_recipes_run_as_they_are(
+def test_on_devices_published_recipes_resolved(
     name: str, devices: int, fsdp: int, context: int, steps: int
 ) -> None:
-    """Every pod that launch/README.md names takes the file without a word more."""
+    """Resolves the file without overrides on every pod in launch/clusters/README.md."""
     here = on_devices(load_experiment(CONFIGS / f"{name}.py", ()), devices)
     stage = here.stages[0]
     assert (here.mesh.fsdp, here.mesh.context, stage.accumulate_steps) == (fsdp, context, steps)
@@ -46,13 +46,13 @@ def test_the_recipes_run_as_they_are(
     state_shardings(here.stage_model(stage), stage, mesh)
 
 
-def test_what_is_named_stays(published: ExperimentConfig) -> None:
+def test_on_devices_explicit_sizes_kept(published: ExperimentConfig) -> None:
     mesh, stage = MeshConfig(fsdp=8, context=8), published.stages[0]
     named = dataclasses.replace(
         published, mesh=mesh, stages=(dataclasses.replace(stage, accumulate_steps=2),)
     )
     assert on_devices(named, 64) == named
-    # Micro batches of 8: more devices than that share videos.
+    # Micro batches of 8: with more than 8 devices, several share a video.
     eights = dataclasses.replace(
         published, stages=(dataclasses.replace(stage, accumulate_steps=4),)
     )
@@ -62,7 +62,7 @@ def test_what_is_named_stays(published: ExperimentConfig) -> None:
     assert on_devices(one_at_a_time, 64).stages[0].accumulate_steps == 4
 
 
-def test_batches_of_all_stages_can_be_shared(published: ExperimentConfig) -> None:
+def test_on_devices_two_stages_share_mesh(published: ExperimentConfig) -> None:
     second = dataclasses.replace(published.stages[0], name="second", batch_size=24)
     both = on_devices(dataclasses.replace(published, stages=(published.stages[0], second)), 16)
     assert (both.mesh.fsdp, both.mesh.context) == (8, 2)
@@ -80,13 +80,13 @@ def test_batches_of_all_stages_can_be_shared(published: ExperimentConfig) -> Non
         ({"data": -1, "fsdp": 4}, 4, (4, 4, 1, 1)),
     ],
 )
-def test_sixteen_devices(
+def test_mesh_on_sixteen_devices_resolved(
     mesh: dict[str, int], examples: int | None, sizes: tuple[int, ...]
 ) -> None:
     assert dataclasses.astuple(mesh_on(MeshConfig(**mesh), 16, examples=examples)) == sizes
 
 
-def test_refusals(published: ExperimentConfig) -> None:
+def test_on_devices_invalid_mesh_refused(published: ExperimentConfig) -> None:
     for mesh in ({"data": -1}, {"tensor": -1}, {"data": -1, "fsdp": 1, "context": -1}):
         with pytest.raises(ConfigError, match="one may be -1, or fsdp and context both"):
             MeshConfig(**mesh)

@@ -1,4 +1,4 @@
-"""A model small enough to compile in a second, with every mechanism of the big one."""
+"""A model that compiles in a second and has every mechanism of the published one."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ TINY = ModelConfig(
 
 @functools.cache
 def tiny_params(config: ModelConfig = TINY) -> Params:
-    """Seeded parameters, large enough that attention is far from uniform and biases matter."""
+    """Draws parameters large enough that attention is far from uniform and biases matter."""
     rng = np.random.default_rng(0)
 
     def draw(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> jax.Array:
-        # Drawn by NumPy: the model's own initialisation takes longer to compile than most tests.
+        # Drawn by NumPy: the model's own initialization takes longer to compile than most tests.
         noise = 0.2 * rng.normal(size=leaf.shape)
         return jnp.asarray(noise + (path[-1].key == "scale"), leaf.dtype)
 
@@ -52,5 +52,5 @@ def tiny_params(config: ModelConfig = TINY) -> Params:
 
 
 def exact(prefix: int, visual: int, suffix: int, batch: int = 1) -> Lengths:
-    """Lengths of sequences without padding."""
+    """Returns lengths of sequences without padding."""
     return Lengths(*(np.full((batch,), n, np.int32) for n in (prefix, visual, suffix)))

@@ -1,4 +1,4 @@
-"""The base model's drop of visual tokens: configuration, stages and the choice itself."""
+"""Tests of the base model's ranked drop: configuration, layer groups and token selection."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def ranked(**changes: Any) -> CompressionConfig:
         ("uniform1_attention", (False, False, True)),
     ],
 )
-def test_stages(ranking: str, by_attention: tuple[bool, ...]) -> None:
+def test_plan_ranked_schedule_gives_layer_groups(
+    ranking: str, by_attention: tuple[bool, ...]
+) -> None:
     config = ranked(drop_after_layers=(8, 16, 24), ratios=(0.5, 0.25, 0.125), ranking=ranking)
     layer_groups = plan_layer_groups(config, num_layers=28, tokens_per_frame=16)
     drops = [RankedDrop(r, by) for r, by in zip(config.ratios, by_attention, strict=True)]
@@ -72,25 +74,25 @@ def test_stages(ranking: str, by_attention: tuple[bool, ...]) -> None:
         ({"keep": "average"}, "keep='average' needs schedule='stepwise'"),
     ],
 )
-def test_what_cannot_be_is_refused(changes: dict[str, Any], message: str) -> None:
+def test_ranked_config_invalid_value_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         ranked(**changes)
 
 
 @pytest.mark.parametrize("changes", [{"ranking": "uniform"}, {"ratios": (0.5,)}])
-def test_fields_of_a_ranked_schedule_need_one(changes: dict[str, Any]) -> None:
+def test_ranked_fields_other_schedule_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="schedule='cosine'"):
         CompressionConfig(**changes)
 
 
-def test_written_and_read_again() -> None:
+def test_ranked_config_json_round_trip_equal() -> None:
     config = ranked()
     assert from_dict(CompressionConfig, to_dict(config)) == config
     with pytest.raises(ConfigError, match="must be one of"):
         from_dict(CompressionConfig, to_dict(config) | {"ranking": "random"})
 
 
-def test_tuning_by_attention_is_refused() -> None:
+def test_stage_ranked_by_attention_refused() -> None:
     def stage(ranking: str) -> StageConfig:
         compression = ranked(ranking=ranking)
         return StageConfig(name="s", num_steps=1, learning_rate=1.0, compression=compression)
@@ -100,7 +102,7 @@ def test_tuning_by_attention_is_refused() -> None:
         stage("attention")
 
 
-def test_counts_are_truncated_as_python_does() -> None:
+def test_token_count_fraction_truncated() -> None:
     # In float32 0.29 * 100 is 29.
     drop = RankedDrop(0.29, by_attention=False)
     assert drop.token_count(100) == 28
@@ -110,14 +112,14 @@ def test_counts_are_truncated_as_python_does() -> None:
     assert left.indices.shape == (4, drop.token_count(110))
 
 
-def test_the_most_attended_in_their_order() -> None:
+def test_most_attended_padded_batch_in_token_order() -> None:
     attention = jnp.array([[0.1, 0.4, 0.0, 0.3, 0.2, 9.0], [0.2, 0.2, 0.2, 9.0, 9.0, 9.0]])
     got = most_attended(attention, jnp.array([5, 3]), 3, jnp.array([3, 2]))
     assert got[0].tolist() == [1, 3, 4]
     assert got[1, :2].tolist() == [0, 1]
 
 
-def test_even_places_by_hand() -> None:
+def test_evenly_spread_small_counts_by_hand() -> None:
     got = evenly_spread(jnp.array([10, 10, 7, 9]), 5, jnp.array([5, 4, 1, 2]))
     assert got[0].tolist() == [0, 2, 4, 6, 9]
     assert got[1, :4].tolist() == [0, 3, 6, 9]
@@ -127,7 +129,7 @@ def test_even_places_by_hand() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(data=st.data())
-def test_choices_against_plain_python(data: st.DataObject) -> None:
+def test_survivors_random_batch_equal_plain_python(data: st.DataObject) -> None:
     lengths = [data.draw(st.integers(1, SLOTS)) for _ in range(BATCH)]
     counts = [data.draw(st.integers(0, min(n, KEEP))) for n in lengths]
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
@@ -143,26 +145,26 @@ def test_choices_against_plain_python(data: st.DataObject) -> None:
         assert by_attention[row, :k].tolist() == sorted(best)
         places = [int(Fraction(i * (n - 1), max(k - 1, 1))) for i in range(k)]
         assert spread[row, :k].tolist() == places
-    # What lies behind the count is padding, but always a slot that there is.
+    # Entries beyond the count are padding, but valid slots.
     for indices in (by_attention, spread):
         assert indices.min() >= 0
         assert indices.max() < SLOTS
 
 
-def test_even_places_do_not_overflow_in_a_long_video() -> None:
+def test_evenly_spread_long_video_no_overflow() -> None:
     tokens, kept = 65_536, 46_340
     got = np.asarray(evenly_spread(jnp.array([tokens]), kept, jnp.array([kept])))[0]
     want = np.arange(kept, dtype=np.int64) * (tokens - 1) // (kept - 1)
     np.testing.assert_array_equal(got, want)
 
 
-def test_attention_of_the_last_real_token() -> None:
+def test_attention_of_last_token_padding_ignored() -> None:
     rng = np.random.default_rng(0)
     query = rng.normal(size=(2, 9, 4, 8)).astype(np.float32)
     key = rng.normal(size=(2, 9, 2, 8)).astype(np.float32)
     mask = np.ones((2, 9), bool)
     mask[0, [2, 3, 8]] = False
-    key[0, [2, 3, 8]] = 1e3  # padding would be noticed
+    key[0, [2, 3, 8]] = 1e3  # padding would change the result
     got = np.asarray(attention_of_last_token(query, key, mask))
     for row, last in enumerate((7, 8)):
         weights = []
@@ -171,7 +173,7 @@ def test_attention_of_the_last_real_token() -> None:
             exponents = np.where(mask[row], np.exp(np.where(mask[row], scores, 0)), 0)
             weights.append(exponents / exponents.sum())
         np.testing.assert_allclose(got[row], np.mean(weights, axis=0), atol=1e-6)
-    # Control: the token before the last one looks elsewhere.
+    # Control: the token before the last one has other attention.
     mask[1, 8] = False
     other = np.asarray(attention_of_last_token(query, key, mask))
     np.testing.assert_array_equal(other[0], got[0])

@@ -1,4 +1,4 @@
-"""Schedules as literal tuples, and what must hold for any of them."""
+"""Tests of schedules: literal tuples, and properties of all schedules."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xcomp_jax.compression.schedule import (
 from xcomp_jax.config import CompressionConfig, ConfigError
 
 
-def test_the_published_schedule() -> None:
+def test_cosine_28_layers_equals_published() -> None:
     assert cosine_token_counts(28, 16) == (
         *(16, 16, 16, 15, 15, 14, 14, 13, 12, 12, 11, 10, 9, 9),
         *(8, 7, 6, 5, 5, 4, 3, 3, 2, 2, 1, 1, 1, 1),
@@ -36,13 +36,13 @@ def test_the_published_schedule() -> None:
         (32, [3, 6, 8, 10, 11, 13, 14, 16, 17, 18, 20, 21, 23, 25, 28]),
     ],
 )
-def test_other_depths_of_the_original(layers: int, places: list[int]) -> None:
+def test_cosine_other_depths_equal_original(layers: int, places: list[int]) -> None:
     layer_groups = plan_layer_groups(CompressionConfig(), num_layers=layers, tokens_per_frame=16)
     assert np.cumsum([stage.num_layers for stage in layer_groups])[:-1].tolist() == places
 
 
 @given(layers=st.integers(1, 48), tokens=st.integers(1, 40))
-def test_counts_never_grow_and_end_at_one(layers: int, tokens: int) -> None:
+def test_cosine_any_depth_descends_to_one(layers: int, tokens: int) -> None:
     counts = cosine_token_counts(layers, tokens)
     assert len(counts) == layers
     assert counts[0] == tokens
@@ -52,13 +52,13 @@ def test_counts_never_grow_and_end_at_one(layers: int, tokens: int) -> None:
 
 
 @given(st.lists(st.integers(1, 20), min_size=2, max_size=9), st.integers(2, 9))
-def test_coarse_is_the_cheapest_that_keeps_enough(values: list[int], most: int) -> None:
+def test_coarsen_small_cases_cheapest(values: list[int], most: int) -> None:
     counts = tuple(sorted(values, reverse=True))
     coarse = coarsen(counts, most)
     assert len(set(coarse)) <= most
     assert all(c >= n for c, n in zip(coarse, counts, strict=True))
     assert (coarse[0], coarse[-1]) == (counts[0], counts[-1])
-    # By brute force over where the count may change.
+    # By brute force over the layers at which the count changes.
     best = min(
         sum(
             counts[start] * (stop - start)
@@ -71,14 +71,14 @@ def test_coarse_is_the_cheapest_that_keeps_enough(values: list[int], most: int) 
     assert sum(coarse) == best
 
 
-def test_coarse_published_schedule() -> None:
+def test_coarsen_published_schedule_by_hand() -> None:
     coarse = coarsen(cosine_token_counts(28, 16), 6)
     assert len(set(coarse)) == 6
     assert sum(coarse) == 252  # against 231 of the full schedule
 
 
 @given(st.integers(1, 24))
-def test_uniform_survivors_are_nested_and_end_with_the_last(tokens: int) -> None:
+def test_uniform_survivors_any_size_nested(tokens: int) -> None:
     survivors = uniform_survivors(tokens)
     assert sorted(survivors) == list(range(1, tokens + 1))
     for count in range(1, tokens):
@@ -92,7 +92,7 @@ def test_uniform_survivors_are_nested_and_end_with_the_last(tokens: int) -> None
     tokens=st.integers(1, 16),
     keep=st.sampled_from(["suffix", "uniform"]),
 )
-def test_stages_add_up(layers: int, tokens: int, keep: str) -> None:
+def test_plan_any_schedule_covers_all_layers(layers: int, tokens: int, keep: str) -> None:
     layer_groups = plan_layer_groups(
         CompressionConfig(keep=keep),  # type: ignore[arg-type]
         num_layers=layers,
@@ -102,7 +102,7 @@ def test_stages_add_up(layers: int, tokens: int, keep: str) -> None:
     assert tokens_per_frame_by_layer(layer_groups, tokens) == cosine_token_counts(layers, tokens)
 
 
-def test_a_suffix_keeps_the_last_tokens_of_every_frame() -> None:
+def test_apply_drop_suffix_keeps_last_tokens() -> None:
     x = jnp.arange(12.0).reshape(1, 12, 1)
     left = apply_drop(x, Drop(run=4, keep=(2, 3)))
     assert left.ravel().tolist() == [2, 3, 6, 7, 10, 11]
@@ -111,7 +111,7 @@ def test_a_suffix_keeps_the_last_tokens_of_every_frame() -> None:
     assert average.ravel().tolist() == [2.5, 8.5]
 
 
-def test_what_does_not_divide_is_refused() -> None:
+def test_drops_indivisible_length_refused() -> None:
     three = CompressionConfig(schedule="stepwise", drop_after_layers=(1,), strides=(3,))
     with pytest.raises(ConfigError, match="stride 3 must divide the 16 tokens"):
         plan_layer_groups(three, num_layers=4, tokens_per_frame=16)

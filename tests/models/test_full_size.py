@@ -1,4 +1,4 @@
-"""The published size, without computing anything."""
+"""Tests of the published size by abstract evaluation."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from xcomp_jax.variants import XCOMP_2B
 FRAMES, TEXT = 1024, 863
 
 
-def test_parameter_count_is_the_published_one() -> None:
+def test_xcomp_2b_parameter_count_published() -> None:
     params = abstract_params(XCOMP_2B)
     assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == 1_838_128_640
 
 
-def test_an_hour_of_video_has_the_published_lengths() -> None:
+def test_prefill_1024_frames_has_published_lengths() -> None:
     shape = functools.partial(jax.ShapeDtypeStruct, dtype=jnp.int32)
     tokens = FRAMES * XCOMP_2B.projector.tokens_per_frame
     out = jax.eval_shape(
@@ -44,7 +44,7 @@ def test_an_hour_of_video_has_the_published_lengths() -> None:
     assert out.visual.dtype == jnp.bfloat16
 
 
-def test_one_clip_becomes_128_tokens() -> None:
+def test_encode_one_clip_gives_128_tokens() -> None:
     vision = XCOMP_2B.vision
     clip = jax.ShapeDtypeStruct(
         (1, vision.clip_frames, vision.image_size, vision.image_size, 3), jnp.float32

@@ -1,4 +1,4 @@
-"""The configuration names who computes each attention, and the model listens."""
+"""Tests that the model uses the kernels that its configuration names."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def encode(model: XComp, params: Params) -> Any:
     return apply.encode(model, params, jnp.zeros((1, 4, 24, 24, 3)))
 
 
-def watch(model: XComp, params: Params) -> Any:
+def prefill_video(model: XComp, params: Params) -> Any:
     return apply.prefill_video(model, params, IDS, jnp.zeros((1, 16, 32)), exact(3, 16, 0))
 
 
@@ -46,17 +46,17 @@ def extend(model: XComp, params: Params) -> Any:
     return apply.extend(model, params, IDS[:, :1], jnp.array([0]), cache, new)
 
 
-PARTS = (encode, watch, extend, score)
+PARTS = (encode, prefill_video, extend, score)
 USERS = {
     "encoder_attention": {encode},
-    "decoder_attention": {watch},
+    "decoder_attention": {prefill_video},
     "cached_attention": {extend, score},
     "clip_scores": {score},
 }
 
 
 @pytest.mark.parametrize("named", USERS)
-def test_a_kernel_that_cannot_run_here_says_so(named: str) -> None:
+def test_kernel_config_unsupported_kernel_refused(named: str) -> None:
     kernels = from_dict(KernelConfig, {named: "pallas_tpu"})
     model, params = XComp(dataclasses.replace(TINY, kernels=kernels)), tiny_params()
     for call in PARTS:
@@ -67,6 +67,6 @@ def test_a_kernel_that_cannot_run_here_says_so(named: str) -> None:
             jax.eval_shape(lambda p, c=call: c(model, p), params)
 
 
-def test_unknown_kernels_are_refused() -> None:
+def test_kernel_config_unknown_name_refused() -> None:
     with pytest.raises(ConfigError, match=r"must be one of \['xla', 'pallas_tpu', 'pallas_gpu'\]"):
         from_dict(KernelConfig, {"clip_scores": "cudnn"})

@@ -1,4 +1,4 @@
-"""The decoder with the base model's drop: padding, and what the choice depends on."""
+"""Tests of the decoder with ranked drops: padding, and dependence on the question."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp
 
 RATIOS = (0.55, 0.3)
-# First evenly, then by attention; shares that no length divides into.
+# First evenly, then by attention, with ratios that divide no length.
 MODEL = XComp(
     dataclasses.replace(
         TINY,
@@ -34,7 +34,7 @@ MODEL = XComp(
 
 
 def prefill_and_step(parts: Any, lengths: Lengths) -> tuple[PrefillOutput, jax.Array]:
-    """The whole prefill, and the logits after one more token."""
+    """Runs a prefill and one more token; returns the output and the logits after it."""
     return _prefill_and_step(tiny_params(), parts, lengths)
 
 
@@ -50,7 +50,7 @@ def _prefill_and_step(params: Any, parts: Any, lengths: Lengths) -> tuple[Prefil
 
 @functools.cache
 def batch() -> tuple[list[tuple[np.ndarray, ...]], list[np.ndarray], Lengths]:
-    """Two videos of different lengths, and the same padded to one batch."""
+    """Returns two videos of different lengths, and the same padded to one batch."""
     videos = [inputs(0, 5, 8, 7), inputs(1, 3, 4, 11)]
     parts = list(zip(*videos, strict=True))
     together = [padded(list(part), n) for part, n in zip(parts, (8, 48, 16), strict=True)]
@@ -58,7 +58,7 @@ def batch() -> tuple[list[tuple[np.ndarray, ...]], list[np.ndarray], Lengths]:
     return videos, together, lengths
 
 
-def test_padding_changes_no_real_token() -> None:
+def test_ranked_decoder_padding_changes_no_real_token() -> None:
     videos, together, lengths = batch()
     many, many_logits = prefill_and_step(together, lengths)
     row, video = 1, videos[1]  # alone, so without any padding
@@ -84,13 +84,13 @@ def test_padding_changes_no_real_token() -> None:
     assert np.abs(np.asarray(wrong - many_logits)).max() > 2e-3
 
 
-def test_the_question_chooses_the_tokens() -> None:
+def test_ranked_drop_other_question_selects_other_tokens() -> None:
     _, together, lengths = batch()
     before, _ = prefill_and_step(together, lengths)
     last = int(lengths.suffix[0]) - 1
     other = [part.copy() for part in together]
     other[2][0, last] = (other[2][0, last] + 1) % TINY.llm.vocab_size
-    other[2][:, -1] += 1  # padding, which chooses nothing
+    other[2][:, -1] += 1  # padding, which affects nothing
     after, _ = prefill_and_step(other, lengths)
     even, ranked = 1, 2
     assert before.survivors[even].attention is None

@@ -1,4 +1,4 @@
-"""Padding, caching and causality of the compressing decoder."""
+"""Tests of padding, caching and causality of the compressing decoder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def inputs(seed: int, prefix: int, frames: int, suffix: int) -> tuple[np.ndarray
 
 
 def padded(parts: list[np.ndarray], size: int) -> np.ndarray:
-    """Rows of different lengths, filled up with values that would be noticed."""
+    """Pads rows of different lengths with values that would change a result."""
     return np.concatenate(
         [
             np.pad(
@@ -66,14 +66,14 @@ def padded(parts: list[np.ndarray], size: int) -> np.ndarray:
 def prefill(
     model: XComp, params: Params, parts: Any, lengths: Lengths
 ) -> tuple[PrefillOutput, jax.Array]:
-    """Everything a prefill gives, and the logits after the last text token [B, vocab]."""
+    """Returns the output of a prefill, and the logits [B, vocab] after the last text token."""
     out = apply.prefill(model, params, *parts, lengths, keep_cache=True)
     last = jnp.take_along_axis(out.suffix, (lengths.suffix - 1)[:, None, None], axis=1)[:, 0]
     return out, apply.logits(model, params, last)
 
 
 def answer(config: ModelConfig, parts: Any, lengths: Lengths) -> tuple[np.ndarray, np.ndarray]:
-    """Greedy ids [B, 6] and the logits of each step."""
+    """Returns greedy ids [B, 6] and the logits of each step."""
     model, params = XComp(config), tiny_params()
     out, logits = prefill(model, params, parts, lengths)
     assert out.cache is not None
@@ -91,13 +91,13 @@ LENGTHS = jax.tree.map(lambda *rows: np.concatenate(rows), *EXACT)
 
 
 def together(*videos: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    """One padded batch."""
+    """Pads videos to one batch."""
     return [
         padded(list(parts), n) for parts, n in zip(zip(*videos, strict=True), SLOTS, strict=True)
     ]
 
 
-def test_padding_changes_no_real_token(config: ModelConfig) -> None:
+def test_decoder_padding_changes_no_real_token(config: ModelConfig) -> None:
     alone = [answer(config, *one) for one in zip(VIDEOS, EXACT, strict=True)]
     ids, logits = answer(config, together(*VIDEOS), LENGTHS)
     for row, (want_ids, want_logits) in enumerate(alone):
@@ -109,13 +109,13 @@ def test_padding_changes_no_real_token(config: ModelConfig) -> None:
     assert np.abs(wrong_logits[0] - alone[0][1][0]).max() > 2e-3
 
 
-def test_cached_decoding_equals_the_full_pass(config: ModelConfig) -> None:
+def test_cached_decoding_any_schedule_equals_full_pass(config: ModelConfig) -> None:
     prefix, visual, suffix = VIDEOS[0]
     ids, logits = answer(config, VIDEOS[0], EXACT[0])
     longest = np.concatenate([suffix, ids], axis=1)
 
     def full_passes(texts: list[np.ndarray], lengths: list[int]) -> np.ndarray:
-        """Two at a time, without the cache; what lies behind a length is padding."""
+        """Computes logits of two sequences without a cache; tokens beyond a length are padding."""
         parts = together(*((prefix, visual, text) for text in texts))
         real = exact(5, 32, 7, batch=2).replace(suffix=np.array(lengths, np.int32))
         _, logits = prefill(XComp(config), tiny_params(), parts, real)
@@ -124,7 +124,7 @@ def test_cached_decoding_equals_the_full_pass(config: ModelConfig) -> None:
     for step in (1, 3, 4):
         want = full_passes([longest, longest], [7 + step, 8 + step])
         np.testing.assert_allclose(logits[0, step : step + 2], want, atol=2e-4)
-    # Control: the last token is not the one the cache was fed.
+    # Control: another last token than in the cache.
     other = longest.copy()
     other[0, 10] = (other[0, 10] + 1) % TINY.llm.vocab_size
     same, changed = full_passes([longest, other], [11, 11])
@@ -132,12 +132,12 @@ def test_cached_decoding_equals_the_full_pass(config: ModelConfig) -> None:
     assert np.abs(logits[0, 4] - changed).max() > 2e-3
 
 
-def test_later_tokens_never_reach_earlier_ones(config: ModelConfig) -> None:
+def test_decoder_later_token_leaves_earlier_unchanged(config: ModelConfig) -> None:
     parts = VIDEOS[0]
     changed = (parts[0], parts[1], parts[2].copy())
     changed[2][0, 3] = (changed[2][0, 3] + 1) % TINY.llm.vocab_size
     before, after = (
-        prefill(XComp(config), tiny_params(), some, EXACT[0])[0] for some in (parts, changed)
+        prefill(XComp(config), tiny_params(), inputs, EXACT[0])[0] for inputs in (parts, changed)
     )
     np.testing.assert_array_equal(before.prefix, after.prefix)
     np.testing.assert_array_equal(before.visual, after.visual)
@@ -145,7 +145,7 @@ def test_later_tokens_never_reach_earlier_ones(config: ModelConfig) -> None:
     assert np.abs(np.asarray(before.suffix - after.suffix)[:, 3:]).min(axis=-1).max() > 0
 
 
-def test_bfloat16_follows_float32() -> None:
+def test_decoder_bfloat16_close_to_float32() -> None:
     want = prefill(XComp(TINY), tiny_params(), VIDEOS[0], EXACT[0])[1]
     half = XComp(dataclasses.replace(TINY, dtype="bfloat16"))
     out, got = prefill(half, tiny_params(), VIDEOS[0], EXACT[0])

@@ -1,4 +1,4 @@
-"""Compiles kernels for a machine that is not there; started by the tests, prints JSON.
+"""Compiles kernels for a described machine; started by the tests, prints JSON.
 
 python -m tests.ops.compile_program v5e small scores_small
 """
@@ -29,7 +29,7 @@ from xcomp_jax.ops.target import current_target
 
 @dataclasses.dataclass(frozen=True)
 class AttentionCase:
-    """`before`: keys of a cached prefix, whose log-sum-exp is asked for too."""
+    """Call of `attention`; before: keys of a cached prefix, with the log-sum-exp returned too."""
 
     batch: int
     rows: int
@@ -51,8 +51,10 @@ class ClipCase:
 
 @dataclasses.dataclass(frozen=True)
 class CachedCase:
-    """Rows over a cache, in a room of `room` tokens of text. A single row is left to the choice of
-    `cached_attention`, whatever implementation is named."""
+    """Rows over a cache, with space for `room` tokens of text.
+
+    The implementation for a single row is always selected by `cached_attention`.
+    """
 
     rows: int
     cached: int
@@ -71,7 +73,7 @@ CASES: dict[str, AttentionCase | ClipCase | CachedCase] = {
     "decoder_2b_64k_backward": AttentionCase(1, 66_399, 12, 2, 128, True, True, backward=True),
     "decoder_7b_backward": AttentionCase(1, 17_247, 28, 4, 128, True, True, backward=True),
     "cached_prefix": AttentionCase(1, 512, 12, 2, 128, True, True, before=16_384),
-    # So long that its block tables do not fit a TPU's scalar memory at once.
+    # Its block tables exceed the scalar memory of a TPU.
     "decoder_2b_600k_backward": AttentionCase(1, 600_000, 12, 2, 128, True, True, backward=True),
     "question_rows": CachedCase(863, cached=17_247, room=1024),
     "decoded_token": CachedCase(1, cached=17_408, room=64),
@@ -84,7 +86,7 @@ CASES: dict[str, AttentionCase | ClipCase | CachedCase] = {
 
 
 def main(machine: str, implementation: str | None, names: list[str]) -> None:
-    """Prints {case: what the compiler made of it}."""
+    """Prints {case: kernels and memory of the compiled program}."""
     results = {}
     for name in names:
         case = CASES[name]
@@ -174,7 +176,7 @@ def _cached(case: CachedCase, implementation: str | None, make: Any) -> Any:
 
 
 def _with_bad_blocks(query: Any, key: Any, value: Any, mask: Any) -> Any:
-    """Blocks no chip has the fast memory for."""
+    """Runs attention with blocks that exceed the fast memory of every chip."""
     problem = Problem.of(query, key, value, True, mask, 0, False)
     target = current_target()
     module: Any = pallas_tpu if target.platform == "tpu" else pallas_gpu

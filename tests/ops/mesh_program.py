@@ -1,4 +1,4 @@
-"""Runs on eight CPU devices; started by `test_choice`, prints JSON."""
+"""Runs kernels on eight CPU devices; started by `test_choice`, prints JSON."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xcomp_jax.sharding import make_mesh
 
 
 def main() -> None:
-    """Shapes a kernel sees in several situations, and whether the results agree."""
+    """Prints the shapes that a kernel gets in several situations, and the results' difference."""
     shapes: dict[str, list[int]] = {}
 
     def attend(query, key, value, key_mask):

@@ -1,4 +1,4 @@
-"""A tolerance that has been seen to notice something."""
+"""Comparison within a tolerance that a wrong variant must exceed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def assert_parity(actual, expected, *, atol: float, control) -> None:
-    """`control` is computed wrongly on purpose: it must miss by ten times the tolerance."""
+    """Checks `actual`, and that the wrong variant `control` misses by ten times the tolerance."""
     actual, expected, control = (np.asarray(x, np.float64) for x in (actual, expected, control))
     np.testing.assert_allclose(actual, expected, atol=atol, rtol=0)
     missed = np.abs(control - expected).max()

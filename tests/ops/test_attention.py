@@ -1,4 +1,4 @@
-"""Blockwise attention against its definition."""
+"""Tests of blockwise attention against its definition."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from xcomp_jax.ops.attention import attention, xla
 
 @pytest.fixture(autouse=True)
 def short_groups(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that the causal groups of long sequences are met in short ones."""
+    """Makes short sequences use the causal groups of long ones."""
     monkeypatch.setattr(xla, "GROUP_ROWS", 32)
 
 
 def definition(q, k, v, *, causal: bool, mask=None) -> np.ndarray:
-    """Softmax attention in float64, one head at a time."""
+    """Computes softmax attention in float64, one head at a time."""
     q, k, v = (np.asarray(x, np.float64) for x in (q, k, v))
     batch, rows, heads, size = q.shape
     group = heads // k.shape[2]
@@ -43,7 +43,9 @@ def random_inputs(rows: int, heads: int, kv_heads: int) -> tuple[np.ndarray, ...
 @pytest.mark.parametrize(("heads", "kv_heads"), [(2, 2), (6, 1), (12, 2), (7, 1)])
 @pytest.mark.parametrize("rows", [1, 15, 16, 17, 150])
 @pytest.mark.parametrize("causal", [True, False])
-def test_blocks_equal_the_definition(rows: int, heads: int, kv_heads: int, causal: bool) -> None:
+def test_xla_attention_in_blocks_equals_definition(
+    rows: int, heads: int, kv_heads: int, causal: bool
+) -> None:
     q, k, v = random_inputs(rows, heads, kv_heads)
     mask = np.arange(rows)[None, :] < np.array([[rows], [max(1, rows - 5)]])
     got, _ = xla.attention(q, k, v, causal=causal, key_mask=jnp.asarray(mask), query_block=16)
@@ -54,7 +56,7 @@ def test_blocks_equal_the_definition(rows: int, heads: int, kv_heads: int, causa
         assert np.abs(control - want).max() > 1e-3
 
 
-def test_gradients_do_not_depend_on_the_blocks() -> None:
+def test_xla_gradients_any_block_size_equal() -> None:
     q, k, v = random_inputs(70, 4, 2)
 
     def gradients(block: int):
@@ -67,7 +69,7 @@ def test_gradients_do_not_depend_on_the_blocks() -> None:
         np.testing.assert_allclose(one, many, atol=1e-5)
 
 
-def test_memory_grows_with_the_length_not_its_square() -> None:
+def test_xla_memory_longer_sequence_grows_linearly() -> None:
     def temporary_bytes(rows: int) -> int:
         shapes = [jax.ShapeDtypeStruct((1, rows, n, 8), jnp.float32) for n in (2, 1, 1)]
         compiled = jax.jit(lambda q, k, v: attention(q, k, v, causal=True)).lower(*shapes).compile()

@@ -1,4 +1,4 @@
-"""Attention kernels in the interpreter against the definition in float32."""
+"""Tests of attention kernels in the interpreter against the definition in float32."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ TPU_BLOCKS = pallas_tpu.BlockSizes(
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is drawn; `seed` decides values and which keys nobody may see."""
+    """Random call; `seed` determines the values and the masked keys."""
 
     rows: int
     before: int
@@ -58,7 +58,7 @@ class Case:
 
     @property
     def mask(self) -> jax.Array | None:
-        """Holes as three padded parts leave them; the first key is seen."""
+        """Mask with holes, as three padded parts leave them; the first key is visible."""
         if not self.masked:
             return None
         seen = np.random.default_rng(self.seed).random((2, self.rows + self.before)) < 0.7
@@ -85,7 +85,7 @@ def cases(sizes: list[int], rows: int) -> st.SearchStrategy[Case]:
     )
 
 
-def run(module, case: Case, query, key, value, *, return_lse: bool, mask: str = "as drawn"):
+def run(module, case: Case, query, key, value, *, return_lse: bool, mask: str = "drawn"):
     key_mask = case.mask
     if mask == "one off" and key_mask is not None:
         key_mask = jnp.roll(key_mask, 1, axis=1)
@@ -135,31 +135,31 @@ def check_gradients(module, case: Case) -> None:
 
 @settings(max_examples=3, deadline=None)
 @given(case=cases([16, 32], 70))
-def test_gpu_values(case: Case) -> None:
+def test_gpu_kernel_random_case_equals_definition(case: Case) -> None:
     check_values(pallas_gpu, case)
 
 
 @settings(max_examples=2, deadline=None)
 @given(case=cases([16, 32], 70))
-def test_gpu_gradients(case: Case) -> None:
+def test_gpu_gradients_random_case_equal_definition(case: Case) -> None:
     check_gradients(pallas_gpu, case)
 
 
 @settings(max_examples=2, deadline=None)
 @given(case=cases([64, 128], 300))
-def test_tpu_values(case: Case) -> None:
+def test_tpu_kernel_random_case_equals_definition(case: Case) -> None:
     check_values(pallas_tpu, case)
 
 
 @settings(max_examples=2, deadline=None)
 @given(case=cases([64, 128], 300))
-def test_tpu_gradients(case: Case) -> None:
+def test_tpu_gradients_random_case_equal_definition(case: Case) -> None:
     check_gradients(pallas_tpu, case)
 
 
 @settings(max_examples=3, deadline=None)
 @given(case=cases([8], 70))
-def test_xla_values(case: Case) -> None:
+def test_xla_blocks_random_case_equals_definition(case: Case) -> None:
     inputs = case.inputs()
     out, lse = jax.jit(
         lambda *inputs: xla.attention(
@@ -181,7 +181,7 @@ KERNELS = pytest.mark.parametrize("module", [pallas_tpu, pallas_gpu], ids=["tpu"
 
 
 @KERNELS
-def test_controls_are_seen(module) -> None:
+def test_kernel_wrong_variants_exceed_tolerance(module) -> None:
     query, key, value = RAGGED.inputs()
     out, lse = run(module, RAGGED, query, key, value, return_lse=True)
     want, want_lse = expected(RAGGED, query, key, value)
@@ -195,9 +195,8 @@ def test_controls_are_seen(module) -> None:
 
 
 @KERNELS
-def test_rows_that_see_nothing_stay_finite_and_disturb_nobody(module) -> None:
-    """The first key is padding, so the first rows of a causal sequence have nothing to see."""
-
+def test_kernel_fully_masked_rows_stay_finite(module) -> None:
+    """With padding as first keys, the first rows of a causal sequence see no key."""
     case = dataclasses.replace(RAGGED, before=0)
     inputs = case.inputs()
     mask = jnp.arange(case.rows)[None, :] >= jnp.array([[3], [40]])
@@ -225,7 +224,7 @@ def test_rows_that_see_nothing_stay_finite_and_disturb_nobody(module) -> None:
     assert all((np.asarray(x)[~np.asarray(mask)] == 0).all() for x in got), "padding got a gradient"
 
 
-def test_gpu_log_sum_exp_has_a_gradient() -> None:
+def test_gpu_log_sum_exp_gradient_equals_definition() -> None:
     inputs = RAGGED.inputs()
 
     def loss(attend, *inputs):
@@ -242,8 +241,8 @@ def test_gpu_log_sum_exp_has_a_gradient() -> None:
         assert_parity(a, b, atol=2e-5, control=c)
 
 
-def test_two_sets_of_keys_merge_by_their_log_sum_exp() -> None:
-    """What a cached prefix needs: attend to it and to the new keys apart, then weigh."""
+def test_gpu_two_key_sets_merge_by_log_sum_exp() -> None:
+    """Merges attention to a cached prefix and to new keys, as cached attention does."""
     case = dataclasses.replace(RAGGED, causal=False, masked=False)
     query, key, value = case.inputs()
     split = 24
@@ -259,17 +258,17 @@ def test_two_sets_of_keys_merge_by_their_log_sum_exp() -> None:
     assert_parity(merged, whole, atol=1e-5, control=(first + second) / 2)
 
 
-def test_rows_are_taken_in_parts_when_their_block_tables_would_not_fit(
+def test_tpu_large_block_tables_split_rows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     parts = []
     whole = pallas_tpu._attend
 
-    def noted(problem: Problem, *arrays, **options):
+    def recorded(problem: Problem, *arrays, **options):
         parts.append((problem.rows, problem.keys, problem.query_offset))
         return whole(problem, *arrays, **options)
 
-    monkeypatch.setattr(pallas_tpu, "_attend", noted)
+    monkeypatch.setattr(pallas_tpu, "_attend", recorded)
     monkeypatch.setattr(pallas_tpu, "_rows_at_once", lambda problem, blocks: 150)
     case = dataclasses.replace(RAGGED, rows=320, before=130)
     check_values(pallas_tpu, case)
@@ -278,7 +277,7 @@ def test_rows_are_taken_in_parts_when_their_block_tables_would_not_fit(
 
 
 @pytest.mark.parametrize(("tokens", "calls"), [(17_247, 1), (525_000, 1), (1_573_727, 9)])
-def test_block_tables_fit_scalar_memory(tokens: int, calls: int) -> None:
+def test_tpu_block_tables_any_length_fit_memory(tokens: int, calls: int) -> None:
     query = jax.ShapeDtypeStruct((1, tokens, 12, 128), jnp.bfloat16)
     key = jax.ShapeDtypeStruct((1, tokens, 2, 128), jnp.bfloat16)
     problem = Problem.of(query, key, key, True, None, 0, False)
@@ -291,7 +290,7 @@ def test_block_tables_fit_scalar_memory(tokens: int, calls: int) -> None:
         return pallas_tpu._table_bytes(part, blocks) <= pallas_tpu.SCALAR_MEMORY
 
     assert fit(rows)
-    assert calls == 1 or not fit(-(-tokens // (calls - 1))), "one call less would do"
+    assert calls == 1 or not fit(-(-tokens // (calls - 1))), "one call less would suffice"
 
 
 @pytest.mark.parametrize(
@@ -301,12 +300,12 @@ def test_block_tables_fit_scalar_memory(tokens: int, calls: int) -> None:
         (pallas_gpu, {"backward_queries": 48}, "backward_queries=48 must be a power of two"),
     ],
 )
-def test_impossible_blocks_are_refused(module, sizes: dict, words: str) -> None:
+def test_block_sizes_invalid_refused(module, sizes: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         module.BlockSizes(**sizes)
 
 
-def test_causal_blocks_equal_those_jax_computes_from_the_mask() -> None:
+def test_tpu_causal_blocks_equal_jax_tables() -> None:
     rows, keys, offset = 512, 1024, 512
     blocks = splash.BlockSizes(
         block_q=128,
@@ -326,5 +325,5 @@ def test_causal_blocks_equal_those_jax_computes_from_the_mask() -> None:
     ):
         ours = pallas_tpu._causal_blocks(rows, keys, *sizes, offset, keys_first=keys_first)
         np.testing.assert_array_equal(ours.block_mask, theirs.block_mask)
-        seen = theirs.block_mask > 0  # elsewhere it is only what to fetch meanwhile
+        seen = theirs.block_mask > 0  # elsewhere it only prefetches
         np.testing.assert_array_equal(ours.data_next[seen], theirs.data_next[seen])

@@ -1,4 +1,4 @@
-"""Text over a cache: one softmax over both, whoever computes the two parts."""
+"""Tests of attention over cache and text, for all implementations of the two parts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BLOCKS = {
 
 
 def definition(query, cached, mask, new, written) -> np.ndarray:
-    """Row by row and head by head, in float64."""
+    """Computes one softmax over cache and text in float64, row by row and head by head."""
     out = np.zeros(query.shape)
     for b, i, n in np.ndindex(query.shape[:3]):
         k = n // (HEADS // KV_HEADS)
@@ -38,7 +38,7 @@ def definition(query, cached, mask, new, written) -> np.ndarray:
 
 
 def inputs(rows: int):
-    """Two examples, holes in the cache of one and another amount of text in each."""
+    """Draws two examples, one with a padded cache, with different amounts of text."""
     rng = np.random.default_rng(rows)
 
     def draw(tokens: int, heads: int) -> np.ndarray:
@@ -51,11 +51,11 @@ def inputs(rows: int):
 
 
 def interpreted(kernel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Makes `attention` the kernel in the interpreter; returns the names that are asked for."""
-    asked = []
+    """Replaces `attention` by an interpreted kernel; returns the list of requested names."""
+    requested = []
 
     def attend(query, key, value, *, causal, key_mask, implementation, return_lse, query_offset=0):
-        asked.append(implementation)
+        requested.append(implementation)
         problem = Problem.of(query, key, value, causal, key_mask, query_offset, return_lse)
         return kernel.attention(
             problem,
@@ -69,14 +69,16 @@ def interpreted(kernel, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         )
 
     monkeypatch.setattr(module, "attention", attend)
-    return asked
+    return requested
 
 
 @pytest.mark.parametrize("kernel", [None, pallas_tpu, pallas_gpu], ids=["xla", "tpu", "gpu"])
 @pytest.mark.parametrize("rows", [1, 5])
-def test_equals_the_definition(rows: int, kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_attention_any_kernel_equals_definition(
+    rows: int, kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     name = "xla" if kernel is None else kernel.__name__.split(".")[-1]
-    asked = [] if kernel is None else interpreted(kernel, monkeypatch)
+    requested = [] if kernel is None else interpreted(kernel, monkeypatch)
     query, cached, mask, new, written = inputs(rows)
     attend = jax.jit(functools.partial(cached_attention, implementation=name))
     got = attend(query, cached, mask, new, written)
@@ -87,18 +89,18 @@ def test_equals_the_definition(rows: int, kernel, monkeypatch: pytest.MonkeyPatc
         definition(1.01 * query, cached, mask, new, written),
     ):
         assert_parity(got, want, atol=1e-5, control=control)
-    assert kernel is None or asked == [name, name], "the cache and the text, both by the one named"
+    assert kernel is None or requested == [name, name], "cache and text"
 
 
-def test_an_example_without_a_cache_sees_its_text_alone() -> None:
+def test_cached_attention_empty_cache_text_only() -> None:
     query, cached, mask, new, written = inputs(5)
     mask[0] = False
     got = jax.jit(cached_attention)(query, cached, mask, new, written)
     np.testing.assert_allclose(got, definition(query, cached, mask, new, written), atol=1e-5)
 
 
-def test_who_is_asked_when_nobody_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = interpreted(pallas_gpu, monkeypatch)
-    for rows in (1, 5):  # a new function, or JAX would know it from another test
+def test_cached_attention_unnamed_single_row_uses_xla(monkeypatch: pytest.MonkeyPatch) -> None:
+    requested = interpreted(pallas_gpu, monkeypatch)
+    for rows in (1, 5):  # a new function, or JAX would reuse the trace of another test
         jax.eval_shape(lambda *arrays: cached_attention(*arrays), *inputs(rows))
-    assert asked == ["xla", "xla", None, None]
+    assert requested == ["xla", "xla", None, None]

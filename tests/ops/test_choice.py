@@ -1,4 +1,4 @@
-"""Who computes attention: the choice, its refusals, and kernels on a mesh."""
+"""Selection of the implementation of attention, refusals, and kernels on a mesh."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ def problem(**changes) -> Problem:
     return Problem.of(query, key, key, **{**options, **changes})
 
 
-def test_none_takes_the_first_that_accepts_and_a_name_is_obeyed() -> None:
-    refusals = {"a": lambda: "a is tired", "b": lambda: None, "c": lambda: None}
+def test_choose_unnamed_first_supported_selected() -> None:
+    refusals = {"a": lambda: "unsupported", "b": lambda: None, "c": lambda: None}
     assert choose("op", None, refusals, ["a", "b", "c"]) == "b"
     assert choose("op", "c", refusals, ["a", "b", "c"]) == "c"
-    with pytest.raises(ValueError, match="op: implementation 'a' refuses: a is tired"):
+    with pytest.raises(ValueError, match="op: implementation 'a' refuses: unsupported"):
         choose("op", "a", refusals, ["a", "b"])
     with pytest.raises(ValueError, match=r"'d' not found; known: \['a', 'b', 'c'\]"):
         choose("op", "d", refusals, ["a"])
-    with pytest.raises(ValueError, match="no implementation accepts the inputs: a: a is tired"):
+    with pytest.raises(ValueError, match="no implementation accepts the inputs: a: unsupported"):
         choose("op", None, refusals, ["a"])
 
 
-def test_a_cpu_takes_xla_and_refuses_kernels() -> None:
+def test_attention_on_cpu_uses_xla_only() -> None:
     assert current_target().platform == "cpu"
     query, key = jnp.ones((1, 8, 4, 64)), jnp.ones((1, 8, 2, 64))
     np.testing.assert_allclose(attention(query, key, key, causal=True), query, atol=1e-6)
@@ -70,7 +70,9 @@ GPU, TPU = Target("gpu", "NVIDIA H200"), Target("tpu", "TPU v5 lite")
         (cudnn, TPU, {}, "it runs on gpu"),
     ],
 )
-def test_refusals_name_what_is_wrong(module, target: Target, changes: dict, words) -> None:
+def test_refusal_unsupported_input_names_reason(
+    module, target: Target, changes: dict, words
+) -> None:
     reason = module.refusal(problem(**changes), target)
     assert (reason is None) if words is None else (words in reason)
 
@@ -83,41 +85,29 @@ def test_refusals_name_what_is_wrong(module, target: Target, changes: dict, word
         ({"key_mask": jnp.ones((1, 7), bool)}, r"must be \(1, 8\)"),
     ],
 )
-def test_shapes_that_do_not_fit_are_named(changes: dict, words: str) -> None:
+def test_problem_inconsistent_shapes_refused(changes: dict, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         problem(**changes)
 
 
-def test_table_of_block_sizes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_block_sizes_table_entry_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = block_sizes.shape_key("attention", causal=True, h=128, rows=17247, keys=17247)
     assert key == "attention/causal1_h128_keys32768_rows32768"
     table = tmp_path / "table.json"
-    table.write_text(json.dumps({"TPU v9": {key: {"forward_keys": 2048}}}))
+    entries = {key: {"forward_keys": 2048}, "attention/invalid": {"forward_keys": 100}}
+    table.write_text(json.dumps({"TPU v9": entries}))
     monkeypatch.setattr(block_sizes, "TABLE", table)
     block_sizes._table.cache_clear()
     default = pallas_tpu.BlockSizes()
     assert block_sizes.tuned(default, "TPU v9", key).forward_keys == 2048
     assert block_sizes.tuned(default, "TPU v8", key) == default
+    with pytest.raises(ValueError, match="forward_keys=100 must be a positive multiple of 128"):
+        block_sizes.tuned(default, "TPU v9", "attention/invalid")
     block_sizes._table.cache_clear()
 
 
-def test_every_entry_of_the_table_fits_its_kernel() -> None:
-    from xcomp_jax.ops.clip_scores import pallas_gpu as gpu_scores
-    from xcomp_jax.ops.clip_scores import pallas_tpu as tpu_scores
-
-    kernels = {
-        ("attention", True): pallas_tpu,
-        ("attention", False): pallas_gpu,
-        ("clip_scores", True): tpu_scores,
-        ("clip_scores", False): gpu_scores,
-    }
-    for device, entries in json.loads(block_sizes.TABLE.read_text()).items():
-        for key, sizes in entries.items():
-            kernels[key.split("/")[0], device.startswith("TPU")].BlockSizes(**sizes)
-
-
 @pytest.mark.parametrize("length", [1, 128, 129, 863, 6272, 17247, 66399])
-def test_blocks_are_spread_evenly(length: int) -> None:
+def test_evenly_any_length_pads_least(length: int) -> None:
     block = block_sizes.evenly(length, 1024, 128)
     assert block % 128 == 0
     assert block <= 1024
@@ -127,8 +117,8 @@ def test_blocks_are_spread_evenly(length: int) -> None:
     assert padded >= best
 
 
-def test_kernels_on_a_mesh_are_given_their_own_share() -> None:
-    """Eight CPU devices; the `kernel` is XLA's attention, which notes the shapes it was given."""
+def test_kernels_on_mesh_process_local_shards() -> None:
+    """Runs on eight CPU devices; the `kernel` is XLA's attention, which records its shapes."""
     result = printed_on_eight_devices("tests.ops.mesh_program", timeout=300)
     assert result["shapes"] == {
         "none": [4, 4, 2],

@@ -1,4 +1,4 @@
-"""Clip scoring: the definition by hand, and the kernels in the interpreter against it."""
+"""Tests of clip scores: the definition by hand, and interpreted kernels against it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BLOCKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is drawn; `seed` decides values and how much of the text is real."""
+    """Random call; `seed` determines the values and the lengths of the text."""
 
     segments: Segments
     num_rows: int
@@ -49,7 +49,7 @@ class Case:
             (2, visual, self.kv_heads, self.size),
             (2, self.num_rows, self.kv_heads, self.size),
         )
-        # Loud queries: weights far from uniform, or every rotation would score alike.
+        # Large queries give weights far from uniform; otherwise all rotations would score alike.
         return tuple(
             jnp.asarray(loud * rng.normal(size=shape), self.dtype)
             for shape, loud in zip(shapes, (3, 1, 1, 1), strict=True)
@@ -57,7 +57,7 @@ class Case:
 
     @property
     def rows(self) -> TextRows:
-        """Of two examples; the question is some rows in the middle of the text."""
+        """Rows of two examples; the question is in the middle of the text."""
         rng = np.random.default_rng(self.seed)
         length = rng.integers(1, self.num_rows + 1, 2)
         start = rng.integers(0, length)
@@ -118,21 +118,21 @@ def check(module, case: Case) -> None:
 
 @settings(max_examples=3, deadline=None)
 @given(case=cases(32))
-def test_gpu_values(case: Case) -> None:
+def test_gpu_scores_random_case_equal_definition(case: Case) -> None:
     check(pallas_gpu, case)
 
 
 @settings(max_examples=2, deadline=None)
 @given(case=cases(128))
-def test_tpu_values(case: Case) -> None:
+def test_tpu_scores_random_case_equal_definition(case: Case) -> None:
     check(pallas_tpu, case)
 
 
 FIXED = Case(Segments(12, 8, 8, 4), 21, 5, 2, 3, 128, "float32", seed=1)
 
 
-def test_definition_by_hand() -> None:
-    """One head, one row, keys turned one by one; float64 and loops."""
+def test_definition_one_head_equals_loops() -> None:
+    """Compares one head and one row with loops in float64 over single keys."""
     segments, theta = Segments(num_clips=3, clip_tokens=2, size=2, stride=1), 100.0
     rng = np.random.default_rng(0)
     q, before, inside, after = (rng.normal(size=(1, n, 1, 4)) for n in (1, 2, 6, 1))
@@ -158,7 +158,7 @@ def test_definition_by_hand() -> None:
 
 
 @KERNELS
-def test_controls_are_seen(module) -> None:
+def test_scores_wrong_variants_exceed_tolerance(module) -> None:
     inputs = FIXED.inputs()
     want = definition(*inputs, **options(FIXED))
     query, prefix_key, visual_key, text_key = inputs
@@ -178,7 +178,7 @@ def test_controls_are_seen(module) -> None:
 
 
 @KERNELS
-def test_no_question_row_gives_nan_and_leaves_the_others_alone(module) -> None:
+def test_scores_without_question_row_nan(module) -> None:
     rows = FIXED.rows
     rows = dataclasses.replace(rows, question_stop=rows.question_stop.at[0].set(0))
     got = run(module, FIXED, *FIXED.inputs(), rows=rows)
@@ -188,8 +188,8 @@ def test_no_question_row_gives_nan_and_leaves_the_others_alone(module) -> None:
 
 
 @KERNELS
-def test_keys_behind_the_last_segment_do_not_matter(module) -> None:
-    """Ten clips make one whole segment of eight; the last two belong to none."""
+def test_scores_keys_after_last_segment_ignored(module) -> None:
+    """Of ten clips, eight make one whole segment; the last two belong to none."""
     case = dataclasses.replace(FIXED, segments=Segments(10, 8, 8, 4))
     query, prefix_key, visual_key, text_key = case.inputs()
     loud = visual_key.at[:, 64:].set(100.0)
@@ -197,7 +197,7 @@ def test_keys_behind_the_last_segment_do_not_matter(module) -> None:
     np.testing.assert_array_equal(run(module, case, query, prefix_key, loud, text_key), quiet)
 
 
-def test_refusals_say_why() -> None:
+def test_scores_unsupported_input_refused() -> None:
     inputs = FIXED.inputs()
     with pytest.raises(ValueError, match=r"'pallas_gpu' refuses: it runs on gpu.*for cpu"):
         clip_scores(*inputs, **options(FIXED), implementation="pallas_gpu")

@@ -1,4 +1,4 @@
-"""The kernels, compiled by the real compilers of TPUs and GPUs, on a machine that has neither.
+"""Tests that the compilers of TPUs and GPUs accept the kernels, on a machine with neither.
 
 TPU cases need libtpu, GPU cases a CUDA plugin of JAX; a driver or a device is never needed. Each
 machine is one process: the compilers do not share one with the rest of the suite.
@@ -51,7 +51,7 @@ KERNEL_NAMES = {
 
 @functools.cache
 def compiled(machine: str, *arguments: str) -> dict[str, dict[str, Any]]:
-    """What the compiler made of some cases."""
+    """Compiles cases; returns their kernels, memory or errors."""
     if lacking := missing(MACHINES[machine]):
         pytest.skip(f"compiling for {machine} needs: {lacking}")
     done = subprocess.run(
@@ -68,11 +68,11 @@ def compiled(machine: str, *arguments: str) -> dict[str, dict[str, Any]]:
 
 
 def check(machine: str, name: str, made: dict[str, Any]) -> None:
-    """The kernel is in the program, and nothing as large as all scores."""
+    """Checks that the program has the kernel, and no buffer as large as all scores."""
     assert "error" not in made, made["error"]
     case, names = CASES[name], KERNEL_NAMES[MACHINES[machine].platform]
     if isinstance(case, CachedCase):
-        if case.rows == 1:  # the cache is read as it lies: neither a kernel nor a copy
+        if case.rows == 1:  # the cache is read in place: neither a kernel nor a copy
             assert made["calls"] == []
             assert made["temporary"] < made["arguments"] / 4
             return
@@ -86,14 +86,14 @@ def check(machine: str, name: str, made: dict[str, Any]) -> None:
         assert made["temporary"] < 12 * 2**20 < scores or scores < 12 * 2**20
         return
     assert names["backward" if case.backward else "forward"] <= set(made["calls"])
-    # Transposed, padded copies and the log-sum-exp: a few times what goes in.
+    # Transposed, padded copies and the log-sum-exp: a few times the inputs.
     bound = 6 * made["arguments"]
     assert made["temporary"] < bound
     scores = 2 * case.batch * case.heads * case.rows * (case.rows + case.before)
     assert scores > bound or case.rows < 4096, "too small a case to tell"
 
 
-def test_one_small_program_for_a_tpu() -> None:
+def test_tpu_small_program_compiles() -> None:
     for name, made in compiled("v5e", *QUICK).items():
         check("v5e", name, made)
 
@@ -101,31 +101,31 @@ def test_one_small_program_for_a_tpu() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
 @pytest.mark.parametrize("machine", TPUS)
-def test_tpu(machine: str, name: str) -> None:
+def test_tpu_kernels_compile(machine: str, name: str) -> None:
     check(machine, name, compiled(machine, *FULL)[name])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("machine", TPUS)
-def test_tpu_refuses_blocks_it_has_no_memory_for(machine: str) -> None:
+def test_tpu_oversized_blocks_refused(machine: str) -> None:
     made = compiled(machine, "bad_blocks")["bad_blocks"]
     assert "vmem" in made.get("error", "").lower(), made
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FULL)
-def test_gpu(name: str) -> None:
+def test_gpu_kernels_compile(name: str) -> None:
     check("h200", name, compiled("h200", "pallas_gpu", *FULL)[name])
 
 
 @pytest.mark.slow
-def test_gpu_refuses_blocks_it_has_no_memory_for() -> None:
+def test_gpu_oversized_blocks_refused() -> None:
     made = compiled("h200", "bad_blocks")["bad_blocks"]
     assert "shared memory" in made.get("error", "").lower(), made
 
 
 @pytest.mark.slow
-def test_gpu_takes_cudnn_where_it_can_and_ours_where_it_cannot() -> None:
+def test_gpu_unnamed_kernel_prefers_cudnn() -> None:
     made = compiled("h200", "encoder_backward", "decoder_2b_backward", "cached_prefix")
     assert "cudnn" in made["encoder_backward"]["calls"]
     assert "cudnn" in made["decoder_2b_backward"]["calls"]
@@ -136,14 +136,14 @@ CUDA = Target("gpu", "NVIDIA H200")
 
 
 def lowered_for_cuda(function: Any, *arrays: Any) -> str:
-    """What Pallas hands to Triton; needs no plugin."""
+    """Lowers Pallas to Triton, without a plugin."""
     return jax.jit(function).trace(*arrays).lower(lowering_platforms=("cuda",)).as_text()
 
 
 @pytest.mark.parametrize(
     ("heads", "kv_heads", "size", "causal"), [(12, 2, 128, True), (2, 2, 64, False)]
 )
-def test_gpu_attention_lowers_without_a_gpu(
+def test_gpu_attention_without_gpu_lowers(
     heads: int, kv_heads: int, size: int, causal: bool
 ) -> None:
     query = jax.ShapeDtypeStruct((1, 600, heads, size), jnp.bfloat16)
@@ -162,7 +162,7 @@ def test_gpu_attention_lowers_without_a_gpu(
         assert name in text
 
 
-def test_gpu_clip_scores_lower_without_a_gpu() -> None:
+def test_gpu_clip_scores_without_gpu_lower() -> None:
     segments = Segments(20, 40, 8, 4)
     arrays = [
         jax.ShapeDtypeStruct((1, tokens, heads, 128), jnp.bfloat16)

@@ -1,9 +1,9 @@
-"""Recorded cases of the original ("goldens"): finding them, naming their kind, reading them.
+"""Recorded cases of the original ("goldens"): discovery, kinds, reading, comparison.
 
-A golden folder is a directory whose sub-folders are cases. A case is recognised by its folder
-name (leading digits stripped, any suffix allowed: `55_lm_generate_untied` is an `lm_generate`)
-or, where the name says nothing, by what lies inside. Nothing here knows a size: tests read every
-shape, count and setting from the case.
+A golden folder is a directory whose sub-folders are cases. The kind of a case follows from its
+folder name (leading digits stripped, any suffix allowed: `55_lm_generate_untied` is an
+`lm_generate`), or from its content if the name matches no kind. Tests read every shape, count and
+setting from the case.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ KINDS = (
     "internvideo2",
     "answer_scoring",
 )
-"""Every kind of case known, by the folder name it was first recorded under."""
+"""All kinds of cases, named after the folder of their first recording."""
 
 MODEL = "model"
-"""Kind of a folder that holds shared weights: used by cases, not a case itself."""
+"""Kind of a folder with shared weights, which is used by cases but is no case."""
 
 UNKNOWN = "unknown"
 
 SETTINGS = ("meta.json", "config.json")
-"""JSON files that describe a case rather than hold what was recorded."""
+"""JSON files with the description of a case instead of recorded values."""
 
 
 class GoldenError(AssertionError):
-    """A recorded case is incomplete or unreadable. A failure of the run, never a skip."""
+    """Incomplete or unreadable case; it fails the run, and is never skipped."""
 
 
 class Arrays(Mapping[str, NDArray[Any]]):
-    """Arrays of one .npz file, each read when first asked for; names are known at once."""
+    """Arrays of one .npz file, read on first access."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -85,11 +85,11 @@ class Arrays(Mapping[str, NDArray[Any]]):
         return name in self._names
 
     def optional(self, pattern: str) -> dict[str, NDArray[Any]]:
-        """Arrays whose whole name matches `pattern`, by name; there may be none."""
+        """Returns the arrays whose whole name matches `pattern`, possibly none."""
         return {name: self[name] for name in self._names if re.fullmatch(pattern, name)}
 
     def matching(self, pattern: str) -> dict[str, NDArray[Any]]:
-        """Arrays whose whole name matches `pattern`, by name; raises if there is none."""
+        """Returns the arrays whose whole name matches `pattern`; raises without any."""
         found = self.optional(pattern)
         if not found:
             raise GoldenError(
@@ -100,12 +100,12 @@ class Arrays(Mapping[str, NDArray[Any]]):
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One recorded case. Files are read on first use; what is missing raises GoldenError."""
+    """One recorded case; files are read on first use, and a missing file raises GoldenError."""
 
     dir: Path
     kind: str
     root: Path
-    """The golden folder this case was found in."""
+    """The golden folder of this case."""
 
     @property
     def name(self) -> str:
@@ -117,7 +117,7 @@ class Case:
 
     @functools.cached_property
     def io(self) -> Arrays:
-        """Arrays of io.npz, or of the only .npz file there is (see `npz` where there are more)."""
+        """Arrays of io.npz, or of the only .npz file (see `npz` for several files)."""
         files = sorted(self.dir.glob("*.npz"))
         preferred = self.dir / "io.npz"
         if preferred in files:
@@ -133,7 +133,7 @@ class Case:
     def model_dir(self) -> Path:
         """Folder of the weights: the first word of meta["model"], else the case's own folder.
 
-        A case of several variants has no meta.json; it goes with the shared weights beside it.
+        A case of several variants has no meta.json; it uses the shared weights beside it.
         """
         if any(self.dir.glob("meta_*.json")) and not (self.dir / "meta.json").is_file():
             shared = [folder for folder in sorted(self.root.iterdir()) if is_model(folder)]
@@ -146,7 +146,9 @@ class Case:
         text = str(self.meta.get("model", "."))
         path = (self.dir / text.split()[0]).resolve()
         if not path.is_dir():
-            raise GoldenError(f"{self.dir / 'meta.json'} names the model folder {path}: not there")
+            raise GoldenError(
+                f"{self.dir / 'meta.json'} names the model folder {path}, which does not exist"
+            )
         return path
 
     @functools.cached_property
@@ -156,7 +158,7 @@ class Case:
         return read_json(own if own.is_file() else self.model_dir / "config.json")
 
     def tokenizer_dir(self, *others: Path) -> Path | None:
-        """Folder `tokenizer` next to the golden folder, else the first of `others` there is."""
+        """Returns the folder `tokenizer` next to the golden folder, else the first of `others`."""
         places = (self.root.parent / "tokenizer", *others)
         return next((place for place in places if place.is_dir()), None)
 
@@ -164,12 +166,12 @@ class Case:
         return read_json(self.dir / name)
 
     def jsons(self) -> dict[str, Any]:
-        """Every JSON file of the case but meta.json and config.json, by file name."""
+        """Reads every JSON file of the case but meta.json and config.json, by file name."""
         names = sorted(file.name for file in self.dir.glob("*.json"))
         return {name: self.json(name) for name in names if name not in SETTINGS}
 
     def npz(self) -> dict[str, Arrays]:
-        """Every .npz file of the case, by file name."""
+        """Opens every .npz file of the case, by file name."""
         return {file.name: Arrays(file) for file in sorted(self.dir.glob("*.npz"))}
 
 
@@ -187,7 +189,7 @@ def listing(folder: Path) -> list[str]:
 
 
 def array_names(path: Path) -> tuple[str, ...]:
-    """Names of the arrays of an .npz file, without reading them."""
+    """Lists the arrays of an .npz file without reading them."""
     if not path.is_file():
         raise GoldenError(f"{path} is missing; {path.parent} holds {listing(path.parent)}")
     try:
@@ -214,7 +216,7 @@ ARRAY_SIGNATURES: tuple[tuple[str, str], ...] = (
     ("lm_prefill_lpcomp", r"hidden_after_(layer|drop)_\d+"),
     ("lm_generate", r"generated_ids.*"),
 )
-"""Kind -> name of an array only that kind has; the first match decides, so order matters."""
+"""Kind -> name of an array that only this kind has; the first match decides."""
 
 
 def kind_of_json(content: Any) -> str | None:
@@ -236,7 +238,7 @@ def kind_of_json(content: Any) -> str | None:
 
 
 def kind_by_name(name: str) -> str | None:
-    """Kind whose stem starts the folder name once leading digits are gone; the longest wins."""
+    """Finds the longest kind that the folder name starts with after leading digits."""
     text = re.sub(r"[^a-z0-9]+", "_", name.lower())
     text = re.sub(r"^[0-9_]+", "", text)
     return max((k for k in KINDS if re.match(rf"{k}(?![a-z])", text)), key=len, default=None)
@@ -256,12 +258,12 @@ def kind_by_content(folder: Path) -> str | None:
 
 
 def is_model(folder: Path) -> bool:
-    """Whether a folder holds weights and nothing recorded with them."""
+    """Tests whether a folder holds weights and no recorded arrays."""
     return any(folder.glob("*.safetensors")) and not any(folder.glob("*.npz"))
 
 
 def kind_of(folder: Path) -> str:
-    """Kind of a case folder, MODEL for shared weights, UNKNOWN where nothing is recognised."""
+    """Returns the kind of a case folder, MODEL for shared weights, else UNKNOWN."""
     by_name = kind_by_name(folder.name)
     if by_name is not None:
         return by_name
@@ -270,25 +272,25 @@ def kind_of(folder: Path) -> str:
     try:
         return kind_by_content(folder) or UNKNOWN
     except GoldenError:
-        return UNKNOWN  # Unreadable and nameless: the summary lists it, other cases still run.
+        return UNKNOWN  # Unreadable: the summary lists it, other cases still run.
 
 
 # --- folders -----------------------------------------------------------------------------------
 
 
 def find_cases(root: Path) -> list[Case]:
-    """Every case of a golden folder, shared weights left out, in name order."""
+    """Lists the cases of a golden folder, without shared weights, in name order."""
     folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and entry.name[0] != ".")
     cases = [Case(dir=folder, kind=kind_of(folder), root=root) for folder in folders]
     return [case for case in cases if case.kind != MODEL]
 
 
 def content_key(case: Case) -> str:
-    """Hash over the files of a case and of its model, equal for copies wherever they lie."""
+    """Hashes the files of a case and of its model; copies in other folders have equal hashes."""
     try:
         folders = [case.dir, case.model_dir] if (case.dir / "meta.json").is_file() else [case.dir]
     except GoldenError:
-        return str(case.dir)  # Broken, so equal to nothing: its test will say what is wrong.
+        return str(case.dir)  # Broken, hence equal to no other case; its test will fail.
     digest = hashlib.sha256()
     for folder in folders:
         for file in sorted(entry for entry in folder.rglob("*") if entry.is_file()):
@@ -298,15 +300,15 @@ def content_key(case: Case) -> str:
 
 
 def without_copies(cases: Iterable[Case]) -> list[Case]:
-    """Drops a case that equals an earlier one byte for byte, model included."""
+    """Drops cases that equal an earlier one byte for byte, including the model."""
     seen: set[str] = set()
-    kept = []
+    distinct = []
     for case in cases:
         key = content_key(case)
         if key not in seen:
-            kept.append(case)
+            distinct.append(case)
         seen.add(key)
-    return kept
+    return distinct
 
 
 # --- comparing ---------------------------------------------------------------------------------
@@ -320,11 +322,11 @@ def assert_parity(
     rtol: float = 0.0,
     control: ArrayLike,
 ) -> None:
-    """`actual` meets `expected` within the tolerance and `control` misses it tenfold.
+    """Checks that `actual` is within the tolerance, and `control` off by ten times as much.
 
-    `control` is a deliberately wrong variant (another mask, one step left out ...): it shows that
-    the tolerance is tight enough to see a mistake. Shapes must be equal, nothing broadcasts; a NaN
-    equals a NaN only. With atol=0 and rtol=0 the control has to differ somewhere.
+    `control` is a deliberately wrong variant (another mask, one step left out ...), which shows
+    that the tolerance is tight enough to detect a mistake. Shapes must be equal, nothing
+    broadcasts; a NaN equals only a NaN. With atol=0 and rtol=0 the control has to differ somewhere.
     """
     got, want, wrong = (np.asarray(value, np.float64) for value in (actual, expected, control))
     if not got.shape == want.shape == wrong.shape:
@@ -335,10 +337,10 @@ def assert_parity(
     both_nan = np.isnan(wrong) & np.isnan(want)
     miss = np.where(both_nan, 0.0, np.abs(wrong - want))
     if np.isnan(miss).any():
-        return  # NaN where a number belongs: as wrong as can be.
+        return  # NaN instead of a number is always a miss.
     if not (miss > 10 * (atol + rtol * np.abs(np.nan_to_num(want)))).any():
         raise AssertionError(
             f"the control stays within 10 x (atol={atol:g} + rtol={rtol:g}*|expected|): its "
-            f"largest difference is {miss.max(initial=0.0):.3g}. Tighten the tolerance or choose "
-            "a control that is really wrong."
+            f"largest difference is {miss.max(initial=0.0):.3g}. Tighten the tolerance, or "
+            "use a control that differs more."
         )

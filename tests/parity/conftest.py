@@ -8,9 +8,9 @@ A test names its kind and takes the case:
     @pytest.mark.golden("schedule")
     def test_keep_counts(case): ...
 
-A case of a kind that has tests runs or fails, it is never skipped. The summary names every case
-that did not run: unknown kinds, and kinds nobody has written a test for. Of the two default
-folders a case that is byte for byte the same in both runs once.
+A case of a kind with tests is never skipped. The summary names every case that did not run: unknown
+kinds, and kinds without a test. A case that is byte for byte the same in both default folders runs
+once.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ OWN, SHARED = REPO / "tests" / "goldens", REPO.parent / "shared" / "goldens"
 
 
 def golden_roots(config: pytest.Config) -> list[Path]:
-    """Folders asked for with --goldens, or the default ones."""
-    asked = config.getoption("--goldens")
-    if not asked:
+    """Returns the folders passed as --goldens, or the default ones."""
+    folders = config.getoption("--goldens")
+    if not folders:
         return [root for root in (OWN, SHARED) if root.is_dir()]
-    return [(config.invocation_params.dir / text).resolve() for text in asked]
+    return [(config.invocation_params.dir / text).resolve() for text in folders]
 
 
 @functools.cache
@@ -52,7 +52,7 @@ def _all_cases(roots: tuple[Path, ...], drop_copies: bool) -> tuple[Case, ...]:
 
 
 def all_cases(config: pytest.Config) -> tuple[Case, ...]:
-    # Only the two default folders overlap on purpose; what is asked for by name runs as it is.
+    # Only the two default folders overlap intentionally; folders passed by name run unchanged.
     return _all_cases(tuple(golden_roots(config)), not config.getoption("--goldens"))
 
 
@@ -100,19 +100,21 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     marker = metafunc.definition.get_closest_marker("golden")
     if marker is None or not marker.args:
-        raise pytest.UsageError(f"{metafunc.definition.nodeid} takes a case: mark it golden(kind)")
+        raise pytest.UsageError(
+            f"{metafunc.definition.nodeid} has the argument case: mark it golden(kind)"
+        )
     unknown = set(marker.args) - set(goldens.KINDS)
     if unknown:
         raise pytest.UsageError(
             f"{metafunc.definition.nodeid}: kinds {sorted(unknown)} not known; "
             f"known: {sorted(goldens.KINDS)}"
         )
-    chosen = [case for case in all_cases(metafunc.config) if case.kind in marker.args]
-    metafunc.parametrize("case", chosen, ids=case_ids(chosen))
+    cases = [case for case in all_cases(metafunc.config) if case.kind in marker.args]
+    metafunc.parametrize("case", cases, ids=case_ids(cases))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Removes the placeholder pytest makes of a test whose kind no folder holds."""
+    """Removes the placeholders of tests without cases."""
     items[:] = [item for item in items if not _is_placeholder(item)]
 
 

@@ -1,4 +1,4 @@
-"""One recorded language-model run, redone: what both the prefill and the decoding cases compare."""
+"""Runs a recorded language-model case, for the comparisons of prefill and decoding."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ from xcomp_jax.models.decoder_state import PrefillOutput
 from xcomp_jax.models.sequence import Layout, Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 
-# The recordings come with their own float32-against-float64 distance; two float32 programs that sum
-# in different orders are each that far from the truth, and the largest element of one is not that
-# of the other. Twice the sum of both is the tolerance.
+# The recordings include their float32-against-float64 distance. Two float32 programs with different
+# summation orders each have that distance from the exact result, at different elements. The
+# tolerance is twice the sum of both.
 NOISE_FACTOR = 4
 
 
@@ -35,7 +35,7 @@ class Inputs:
     visual: np.ndarray
     suffix: np.ndarray
     position_offset: int = 0
-    """Control: that much added to the position of everything behind the first text."""
+    """Control: offset of the positions after the first text."""
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray], name: str = "") -> Inputs:
@@ -75,25 +75,25 @@ class Run:
     params: Params
     out: PrefillOutput
     logits: np.ndarray
-    stage_of_layer: tuple[int, ...]
-    place_in_stage: tuple[int, ...]
+    group_of_layer: tuple[int, ...]
+    place_in_group: tuple[int, ...]
 
     def hidden_after_layer(self, layer: int) -> np.ndarray:
         assert self.out.layers is not None
-        stage = self.out.layers[self.stage_of_layer[layer]]
-        return np.asarray(stage[self.place_in_stage[layer], 0])
+        group = self.out.layers[self.group_of_layer[layer]]
+        return np.asarray(group[self.place_in_group[layer], 0])
 
     def cached(self, layer: int, which: str) -> np.ndarray:
-        """Keys ("k") or values ("v") of a layer, [K, S, H] like the recordings."""
+        """Returns keys ("k") or values ("v") of a layer, [K, S, H] as recorded."""
         assert self.out.cache is not None
-        stage = self.out.cache[self.stage_of_layer[layer]]
-        array = stage.key if which == "k" else stage.value
-        return np.moveaxis(np.asarray(array[self.place_in_stage[layer], 0]), 0, 1)
+        group = self.out.cache[self.group_of_layer[layer]]
+        array = group.key if which == "k" else group.value
+        return np.moveaxis(np.asarray(array[self.place_in_group[layer], 0]), 0, 1)
 
     @property
     def kv_length(self) -> list[int]:
         assert self.out.cache is not None
-        return [int(self.out.cache[stage].length[0]) for stage in self.stage_of_layer]
+        return [int(self.out.cache[group].length[0]) for group in self.group_of_layer]
 
     def generate(self, max_new_tokens: int, penalty: float = 1.0) -> Generated:
         assert self.out.cache is not None
@@ -108,19 +108,21 @@ def run_prefill(model: XComp, params: Params, inputs: Inputs) -> Run:
         model, params, inputs.prefix, inputs.visual, inputs.suffix, inputs.lengths
     )
     layer_groups = layer_groups_of(model)
-    pairs = [(s, i) for s, stage in enumerate(layer_groups) for i in range(stage.num_layers)]
+    pairs = [
+        (number, i) for number, group in enumerate(layer_groups) for i in range(group.num_layers)
+    ]
     return Run(
         model=model,
         params=params,
         out=out,
         logits=np.asarray(logits[0]),
-        stage_of_layer=tuple(stage for stage, _ in pairs),
-        place_in_stage=tuple(place for _, place in pairs),
+        group_of_layer=tuple(group for group, _ in pairs),
+        place_in_group=tuple(place for _, place in pairs),
     )
 
 
 def layer_groups_of(model: XComp) -> tuple[LayerGroup, ...]:
-    """The stages the model's decoder was built with."""
+    """Returns the layer groups of the model's decoder."""
     config = model.config
     return plan_layer_groups(
         config.compression,
@@ -130,15 +132,15 @@ def layer_groups_of(model: XComp) -> tuple[LayerGroup, ...]:
 
 
 def positions_by_layer(model: XComp, inputs: Inputs) -> list[np.ndarray]:
-    """Rotary positions of the sequence at every layer."""
+    """Computes the rotary positions of the sequence in every layer."""
     positions, lengths = [], inputs.lengths
-    for stage in layer_groups_of(model):
-        if stage.drop is not None:
-            lengths = lengths.replace(visual=stage.visual_length(lengths.visual))
+    for group in layer_groups_of(model):
+        if group.drop is not None:
+            lengths = lengths.replace(visual=group.visual_length(lengths.visual))
         layout = Layout(
             *(int(part[0]) for part in (lengths.prefix, lengths.visual, lengths.suffix))
         )
-        positions += [np.asarray(layout.positions(lengths)[0])] * stage.num_layers
+        positions += [np.asarray(layout.positions(lengths)[0])] * group.num_layers
     return positions
 
 
@@ -158,7 +160,7 @@ def check_hidden_layers(case: Case, run: Run, control: Run, prefix: str, noise) 
 
 
 def check_generation(case: Case, run: Run, control: Run, prefix: str, tolerance: float) -> None:
-    """Greedy ids and positions exactly, logits of every step within `tolerance`."""
+    """Compares greedy ids and positions exactly, logits of every step within `tolerance`."""
     want = case.io[f"{prefix}generated_ids"]
     got, wrong = run.generate(len(want)), control.generate(len(want))
     np.testing.assert_array_equal(got.ids[0], want)

@@ -1,4 +1,4 @@
-"""Pixels of the cases that record a video encoder."""
+"""Reads the pixels of the cases that record a video encoder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.parity.cases import Case
 
 
 def clips_of(case: Case) -> Iterator[tuple[str, np.ndarray]]:
-    """Run name and [C, T, S, S, 3] pixels; stored as integers times a scale, channels first."""
+    """Yields run names and pixels [C, T, X, X, 3], stored as scaled integers, channels first."""
     for name, stored in case.io.matching(r".+__pixel_values_int\d+_times_\d+").items():
         run, scale = re.fullmatch(r"(.+)__pixel_values_int\d+_times_(\d+)", name).groups()
         pixels = stored.astype(np.float32) / int(scale)

@@ -1,4 +1,4 @@
-"""The model of a recorded case: its weights through the converter, its settings in our schema."""
+"""Loads the model of a recorded case through the converter, with its settings."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 
 PLACEHOLDER = -200
-"""How the recordings mark the place of the video in `input_ids`."""
+"""Id of the video placeholder in the recorded `input_ids`."""
 
 
 def compression_of(env: Mapping[str, str]) -> CompressionConfig:
-    """What the original's environment variables asked for, in our schema."""
+    """Converts the original's environment variables to our schema."""
     if env.get("EXTRA_PARAM_OVERWRITE_DROP_SCHEDULE") == "Cosine":
         keep = "suffix" if "EXTRA_PARAM_ALWAYS_SUFFIX" in env else "uniform"
         return CompressionConfig(schedule="cosine", keep=keep)  # type: ignore[arg-type]
@@ -47,7 +47,7 @@ def compression_of(env: Mapping[str, str]) -> CompressionConfig:
 
 
 def base_compression_of(config: Mapping[str, Any]) -> CompressionConfig:
-    """What the keys of the base model's config.json ask for; its ratios begin with the input's."""
+    """Converts the base model's config.json to our schema; its first ratio is the input's."""
     if not config["mm_llm_compress"]:
         return CompressionConfig(schedule="none")
     return CompressionConfig(
@@ -59,9 +59,9 @@ def base_compression_of(config: Mapping[str, Any]) -> CompressionConfig:
 
 
 def factored_tables(case: Case) -> dict[str, np.ndarray]:
-    """Embedding (and untied head) that a case replaces: row i = U[i % period] + V[i // period].
+    """Builds the embedding (and untied head) of a case: row i = U[i % period] + V[i // period].
 
-    How many rows there are stands in the file's name. A model without factors brings its own table.
+    The file's name contains the number of rows. A model without factors has a complete table.
     """
     paths = sorted(case.model_dir.glob("embed_factors*.safetensors"))
     if not paths:
@@ -98,7 +98,7 @@ def recorded_model(
     compression: CompressionConfig | None = None,
     factored: bool = False,
 ) -> tuple[XComp, Params]:
-    """Model in float32 with `compression`, else that of `env`, and its parameters."""
+    """Loads the float32 model with `compression`, or that of `env`, and its parameters."""
     config, params = _load(case, factored)
     if compression is None:
         compression = compression_of(case.meta.get("env", {}) if env is None else env)
@@ -107,26 +107,26 @@ def recorded_model(
 
 
 def split_ids(input_ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Text before and after the placeholder, [1, P] and [1, Q] int32."""
+    """Splits ids at the placeholder into [1, prefix] and [1, suffix] int32."""
     ids = np.asarray(input_ids).reshape(-1)
     (place,) = np.flatnonzero(ids == PLACEHOLDER)
     return ids[None, :place].astype(np.int32), ids[None, place + 1 :].astype(np.int32)
 
 
 def exact_lengths(prefix: Any, visual: Any, suffix: Any) -> Lengths:
-    """No padding: every slot is a real token."""
+    """Returns lengths without padding: every slot is a real token."""
     return Lengths(
         *(jnp.full((part.shape[0],), part.shape[1], jnp.int32) for part in (prefix, visual, suffix))
     )
 
 
 def flat_visual(tokens: np.ndarray) -> np.ndarray:
-    """[clips, tokens, D] in clip order -> [1, V, D] float32."""
+    """Flattens tokens [C, V, D] of clips to [1, V, D] float32."""
     return np.asarray(tokens, np.float32).reshape(1, -1, tokens.shape[-1])
 
 
 def layer_of(name: str) -> int:
-    """The 0-based layer at the end of an array name such as `hidden_after_layer_07`."""
+    """Parses the 0-based layer at the end of an array name such as `hidden_after_layer_07`."""
     match = re.search(r"(\d+)$", name)
     assert match is not None, name
     return int(match.group(1))

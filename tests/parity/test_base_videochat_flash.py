@@ -1,4 +1,4 @@
-"""Case kind `base_videochat_flash`: the base model's decoder and its own drop of visual tokens."""
+"""Parity of `base_videochat_flash`: the base model's decoder with its ranked drop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.parity.recorded_model import base_compression_of, recorded_model
 def check_drop(
     case: Case, name: str, entry: dict, stage: int, before: np.ndarray, run: Run, control: Run
 ) -> np.ndarray:
-    """Compares drop number `stage`; `before` [n] are the places its input had in the video."""
+    """Compares drop number `stage`; `before` [n] are the places of its input in the video."""
     assert run.out.survivors is not None
     assert control.out.survivors is not None
     left, wrong = run.out.survivors[stage + 1], control.out.survivors[stage + 1]
@@ -34,7 +34,7 @@ def check_drop(
     np.testing.assert_array_equal(
         before[indices], case.io[f"{name}kept_index_stage{stage}_original"]
     )
-    # Control: the last tokens, as LP-Comp would keep them.
+    # Control: the last tokens, as in LP-Comp.
     last = np.arange(len(before) - len(indices), len(before))
     assert len(last) == len(before) or not np.array_equal(last, within)
 
@@ -42,8 +42,8 @@ def check_drop(
     assert (weights in case.io) == (left.attention is not None)
     if left.attention is not None:
         got, want = np.asarray(left.attention[0]), case.io[weights]
-        # What is off in an exponent is a relative error of the weight; exponents are made of hidden
-        # states, which are as noisy as the logits at worst.
+        # An error in an exponent is a relative error of the weight; exponents are computed from
+        # hidden states, which are at most as noisy as the logits.
         assert_parity(
             got, want, atol=0.0, rtol=logit_noise(entry), control=np.asarray(wrong.attention[0])
         )
@@ -65,7 +65,7 @@ def check_drop(
 
 
 @pytest.mark.golden("base_videochat_flash")
-def test_every_run(case) -> None:
+def test_ranked_decoder_recorded_runs_equal(case) -> None:
     for entry in case.meta["runs"]:
         name = f"{entry['name']}__"
         compression = base_compression_of(entry["config"])
@@ -89,8 +89,8 @@ def test_every_run(case) -> None:
 
 
 @pytest.mark.golden("base_videochat_flash")
-def test_the_way_of_ranking_is_seen(case) -> None:
-    """Control: the other way of choosing the same number of tokens gives other logits."""
+def test_ranked_decoder_other_ranking_differs(case) -> None:
+    """Control: another ranking with the same number of tokens gives other logits."""
     ranked = [entry for entry in case.meta["runs"] if entry["stages"]]
     # The run with the fewest drops is enough: each costs a compilation.
     for entry in sorted(ranked, key=lambda entry: len(entry["stages"]))[:1]:

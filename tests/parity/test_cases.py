@@ -1,4 +1,4 @@
-"""The parity framework itself: recognition, reading, comparing, and how a run reports."""
+"""Tests of the parity framework: kinds, reading, comparison, and the report of a run."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def make(folder: Path, *, meta: Any = None, arrays: Any = None, **jsons: Any) ->
         ("00", UNKNOWN),
     ],
 )
-def test_kinds_by_name(tmp_path: Path, name: str, kind: str) -> None:
+def test_kind_folder_name_recognized(tmp_path: Path, name: str, kind: str) -> None:
     assert kind_of(make(tmp_path / name)) == kind
 
 
@@ -72,25 +72,25 @@ def test_kinds_by_name(tmp_path: Path, name: str, kind: str) -> None:
         (UNKNOWN, {"other": {"a": 1}, "config": {"tensors": {}}}),
     ],
 )
-def test_kinds_by_content(tmp_path: Path, kind: str, content: dict[str, Any]) -> None:
+def test_kind_folder_content_recognized(tmp_path: Path, kind: str, content: dict[str, Any]) -> None:
     assert kind_of(make(tmp_path / "x", **content)) == kind
 
 
-def test_the_recorded_folders_are_recognised_without_their_names() -> None:
+def test_kind_renamed_goldens_recognized() -> None:
     for case in find_cases(REPO / "tests" / "goldens"):
         assert case.kind in KINDS
         renamed = Case(case.dir, kind_of(case.dir), case.root)
         assert renamed.kind == case.kind
 
 
-def test_shared_weights_are_no_case(tmp_path: Path) -> None:
+def test_find_cases_shared_weights_excluded(tmp_path: Path) -> None:
     (make(tmp_path / "00_model", meta={}) / "model.safetensors").touch()
     make(tmp_path / "01_tome")
     assert kind_of(tmp_path / "00_model") == MODEL
     assert [case.name for case in find_cases(tmp_path)] == ["01_tome"]
 
 
-def test_model_and_config_of_a_case(tmp_path: Path) -> None:
+def test_case_model_and_config_found(tmp_path: Path) -> None:
     model = make(tmp_path / "00_model", config={"from": "model"})
     text = "../00_model (same tensors; other words)"
     plain = Case(make(tmp_path / "a", meta={"model": text}), "tome", tmp_path)
@@ -104,7 +104,7 @@ def test_model_and_config_of_a_case(tmp_path: Path) -> None:
         _ = lost.model_dir
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_case_missing_file_named(tmp_path: Path) -> None:
     case = Case(make(tmp_path / "a", arrays={"here": np.arange(3)}), "tome", tmp_path)
     np.testing.assert_array_equal(case.io["here"], [0, 1, 2])
     assert dict(case.io.matching("he.e")).keys() == {"here"}
@@ -122,7 +122,7 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
         len(empty.io)
 
 
-def test_copies_run_once(tmp_path: Path) -> None:
+def test_without_copies_identical_case_dropped(tmp_path: Path) -> None:
     for root in ("one", "two", "three"):
         make(tmp_path / root / "01_tome", meta={"n": 1 if root != "three" else 2})
     cases = [case for root in ("one", "two", "three") for case in find_cases(tmp_path / root)]
@@ -132,7 +132,7 @@ def test_copies_run_once(tmp_path: Path) -> None:
 # --- assert_parity -----------------------------------------------------------------------------
 
 
-def test_parity_needs_a_close_result_and_a_far_control() -> None:
+def test_assert_parity_near_control_fails() -> None:
     want = np.array([1.0, np.nan, 3.0])
     assert_parity(want + 1e-6, want, atol=1e-5, control=want + 1e-3)
     assert_parity(want, want, atol=1e-5, control=np.full(3, np.nan))
@@ -146,7 +146,7 @@ def test_parity_needs_a_close_result_and_a_far_control() -> None:
         assert_parity(want[:1], want, atol=1e9, control=want)
 
 
-def test_exact_parity() -> None:
+def test_assert_parity_zero_tolerance_exact() -> None:
     want = np.arange(4)
     assert_parity(want, want, atol=0, control=want[::-1])
     with pytest.raises(AssertionError, match="control stays within"):
@@ -157,13 +157,13 @@ def test_exact_parity() -> None:
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Only the modules that need no model, so that this stays quick."""
+    """Runs only the modules without a model, which are quick."""
     modules = [f"tests/parity/test_{kind}.py" for kind in ("frame_sampling", "preprocess")]
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *modules, *arguments]
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120)
 
 
-def test_a_run_fails_on_a_broken_case_and_names_the_rest(tmp_path: Path) -> None:
+def test_run_broken_case_fails_and_lists_others(tmp_path: Path) -> None:
     make(tmp_path / "11_frame_sampling_other")
     make(tmp_path / "70_mystery", other={"a": 1})
     make(tmp_path / "71_base_videochat_flash_v2")
@@ -171,12 +171,14 @@ def test_a_run_fails_on_a_broken_case_and_names_the_rest(tmp_path: Path) -> None
     assert result.returncode == 1
     assert "passed" not in result.stdout
     assert "skipped" not in result.stdout
-    assert "test_indices[11_frame_sampling_other]" in result.stdout
-    assert "test_pixel_values" not in result.stdout  # No such folder: the test does not exist.
+    assert "test_sampling_recorded_calls_equal_indices[11_frame_sampling_other]" in result.stdout
+    assert (
+        "test_preprocess_recorded_frames" not in result.stdout
+    )  # No such folder: the test does not exist.
     assert "kind unknown: 70_mystery" in result.stdout
 
 
-def test_a_run_refuses_a_folder_that_is_not_there(tmp_path: Path) -> None:
+def test_run_missing_goldens_folder_refused(tmp_path: Path) -> None:
     result = run("--goldens", str(tmp_path / "no"))
     assert result.returncode == 4
     assert "no such directory" in result.stderr

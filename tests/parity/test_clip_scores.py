@@ -1,4 +1,4 @@
-"""`clip_scores`: how much a question looks at each clip of a window."""
+"""Parity of `clip_scores`: attention of a question to each clip of a window."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from xcomp_jax.selection.query import Query
 
 
 def selection_of(score_type: str, **others: Any) -> SelectionConfig:
-    """`default`, or `segments_A_B`: A clips a segment, one every B."""
+    """Converts `default` or `segments_A_B` (A clips a segment, one every B) to our schema."""
     match = re.fullmatch(r"segments_(\d+)_(\d+)", score_type)
     if match is None:
         assert score_type == "default", score_type
@@ -31,11 +31,11 @@ def selection_of(score_type: str, **others: Any) -> SelectionConfig:
 def scores(
     case: Case, entry: dict[str, Any], model: XComp, params: Params, config: SelectionConfig
 ) -> np.ndarray:
-    """[L, clips] of every layer."""
+    """Computes the scores [L, clips] of every layer."""
     name = f"input_{entry['input']}__"
     prefix, suffix = (part[0] for part in split_ids(case.io[f"{name}input_ids"]))
     visual = flat_visual(case.io[f"{name}visual_tokens"])
-    # In the recording one placeholder stands for the whole video.
+    # In the recording one placeholder represents the whole video.
     header = int(case.io[f"{name}first_conv_length"].reshape(-1)[0]) - len(prefix) - 1
     engine = Engine(model.config, params)
     plan = plan_scoring(
@@ -51,7 +51,7 @@ def scores(
 
 
 @pytest.mark.golden("clip_scores")
-def test_every_run(case: Case) -> None:
+def test_clip_scores_recorded_runs_equal(case: Case) -> None:
     for entry in case.meta["runs"]:
         model, params = recorded_model(case, entry["env"])
         layers = (0, model.config.llm.num_hidden_layers)
@@ -65,7 +65,7 @@ def test_every_run(case: Case) -> None:
         (want,) = recorded.values()
         got = scores(case, entry, model, params, config)
         if np.isnan(want).any():
-            # No row asks. Marked clips stay marked.
+            # There is no question row; NaN scores stay NaN.
             np.testing.assert_array_equal(np.isnan(got), np.isnan(want))
             np.testing.assert_array_equal(got == 1e9, want == 1e9)
             continue

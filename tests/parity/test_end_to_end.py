@@ -1,4 +1,4 @@
-"""Case kind `end_to_end`: from uint8 frames to answer ids, as a whole chat() of the original."""
+"""Parity of `end_to_end`: from uint8 frames to answer ids, a whole chat() of the original."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def compile_for_computing() -> Iterator[None]:
 
 @dataclasses.dataclass(frozen=True)
 class Chat:
-    """One recorded run, redone up to prefill; `control` has its frames one place late."""
+    """One recorded run up to prefill; in `control` the frames are shifted by one place."""
 
     model: XComp
     params: Params
@@ -79,7 +79,7 @@ def each_run(case: Case) -> list[tuple[dict[str, Any], str, Chat]]:
 
 
 @pytest.mark.golden("end_to_end")
-def test_pixels_to_visual_tokens(case) -> None:
+def test_chat_recorded_frames_equal_visual_tokens(case) -> None:
     for entry, name, done in each_run(case):
         pixels = np.moveaxis(normalize(done.frames), -1, 1)
         for key, want in case.io.matching(rf"{name}pixel_values_frame\d+").items():
@@ -109,7 +109,7 @@ def test_pixels_to_visual_tokens(case) -> None:
 
 
 @pytest.mark.golden("end_to_end")
-def test_prefill(case) -> None:
+def test_chat_recorded_prefill_equal(case) -> None:
     for entry, name, done in each_run(case):
         want = case.io[f"{name}last_prompt_token_hidden_after_each_layer"]
         got, control = (
@@ -123,7 +123,7 @@ def test_prefill(case) -> None:
 
 
 @pytest.mark.golden("end_to_end")
-def test_answer(case) -> None:
+def test_chat_recorded_answer_equal(case) -> None:
     for entry, name, done in each_run(case):
         want = case.io[f"{name}generated_ids"]
         penalty = repetition_penalty(case)
@@ -151,7 +151,7 @@ def test_answer(case) -> None:
 
 
 def repetition_penalty(case: Case) -> float:
-    """From the generation_config.json beside the tokenizer, or as the recording says in words."""
+    """Reads generation_config.json beside the tokenizer, or the text of the recording."""
     folder = case.tokenizer_dir()
     if folder is not None and (folder / "generation_config.json").is_file():
         return float(

@@ -1,4 +1,4 @@
-"""Frame indices, repetitions, clips and time messages, number for number and letter for letter."""
+"""Parity of `frame_sampling`: frame indices, repetitions, clips and time messages, exactly."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ Row = dict[str, Any]
 
 
 def rows(case: Case, key: str) -> list[Row]:
-    """All rows that have `key`, from whichever files of the case hold lists of rows."""
+    """Returns all rows with `key` from the files of the case that hold lists of rows."""
     tables = [table for table in case.jsons().values() if isinstance(table, list)]
     found = [row for table in tables for row in table if key in row]
     if not found:
@@ -41,7 +41,7 @@ def digest(text: str) -> str:
 
 
 def same_indices(got: Sequence[int], want: Any) -> bool:
-    """Long lists are recorded as count, head, tail and checksum."""
+    """Compares indices; long lists are recorded as count, head, tail and checksum."""
     if isinstance(want, dict):
         return len(got) == want["n"] and digest(",".join(map(str, got))) == want["sha256"]
     return list(got) == want
@@ -54,7 +54,7 @@ def same_text(got: str, want: Any) -> bool:
 
 
 def interval_starts(got: Sequence[int], total: int) -> list[int]:
-    """Control: the start of every interval instead of its middle."""
+    """Returns the control: the start of every interval instead of its middle."""
     return np.linspace(0, total, len(got), endpoint=False).astype(int).tolist()
 
 
@@ -62,7 +62,7 @@ def interval_starts(got: Sequence[int], total: int) -> list[int]:
 
 
 def index_results(case: Case) -> Iterator[tuple[Row, str, tuple[int, ...], Any]]:
-    """(row, variant, our indices, recorded indices) for every call recorded."""
+    """Yields (row, variant, our indices, recorded indices) of every recorded call."""
     for row in rows(case, "sample"):
         if row["sample"] not in ("dynamic_fps1", "middle"):
             raise GoldenError(f"{case.dir}: sampling {row['sample']!r} is not known to this test")
@@ -78,7 +78,7 @@ def index_results(case: Case) -> Iterator[tuple[Row, str, tuple[int, ...], Any]]
             yield row, name, got, recorded[name]
 
 
-def test_indices(case: Case) -> None:
+def test_sampling_recorded_calls_equal_indices(case: Case) -> None:
     results = list(index_results(case))
     missed = [(name, row) for row, name, got, want in results if not same_indices(got, want)]
     assert not missed, f"{len(missed)} of {len(results)} differ, the first: {missed[0]}"
@@ -90,7 +90,7 @@ def test_indices(case: Case) -> None:
 
 
 def recorded_video(row: Row) -> VideoInfo:
-    """A video of the row's length: what probe() would report."""
+    """Returns a video of the row's length as probe() would report it."""
     folder = "img" in row["kind"] or "frame" in row["kind"]
     total = row["vlen"]
     duration = (row.get("sidecar_duration") or total) if folder else total / row["fps"]
@@ -100,7 +100,7 @@ def recorded_video(row: Row) -> VideoInfo:
 
 
 def plan_of(row: Row) -> FramePlan:
-    """Our plan under the row's settings; the original took them from the environment."""
+    """Plans frames with the row's settings, environment variables in the original."""
     clip = row.get("clip") or {}
     video = recorded_video(row)
     if row["kind"].startswith("train"):
@@ -123,14 +123,14 @@ def plan_of(row: Row) -> FramePlan:
 
 
 def message_of(plan: FramePlan, row: Row) -> str:
-    """Inference always tells the short way; training as its option says, None not at all."""
+    """Returns the message: always short in inference, by the option in training."""
     option = row["time_msg_option"] if row["kind"].startswith("train") else "short"
     if option is None:
         return ""
     return plan.message if option == "short" else plan.long_message
 
 
-def test_readers(case: Case) -> None:
+def test_sampling_recorded_readers_equal_plans(case: Case) -> None:
     accepted = [row for row in rows(case, "kind") if "error" not in row]
     plans = [plan_of(row) for row in accepted]
     for row, plan in zip(accepted, plans, strict=True):
@@ -142,15 +142,15 @@ def test_readers(case: Case) -> None:
         assert not same_indices(later, row["frame_indices"]), "control: one frame later passes"
 
 
-def test_what_the_readers_reject(case: Case) -> None:
+def test_sampling_recorded_errors_refused(case: Case) -> None:
     rejected = [row for row in rows(case, "kind") if "error" in row]
     for row in rejected:
         with pytest.raises(VideoError, match="whole clips"):
             plan_of(row)
 
 
-def test_messages_tell_count_and_duration(case: Case) -> None:
-    """Control for the texts: one frame more or a hundredth of a second more must show."""
+def test_time_message_other_count_or_duration_differs(case: Case) -> None:
+    """Checks that one more frame or a hundredth of a second more changes the text."""
     for row in rows(case, "kind"):
         if "error" in row or not row["time_msg"] or isinstance(row["time_msg"], dict):
             continue

@@ -1,4 +1,4 @@
-"""`frame_selection`: whole chats in which the question chooses the frames."""
+"""Parity of `frame_selection`: whole chats with question-conditioned frame selection."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
 
 SCORE_NOISE = 5e-8
-"""Float32 against float64 of the same reference (facts: float noise)."""
+"""Difference of float32 and float64 runs of the original (`vs_float64` in the recordings)."""
 
 PUBLISHED_REPETITION_PENALTY = 1.1
-"""From the published generation_config.json, active in every recording (facts: evaluation)."""
+"""From the published generation_config.json, active in every recording
+(docs/reference_behaviour.md#evaluation)."""
 
 # Of the encoder's features, recorded by the case `vision`.
 VISION_NOISE = 3e-6
@@ -71,8 +72,8 @@ def selection(meta: Mapping[str, Any]) -> SelectionConfig:
 
 
 @pytest.mark.golden("frame_selection")
-def test_planning_and_counting(case: Case) -> None:
-    """From the recorded scores on everything is exact."""
+def test_selection_recorded_scores_equal_frames(case: Case) -> None:
+    """Compares exactly all that follows from the recorded scores."""
     for meta, arrays in variants(case):
         config = selection(meta)
         windows = plan_windows(config, meta["n_frames"])
@@ -92,7 +93,7 @@ def test_planning_and_counting(case: Case) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class RecordedFrames:
-    """Recorded frames, as they come out of a decoder, brought to the model's size."""
+    """Recorded frames, resized to the model's size."""
 
     pixels: np.ndarray
     size: int
@@ -195,10 +196,10 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
                 print(f"{meta['variant']}: merged the other way in the clips at {sorted(choice)}")
                 break
     assert_parity(scores.total, arrays["sum_score"], atol=tolerance, control=wrong.total)
-    chosen = select_frames(video, scores)
-    assert chosen == tuple(arrays["selected_idx"]), meta["variant"]
+    selected = select_frames(video, scores)
+    assert selected == tuple(arrays["selected_idx"]), meta["variant"]
 
-    cache = engine.prefill_video([video.visual_tokens(chosen)], [prefix])
+    cache = engine.prefill_video([video.visual_tokens(selected)], [prefix])
     ids = meta["final_generated_ids"]
     generation = GenerationConfig(
         max_new_tokens=len(ids), repetition_penalty=PUBLISHED_REPETITION_PENALTY
@@ -210,17 +211,17 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
 
 
 @pytest.mark.golden("frame_selection")
-def test_small_chats(case: Case, request: pytest.FixtureRequest) -> None:
-    """Lowered window constants; each variant compiles anew, so one has to do without --goldens."""
+def test_selection_small_windows_equal_chats(case: Case, request: pytest.FixtureRequest) -> None:
+    """Runs chats with small windows: one variant, or all with --goldens (each compiles anew)."""
     small = [variant for variant in variants(case) if not variant[0]["true_constants"]]
-    chosen = small if request.config.getoption("--goldens") else small[-1:]
-    for meta, arrays in chosen:
+    tested = small if request.config.getoption("--goldens") else small[-1:]
+    for meta, arrays in tested:
         check_chat(case, meta, arrays)
 
 
 @pytest.mark.golden("frame_selection")
-def test_full_size_chats(case: Case, request: pytest.FixtureRequest) -> None:
-    """Windows of 576 frames."""
+def test_selection_full_windows_equal_chats(case: Case, request: pytest.FixtureRequest) -> None:
+    """Runs chats with windows of 576 frames."""
     if not request.config.getoption("--goldens"):
         pytest.skip("windows of true size take minutes; --goldens DIR runs them")
     for meta, arrays in variants(case):

@@ -1,4 +1,4 @@
-"""Case kind `internvideo2`: the other video encoder, its weights through the converter."""
+"""Parity of `internvideo2`: the encoder of a 7B base model, loaded by the converter."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.models.internvideo2 import position_table
 from xcomp_jax.models.xcomp import Params, XComp
 
-# See tests.parity.lm_run: twice the sum of both programs' distance from the truth.
+# See tests.parity.lm_run: twice the sum of both programs' distances from the exact result.
 NOISE_FACTOR = 4
 
-# The recording has the encoder alone, so the smallest language model completes the checkpoint.
+# The recording has only the encoder; the smallest language model completes the checkpoint.
 LLM = LLMConfig(
     vocab_size=8,
     hidden_size=8,
@@ -53,7 +53,7 @@ def vision_config(case: Case) -> VisionConfig:
 
 @functools.lru_cache(maxsize=4)
 def converted(case: Case) -> tuple[XComp, Params]:
-    """Recorded tensors, zeros for the rest of the model, as the converter reads them."""
+    """Converts the recorded tensors, with zeros for the rest of the model."""
     model = ModelConfig(
         vision=vision_config(case),
         projector=ProjectorConfig(tokens_per_frame=1),
@@ -73,7 +73,7 @@ def converted(case: Case) -> tuple[XComp, Params]:
 
 
 @pytest.mark.golden("internvideo2")
-def test_features(case) -> None:
+def test_internvideo2_recorded_clips_equal_features(case) -> None:
     model, params = converted(case)
     assert model.config.vision.num_blocks == case.meta["n_blocks"]
     encode = jax.jit(lambda p, x: model.apply({"params": p}, x, method="vision_features"))
@@ -89,12 +89,12 @@ def test_features(case) -> None:
 
 
 @pytest.mark.golden("internvideo2")
-def test_position_tables_of_a_fresh_model(case) -> None:
+def test_internvideo2_fresh_model_equal_positions(case) -> None:
     vision = vision_config(case)
     for name, want in case.io.matching(r"fresh_(img_)?pos_embed").items():
         frames = 1 if name == "fresh_img_pos_embed" else vision.clip_frames
         got = position_table(frames, vision.grid, vision.width)
-        # Control: rows told from columns the other way round.
+        # Control: rows and columns exchanged.
         swapped = got[1:].reshape(frames, vision.grid, vision.grid, -1).swapaxes(1, 2)
         control = np.concatenate([got[:1], swapped.reshape(got[1:].shape)])
         assert_parity(got, want, atol=2e-6, control=control)

@@ -1,4 +1,4 @@
-"""Case kinds `lm_prefill_lpcomp`, `lm_generate`, `lm_nexthalf_stride`: the compressing decoder."""
+"""Parity of `lm_prefill_lpcomp`, `lm_generate`, `lm_nexthalf_stride`: the compressing decoder."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from xcomp_jax.compression.drop import apply_drop
 
 @functools.lru_cache(maxsize=8)
 def prefilled(case: Case, entry: int | None = None) -> tuple[Inputs, Run, Run]:
-    """Inputs of a case (or of its run number `entry`), the run, and the run one position off."""
+    """Returns the inputs of a case (or of run number `entry`), the run, and a shifted control."""
     run = {} if entry is None else case.meta["runs"][entry]
     model, params = recorded_model(case, run.get("env"))
     inputs = Inputs.of(case.io, f"{run['name']}__" if run else "")
@@ -39,7 +39,7 @@ def check_drops(case: Case, run: Run, inputs: Inputs, prefix: str, noise) -> Non
     first = inputs.prefix.shape[1]
     for name, want in case.io.matching(rf"{prefix}hidden_after_drop_\d+").items():
         layer = layer_of(name)
-        stage = layer_groups_of(run.model)[run.stage_of_layer[layer] + 1]
+        stage = layer_groups_of(run.model)[run.group_of_layer[layer] + 1]
         hidden = run.hidden_after_layer(layer)
         last = len(hidden) - inputs.suffix.shape[1]
         visual = np.asarray(apply_drop(hidden[None, first:last], stage.drop)[0])
@@ -51,7 +51,7 @@ def check_drops(case: Case, run: Run, inputs: Inputs, prefix: str, noise) -> Non
 
 
 @pytest.mark.golden("lm_prefill_lpcomp")
-def test_prefill(case) -> None:
+def test_prefill_recorded_layers_equal(case) -> None:
     inputs, run, control = prefilled(case)
     noise = case.meta["max_abs_diff_vs_float64_per_layer"]
     check_hidden_layers(case, run, control, "", noise.__getitem__)
@@ -70,7 +70,7 @@ def test_prefill(case) -> None:
 
 
 @pytest.mark.golden("lm_prefill_lpcomp")
-def test_embedding_and_splice(case) -> None:
+def test_embedding_recorded_sequence_equal(case) -> None:
     _, params = recorded_model(case)
     inputs = Inputs.of(case.io)
     table = np.asarray(params["llm"]["embed_tokens"]["embedding"])
@@ -81,7 +81,7 @@ def test_embedding_and_splice(case) -> None:
 
 
 @pytest.mark.golden("lm_prefill_lpcomp")
-def test_positions_and_cache(case) -> None:
+def test_prefill_recorded_positions_and_cache_equal(case) -> None:
     inputs, run, shifted = prefilled(case)
     model = run.model
     positions = positions_by_layer(model, inputs)
@@ -103,7 +103,7 @@ def test_positions_and_cache(case) -> None:
 
 
 @pytest.mark.golden("lm_generate")
-def test_generate(case) -> None:
+def test_generate_recorded_tokens_equal(case) -> None:
     _, run, control = prefilled(case)
     tolerance = logit_noise(case.meta)
 
@@ -137,13 +137,13 @@ def test_generate(case) -> None:
 
 
 @pytest.mark.golden("lm_nexthalf_stride")
-def test_strides(case) -> None:
+def test_stepwise_recorded_runs_equal(case) -> None:
     for number, entry in enumerate(case.meta["runs"]):
         name = f"{entry['name']}__"
         inputs, run, control = prefilled(case, number)
         assert run.kv_length == entry["kv_length_per_layer"], name
         tolerance = logit_noise(entry)
-        # Hidden states are as noisy as the logits at worst.
+        # Hidden states are at most as noisy as the logits.
         noise = lambda layer, entry=entry: entry["logits_max_abs_diff_vs_float64"]  # noqa: E731
         check_hidden_layers(case, run, control, name, noise)
         check_drops(case, run, inputs, name, noise)

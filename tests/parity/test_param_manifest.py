@@ -1,4 +1,4 @@
-"""Case kind `param_manifest`: tensor names and shapes of the original at the real sizes, exact."""
+"""Parity of `param_manifest`: tensor names and shapes of the original at full size, exactly."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def variants_of(shapes: Shapes) -> list[Variant]:
 
 
 @pytest.mark.golden("param_manifest")
-def test_every_tensor_maps_to_one_of_ours(case) -> None:
+def test_manifest_every_tensor_mapped_once(case) -> None:
     for name, manifest in manifests(case).items():
         shapes = recorded_shapes(manifest)
         matching = variants_of(shapes)
@@ -41,8 +41,8 @@ def test_every_tensor_maps_to_one_of_ours(case) -> None:
 
 
 @pytest.mark.golden("param_manifest")
-def test_a_wrong_name_or_shape_matches_no_model(case) -> None:
-    """The control of the test above."""
+def test_manifest_wrong_name_or_shape_unmatched(case) -> None:
+    """Checks the control of the test above."""
     for manifest in manifests(case).values():
         shapes = recorded_shapes(manifest)
         name, shape = next(iter(shapes.items()))

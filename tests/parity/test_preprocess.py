@@ -1,4 +1,4 @@
-"""Frames to pixel values: resize on uint8, then normalise."""
+"""Parity of `preprocess`: frames to pixel values, resized as uint8, then normalized."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from xcomp_jax.video.preprocess import resize_bicubic, to_rgb
 pytestmark = pytest.mark.golden("preprocess")
 
 ATOL = 1e-5
-"""One grey level is 0.0175, so this allows none."""
+"""Less than one grey level, which is 0.0175."""
 
 
 def recordings(case: Case) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float32]]]:
-    """(input frames [T, H, W(, C)], recorded values [T, S, S, 3]) of every recorded run."""
+    """Yields input frames [T, height, width(, 3)] and recorded values [T, X, X, 3] of every run."""
     for name, values in case.io.matching(r".+__pixel_values").items():
         stem = name.removesuffix("pixel_values")
         sources = [case.io[stem + part] for part in ("frames", "image") if stem + part in case.io]
@@ -33,12 +33,12 @@ def recordings(case: Case) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.float
 
 
 def resize_bilinear(frame: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Control: the usual other filter."""
+    """Resizes by the other common filter, as a control."""
     image = Image.fromarray(np.ascontiguousarray(to_rgb(frame)))
     return np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
 
 
-def test_pixel_values(case: Case) -> None:
+def test_preprocess_recorded_frames_equal_pixels(case: Case) -> None:
     filters_differ, bilinear_misses = False, False
     for frames, expected in recordings(case):
         size = expected.shape[1]

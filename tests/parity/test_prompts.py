@@ -1,4 +1,4 @@
-"""Prompts, token ids, label masks. Only the token ids need the tokenizer the case was made with."""
+"""Parity of `prompts`: prompts, token ids, label masks; ids need the recorded tokenizer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def position(row: Row) -> VideoPosition:
 
 
 def question_and_message(row: Row) -> dict[str, Any]:
-    """Arguments of inference_text; the message is computed from the video where it is recorded."""
+    """Returns the arguments of inference_text, with the message recomputed from the video."""
     told = re.search(r"The video lasts for .*? sampled from it\.", row["prompt_text_decoded"])
     if told is None:
         raise GoldenError(f"no time message in {row['prompt_text_decoded']!r}")
@@ -72,7 +72,7 @@ def question_and_message(row: Row) -> dict[str, Any]:
 
 
 def chat_ids(case: Case) -> ChatIds:
-    """Scaffolding ids as the recording itself shows them."""
+    """Reads the ids of the chat template from the recording."""
     pieces = {entry["text"]: entry["ids"] for entry in recorded(case, "tokenizer_pieces")}
     row = recorded(case, "inference")[0]
     header = row["first_conv_length"][0]
@@ -81,7 +81,7 @@ def chat_ids(case: Case) -> ChatIds:
 
 
 def in_answers(ids: Sequence[int], chat: ChatIds) -> list[bool]:
-    """Tokens from an assistant header to the newline after its end."""
+    """Marks tokens from an assistant header to the newline after its end."""
     inside, flags = False, []
     for place, token in enumerate(ids):
         if token == chat.start:
@@ -93,7 +93,7 @@ def in_answers(ids: Sequence[int], chat: ChatIds) -> list[bool]:
 # --- without a tokenizer -----------------------------------------------------------------------
 
 
-def test_prompt_texts(case: Case) -> None:
+def test_prompts_recorded_inference_equal_text(case: Case) -> None:
     for row in recorded(case, "inference"):
         arguments = question_and_message(row)
         assert inference_text(**arguments) == row["prompt_text_decoded"]
@@ -102,7 +102,7 @@ def test_prompt_texts(case: Case) -> None:
         assert inference_text(**arguments) != row["prompt_text_decoded"]
 
 
-def test_training_texts(case: Case) -> None:
+def test_prompts_recorded_training_equal_text(case: Case) -> None:
     for row in recorded(case, "training"):
         turns = training_turns(row["conversations"], row["time_msg"], video_position=position(row))
         expected = [turn["value"] for turn in row["after_preprocess_multimodal"]]
@@ -112,7 +112,7 @@ def test_training_texts(case: Case) -> None:
             assert [turn.content for turn in asked] != expected  # Control: asking's wording.
 
 
-def test_label_rule(case: Case) -> None:
+def test_labels_recorded_ids_equal_rule(case: Case) -> None:
     chat = chat_ids(case)
     for row in recorded(case, "training"):
         ids = row["input_ids"]
@@ -124,7 +124,7 @@ def test_label_rule(case: Case) -> None:
         assert plain != row["labels"]  # Control: only the answers.
 
 
-def test_where_the_first_question_ends(case: Case) -> None:
+def test_prompts_recorded_header_position_equal(case: Case) -> None:
     chat = chat_ids(case)
     rows = recorded(case, "inference") + recorded(case, "training")
     for row in rows:
@@ -139,7 +139,7 @@ def test_where_the_first_question_ends(case: Case) -> None:
         assert [*before, VIDEO_PLACEHOLDER, *after] == row["input_ids"]
 
 
-def test_answers_are_cleaned(case: Case) -> None:
+def test_answer_recorded_text_cleaned(case: Case) -> None:
     for row in recorded(case, "inference"):
         returned = row["returned_text_for_generated"]
         assert answer_text(returned["generated"]) == returned["text"]
@@ -148,7 +148,9 @@ def test_answers_are_cleaned(case: Case) -> None:
 # --- with the tokenizer of the recording -------------------------------------------------------
 
 
-def test_tokenizer_is_the_recorded_one(case: Case, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_tokenizer_recorded_properties_equal(
+    case: Case, tokenizer: PreTrainedTokenizerBase
+) -> None:
     for entry in recorded(case, "tokenizer_pieces"):
         assert encode(tokenizer, entry["text"]) == entry["ids"]
     for entry in recorded(case, "length_of_time_message_tokens"):
@@ -160,7 +162,9 @@ def test_tokenizer_is_the_recorded_one(case: Case, tokenizer: PreTrainedTokenize
     assert ChatIds.of(tokenizer) == chat_ids(case)
 
 
-def test_inference_ids(case: Case, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_prompts_recorded_inference_equal_ids(
+    case: Case, tokenizer: PreTrainedTokenizerBase
+) -> None:
     for row in recorded(case, "inference"):
         arguments = question_and_message(row)
         assert inference_ids(tokenizer, **arguments) == row["input_ids"]
@@ -169,7 +173,9 @@ def test_inference_ids(case: Case, tokenizer: PreTrainedTokenizerBase) -> None:
         assert inference_ids(tokenizer, **arguments) != row["input_ids"]
 
 
-def test_training_ids_and_labels(case: Case, tokenizer: PreTrainedTokenizerBase) -> None:
+def test_prompts_recorded_training_equal_ids(
+    case: Case, tokenizer: PreTrainedTokenizerBase
+) -> None:
     for row in recorded(case, "training"):
         ids, labels = training_example(
             tokenizer, row["conversations"], row["time_msg"], video_position=position(row)
@@ -180,8 +186,8 @@ def test_training_ids_and_labels(case: Case, tokenizer: PreTrainedTokenizerBase)
         assert training_example(tokenizer, other, row["time_msg"])[0] != row["input_ids"]  # Control
 
 
-def test_batches_hold_whole_examples(case: Case, tokenizer: PreTrainedTokenizerBase) -> None:
-    """What the original's collator pads to the right is, unpadded, an example of ours."""
+def test_examples_recorded_collator_equal(case: Case, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Compares the rows of the original's collator, without padding, with our examples."""
     batch = recorded(case, "collator")
     ours = [
         training_example(

@@ -1,4 +1,4 @@
-"""Case kind `schedule`: drop lists and surviving tokens, integers compared exactly."""
+"""Parity of `schedule`: drop lists and surviving tokens, exactly."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xcomp_jax.config import CompressionConfig
 
 
 def survivors_by_stage(layer_groups: tuple[LayerGroup, ...], tokens: int) -> list[list[float]]:
-    """What is left of 1..tokens (averages included) after every drop."""
+    """Applies every drop to the numbers 1..tokens (averages included)."""
     x = jnp.arange(1.0, tokens + 1)[None, :, None]
     left = []
     for stage in layer_groups[1:]:
@@ -37,13 +37,13 @@ def drop_places(layer_groups: tuple[LayerGroup, ...]) -> list[int]:
 
 
 @pytest.mark.golden("schedule")
-def test_cosine(case) -> None:
+def test_cosine_recorded_variants_equal(case) -> None:
     variants = {k: v for k, v in case.json("schedule.json").items() if "goal_len_per_i" in v}
     for name, want in variants.items():
         layers, tokens = want["n_layers"], want["goal_len_per_i"][0]
         counts = tuple(want["tokens_per_frame_seen_by_0based_layer"])
         assert cosine_token_counts(layers, tokens) == counts, name
-        # Control: the paper rounds up where the code behind its numbers rounds half up.
+        # Control: the paper's formula rounds up, the code behind its numbers half up.
         ceil = [
             int(np.ceil((tokens - 1) / 2 * np.cos(np.pi * (i + 1) / layers) + (tokens + 1) / 2))
             for i in range(layers)
@@ -72,7 +72,7 @@ def test_cosine(case) -> None:
 
 
 @pytest.mark.golden("schedule")
-def test_stepwise(case) -> None:
+def test_stepwise_recorded_variants_equal(case) -> None:
     for name, want in case.json("schedule.json").items():
         if "goal_len_per_i" in want:
             continue
@@ -99,13 +99,13 @@ def test_stepwise(case) -> None:
             shifted = [[value - 1 for value in left] for left in outputs]
             assert got != shifted, "control: the token before the kept one"
         else:
-            # The inference class ignores the list it was given and would fail; ours obeys it.
+            # The original's inference class ignores its list and would fail; ours uses it.
             assert [len(left) for left in got] == want["expected_token_counts_from_ratio"], name
             assert [len(left) for left in outputs] != want["expected_token_counts_from_ratio"], name
 
 
 @pytest.mark.golden("schedule")
-def test_published_run_trace(case) -> None:
+def test_cosine_published_log_equal(case) -> None:
     trace = case.json("reference_log_trace.json")
     lengths = trace["prefill_len_by_layer"]
     frames, text = trace["window_frames"], trace["text_tokens"]

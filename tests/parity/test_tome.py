@@ -1,4 +1,4 @@
-"""Case kind `tome`: token merging alone."""
+"""Parity of `tome`: token merging alone."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ merged_tokens = jax.jit(merge_tokens, static_argnums=(1, 2))
 
 
 @pytest.mark.golden("tome")
-def test_merge(case) -> None:
+def test_merge_tokens_recorded_clips_equal(case) -> None:
     recorded = {entry["name"]: entry for entry in case.meta["cases"]}
     inputs = case.io.matching(r".+__x")
     assert {name.removesuffix("__x") for name in inputs} == set(recorded)

@@ -1,4 +1,4 @@
-"""Case kind `train_steps`: loss, gradients and optimiser steps of the original's training code."""
+"""Parity of `train_steps`: loss, gradients and optimizer steps of the original."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Rows = dict[str, list[np.ndarray]]
 
 
 def text_of(case: Case, name: str) -> Rows:
-    """Ids and labels of each example before and after the placeholder, without padding."""
+    """Splits ids and labels of each example at the placeholder, without padding."""
     ids, labels = case.io[f"{name}__input_ids"], case.io[f"{name}__labels"]
     real = case.io[f"{name}__attention_mask"].astype(bool)
     rows: Rows = {key: [] for key in ("prefix_ids", "prefix_labels", "suffix_ids", "suffix_labels")}
@@ -72,9 +72,9 @@ def pixels_of(case: Case, name: str) -> list[np.ndarray]:
 
 @functools.lru_cache(maxsize=2)
 def batches_of(case: Case, clip_frames: int) -> list[dict[str, Any]]:
-    """The recorded batches with the fields of `data.pipeline`, all of one shape: one program.
+    """Returns the recorded batches with the fields of `data.pipeline`, all of one shape.
 
-    Shorter texts are padded, shorter videos filled up with black clips.
+    Shorter texts are padded, and shorter videos padded with black clips.
     """
     names = [f"batch{i}" for i in range(len(case.io.matching(r"batch\d+__input_ids")))]
     texts = [text_of(case, name) for name in names]
@@ -105,7 +105,7 @@ def batches_of(case: Case, clip_frames: int) -> list[dict[str, Any]]:
 def loss_and_grads(
     model: XComp, stage: StageConfig, params: Params, batch: dict[str, Any]
 ) -> tuple[jax.Array, Params, jax.Array]:
-    """Loss, gradients of the trainable parts and their norm."""
+    """Computes the loss, the gradients of the trainable parts and their norm."""
 
     def loss_of(trainable: Params) -> jax.Array:
         whole = {**params, **trainable}
@@ -119,7 +119,7 @@ def loss_and_grads(
 
 
 def named(model: XComp, tree: Params) -> dict[str, np.ndarray]:
-    """Leaves of the trainable parts under the original's tensor names and layouts."""
+    """Converts the trainable parts to the original's tensor names and layouts."""
     flat = {
         "/".join(str(key.key) for key in path): np.asarray(leaf)
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -137,15 +137,17 @@ def named(model: XComp, tree: Params) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("min_chunk", [loss.MIN_CHUNK, 1], ids=["whole", "chunks"])
 @pytest.mark.golden("train_steps")
-def test_loss_and_gradients(case, min_chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the recorded model's small vocabulary whole, and in as many parts as a large one's."""
+def test_loss_recorded_batch_equal_gradients(
+    case, min_chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Computes the loss over the small vocabulary at once, and in chunks like a large one."""
     monkeypatch.setattr(loss, "MIN_CHUNK", min_chunk)
     loss_and_grads.clear_cache()
     model, params = recorded_model(case)
     stage = stage_of(case)
     batch = batches_of(case, model.config.vision.clip_frames)[0]
     value, grads, norm = loss_and_grads(model, stage, params, batch)
-    # Control: one position off everywhere behind the first text.
+    # Control: positions after the first text off by one.
     shifted = {**batch, "prefix_len": batch["prefix_len"] + 1}
     wrong_value, wrong_grads, wrong_norm = loss_and_grads(model, stage, params, shifted)
     want = case.meta["batch0"]
@@ -161,7 +163,7 @@ def test_loss_and_gradients(case, min_chunk: int, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.golden("train_steps")
-def test_optimizer_steps(case) -> None:
+def test_optimizer_recorded_steps_equal(case) -> None:
     model, params = recorded_model(case)
     stage = stage_of(case)
     log = case.meta["optimizer"]["log"]
@@ -180,8 +182,8 @@ def test_optimizer_steps(case) -> None:
         trainable = optax.apply_updates(trainable, updates)
         after = named(model, trainable)
         before = named(model, {name: params[name] for name in stage.trainable})
-        # Adam divides by the gradient's own size: a tiny gradient turns its rounding into a whole
-        # step. The recording's own float32-against-float64 distance bounds what to expect.
+        # Adam divides by the size of the gradient, so that rounding of a tiny gradient can change
+        # a whole step. The recorded float32-against-float64 distance bounds that.
         for key, want in case.io.matching(r"param_after_step\d+__.+").items():
             step, name = re.fullmatch(r"param_after_step(\d+)__(.+)", key).groups()
             if int(step) != number + 1:
@@ -194,7 +196,7 @@ def test_optimizer_steps(case) -> None:
 
 
 @pytest.mark.golden("train_steps")
-def test_published_learning_rates(case) -> None:
+def test_learning_rate_published_recipe_equal(case) -> None:
     stage = dataclasses.replace(stage_of(case), num_steps=2247, learning_rate=1e-5)
     assert warmup_steps(stage) == 68
     steps = np.arange(2247)

@@ -1,4 +1,4 @@
-"""Case kinds `vision` and `projector`: from pixels to embeddings of the language model."""
+"""Parity of `vision` and `projector`: from pixels to visual tokens."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def vision_config(case: Case, frames: int) -> tuple[VisionConfig, dict]:
 
 
 @pytest.mark.golden("vision")
-def test_encoder(case) -> None:
+def test_umt_recorded_clips_equal_features(case) -> None:
     for run, pixels in clips_of(case):
         config, params = vision_config(case, pixels.shape[1])
         encode = jax.jit(lambda p, x, c=config: UMTEncoder(c, FLOAT32).apply({"params": p}, x))
@@ -53,7 +53,7 @@ def test_encoder(case) -> None:
 
 
 @pytest.mark.golden("vision")
-def test_first_layers(case) -> None:
+def test_umt_recorded_first_layers_equal(case) -> None:
     for run, pixels in clips_of(case):
         if f"{run}__patch_embed" not in case.io:
             continue
@@ -79,7 +79,7 @@ def test_first_layers(case) -> None:
 
 
 @pytest.mark.golden("vision")
-def test_position_tables(case) -> None:
+def test_umt_recorded_positions_equal(case) -> None:
     for run, pixels in clips_of(case):
         config, _ = vision_config(case, pixels.shape[1])
         frames, grid = pixels.shape[1], config.grid
@@ -104,14 +104,14 @@ def test_position_tables(case) -> None:
             if name.startswith("img_")
             else video_position_table(int(sizes["frames"]), grid, width)
         )
-        # Only every n-th row was stored; the number of rows says which n.
+        # Only every n-th row was stored; n follows from the number of rows.
         step = next(n for n in range(1, len(table) + 1) if len(table[::n]) == len(want))
         control = np.roll(table, 1, axis=0)[::step]
         assert_parity(table[::step], want, atol=2e-6, control=control)
 
 
 @pytest.mark.golden("projector")
-def test_projector(case) -> None:
+def test_projector_recorded_features_equal(case) -> None:
     for name, features in case.io.matching(r".+__features").items():
         run = name.removesuffix("__features")
         model, params = recorded_model(case)

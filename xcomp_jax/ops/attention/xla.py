@@ -3,7 +3,7 @@
 Queries are processed in blocks, so that the largest intermediate is [B, N, block, S], never S x S.
 Under a causal mask the blocks are grouped, and a group attends only to the keys up to its own end.
 Blocks are small: the softmax writes and reads their scores several times, which on a CPU is three
-times faster when they stay in its cache (`python -m launch.qc_speed` times the difference).
+times faster while they stay in its cache (measured by `xcomp_jax.launch.bench.qc_speed`).
 """
 
 from __future__ import annotations
