@@ -103,5 +103,5 @@ def test_on_devices_invalid_mesh_refused(published: ExperimentConfig) -> None:
     for change, message in wrong:
         with pytest.raises(ConfigError, match=message):
             dataclasses.replace(stage, **change)
-    with pytest.raises(ConfigError, match=r"accumulate_steps=-1\) cannot be shared .*on_devices"):
+    with pytest.raises(ConfigError, match=r"accumulate_steps=-1\) cannot be split .*on_devices"):
         check_micro_batches(stage, jax.sharding.AbstractMesh((1, 1, 1, 1), AXES))

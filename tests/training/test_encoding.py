@@ -1,4 +1,4 @@
-"""Visual tokens in training: stored features, whole clips, the projector's gradient."""
+"""Tests visual tokens in training: stored features, whole clips, the projector's gradient."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_stored_features_match_frames() -> None:
 
 
 def test_projector_gradient_long_video_is_zero() -> None:
-    """The original has no projector gradient from 512 frames on; both settings are tested.
+    """Tests both settings; the original has no projector gradient from 512 frames on.
 
     See docs/reference_behaviour.md#training.
     """

@@ -1,4 +1,4 @@
-"""Tuning from a converted PyTorch checkpoint, and exporting the result to PyTorch again."""
+"""Tests tuning from a converted PyTorch checkpoint and exporting the result to PyTorch."""
 
 from __future__ import annotations
 

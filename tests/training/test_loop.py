@@ -1,4 +1,4 @@
-"""Running a stage: its outputs, non-finite losses, SIGTERM."""
+"""Tests running a stage: its outputs, non-finite losses, SIGTERM."""
 
 from __future__ import annotations
 

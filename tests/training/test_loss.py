@@ -1,4 +1,4 @@
-"""The next-token loss: averages, padding, vocabulary chunks."""
+"""Tests the next-token loss: averages, padding, vocabulary chunks."""
 
 from __future__ import annotations
 

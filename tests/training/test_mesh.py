@@ -1,4 +1,4 @@
-"""The training step on eight devices against the same step on one, and where arrays live."""
+"""Tests the training step on eight devices against one, and the sharding of its arrays."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_context_axis_splits_frames_and_activations(results: dict) -> None:
 
 
 def test_layer_weights_are_gathered_once_per_step(results: dict) -> None:
-    """Without `sharding.gathered_layer` XLA would gather them again in the backward pass."""
+    """Detects a second gather in the backward pass, which `sharding.gathered_layer` avoids."""
     leaves = jax.tree_util.tree_leaves_with_path(tiny_params()["llm"]["layers"])
     matrices = sum(leaf.nbytes for path, leaf in leaves if path[-1].key == "kernel")
     # Each of two devices along fsdp sends its half of a matrix that tensor has halved already.
@@ -84,7 +84,7 @@ def test_layer_weights_are_gathered_once_per_step(results: dict) -> None:
 
 
 def test_published_model_shardings_match_golden() -> None:
-    """On fsdp=16, tensor=2, context=2."""
+    """Uses a mesh of fsdp=16, tensor=2, context=2."""
     state = resolved()
     for name, (shape, _, shard) in state.items():
         if np.prod(shape) > 2**20:

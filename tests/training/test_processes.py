@@ -1,4 +1,4 @@
-"""`xcomp tune` in several processes: equal results, lost processes, signals."""
+"""Tests `xcomp tune` in several processes: equal results, lost processes, signals."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_lost_coordinator_of_four_resumes_with_four_or_one(folder: Path, alone: 
 
 @pytest.mark.slow
 def test_error_on_first_process_ends_all_with_code_2(folder: Path) -> None:
-    """Code 2, unlike 75, does not make Slurm requeue the job."""
+    """Expects code 2, which unlike 75 does not make Slurm requeue the job."""
     workdir = folder / "damaged"
     workdir.mkdir()
     (workdir / "metrics.jsonl").write_text("{}\n{\n")

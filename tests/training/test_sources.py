@@ -1,4 +1,4 @@
-"""Opening the datasets of a configuration, and checks of its data section."""
+"""Tests opening the datasets of a configuration and the checks of its data section."""
 
 from __future__ import annotations
 

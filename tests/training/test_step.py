@@ -1,4 +1,4 @@
-"""The training step: accumulation, learning rates, adapters, dtypes."""
+"""Tests the training step: accumulation, learning rates, adapters, dtypes."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_accumulation_with_remat_averages_micro_batches() -> None:
 
 
 def test_accumulation_examples_average_matches_one_batch() -> None:
-    """Also with an unreadable example, which has no labels."""
+    """Includes an unreadable example, which has no labels."""
     params, batch = tiny_params(), stored_of(8)
     for field in ("prefix_labels", "suffix_labels"):
         batch[field][3] = IGNORE

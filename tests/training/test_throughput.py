@@ -1,4 +1,4 @@
-"""Throughput metrics on a device of known peak FLOPs."""
+"""Tests throughput metrics on a device of known peak FLOPs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`xcomp tune` in one process: outputs, interruption, export, refusals."""
+"""Tests `xcomp tune` in one process: outputs, interruption, export, refusals."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tuning on a data mixture with `xcomp scan`, `xcomp encode` and `xcomp tune`."""
+"""Tests tuning on a data mixture with `xcomp scan`, `xcomp encode` and `xcomp tune`."""
 
 from __future__ import annotations
 
@@ -151,7 +151,7 @@ def test_tune_stored_features_on_mesh_matches_files(folder: Path, features: Path
 
 
 def test_tune_indivisible_parameters_exits_before_workdir(folder: Path) -> None:
-    """Three devices do not divide the widths of the model."""
+    """Uses three devices, which do not divide the widths of the model."""
     done = subprocess.run(
         [*XCOMP, *tune(folder, "three", **SPREAD)],
         env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=3"},

@@ -1,4 +1,4 @@
-"""Random batches for the tiny model, and helpers to compare gradients."""
+"""Makes random batches for the tiny model and compares gradients."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A complete experiment of a few seconds, for tests of interruption; it learns almost nothing."""
+"""Defines a complete experiment of a few seconds, for tests of interruption."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The tiny experiment on a data mixture; `--set` gives the paths of mixture and base model."""
+"""Defines the tiny experiment on a data mixture; tests set its paths with `--set`."""
 
 import dataclasses
 

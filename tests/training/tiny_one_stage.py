@@ -1,4 +1,4 @@
-"""The tiny experiment with a single stage, for tests of several processes."""
+"""Defines the tiny experiment with a single stage, for tests of several processes."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""The `xcomp tune` command: runs a training experiment, or continues an interrupted one."""
+"""Implements `xcomp tune`, which runs a training experiment or continues an interrupted one."""
 
 from __future__ import annotations
 

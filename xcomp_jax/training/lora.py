@@ -1,4 +1,4 @@
-"""Low-rank adapters ([LoRA](https://arxiv.org/abs/2106.09685)) as a tree beside the base weights.
+"""Trains low-rank adapters ([LoRA](https://arxiv.org/abs/2106.09685)) beside the base weights.
 
 Under `lora` in a parameter tree each adapted projection has a [L, in, rank] and b [L, rank, out],
 at the path that its kernel has under `llm/layers`. The base weights stay fixed while the adapters

@@ -1,4 +1,4 @@
-"""AdamW with the published learning-rate schedule (docs/reference_behaviour.md#training)."""
+"""Builds AdamW with the published learning-rate schedule (docs/reference_behaviour.md#training)."""
 
 from __future__ import annotations
 

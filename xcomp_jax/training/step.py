@@ -184,8 +184,8 @@ def check_micro_batches(stage: StageConfig, mesh: Mesh) -> None:
             f"stage {stage.name!r}: micro batches of {micro} examples (batch_size="
             f"{stage.batch_size}, accumulate_steps={stage.accumulate_steps}) cannot be split over "
             f"data x fsdp = {split}; lower accumulate_steps, or move devices to mesh.context or "
-            "mesh.tensor, or set mesh.fsdp, mesh.context and accumulate_steps to -1 to choose them "
-            "automatically"
+            "mesh.tensor, or set mesh.fsdp, mesh.context and accumulate_steps to -1, which "
+            "config.on_devices resolves"
         )
 
 
