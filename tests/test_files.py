@@ -22,7 +22,7 @@ def test_json_round_trip_equal(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("config.json", "begin in another --workdir"),
+        ("config.json", "use another --workdir"),
         ("elapsed.json", "delete the file; it will be written again"),
         ("summary.json", "delete the file; it will be written again"),
     ],
