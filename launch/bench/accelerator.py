@@ -14,13 +14,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import Array, lax
+from jax import Array
 
 from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
+from xcomp_jax.engine import programs
+from xcomp_jax.engine.generate import generate
+from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.launch.bench import kernels, model
 from xcomp_jax.launch.bench.deadline import Deadline
 from xcomp_jax.launch.bench.timing import seconds
-from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import XComp
 from xcomp_jax.peaks import peak_of
 from xcomp_jax.sharding import make_mesh
@@ -78,7 +80,7 @@ def _prefills(tiny: bool, compressed: bool, deadline: Deadline) -> Iterator[Row]
             continue
         began = time.monotonic()
         inputs = model.prefill_inputs(config, frames)
-        program = model.jitted_prefill(config).lower(params, *inputs).compile()
+        program = programs.prefill.lower(XComp(config), params, *inputs).compile()
         row["compile_s"] = time.monotonic() - began
         row["seconds"] = seconds(program, params, *inputs)
         flops = model.prefill_flops(config, frames)
@@ -93,11 +95,10 @@ def _encoder(tiny: bool) -> Iterator[Row]:
     config = model.model_config(tiny=tiny)
     params = model.random_params(config, "vision", "projector")
     side, clip = config.vision.image_size, config.vision.clip_frames
-    encode = jax.jit(lambda params, pixels: apply.encode(XComp(config), params, pixels))
+    encode = functools.partial(programs.encode_clips, XComp(config))
     for clips in (1,) if tiny else (1, 8, 32):
-        pixels = jax.random.normal(
-            jax.random.key(0), (clips, clip, side, side, 3), config.compute_dtype
-        )
+        shape = (clips, clip, side, side, 3)
+        pixels = jax.random.randint(jax.random.key(0), shape, 0, 256, jnp.uint8)
         call_seconds = seconds(encode, params, pixels)
         yield {
             "clips": clips,
@@ -110,21 +111,15 @@ def _decoding(tiny: bool) -> Iterator[Row]:
     config = model.model_config(tiny=tiny)
     params = model.random_params(config, "llm")
     frames = 8 if tiny else FRAMES[0]
-    xcomp = XComp(config)
-    logits, cache = model.jitted_prefill(config)(params, *model.prefill_inputs(config, frames))
+    network = XComp(config)
+    inputs = model.prefill_inputs(config, frames)
+    logits, cache = programs.prefill(network, params, *inputs)
+    generation = GenerationConfig(max_new_tokens=NEW_TOKENS)
 
-    @jax.jit
-    def decode(params: Any, first: Array, cache: Any) -> Array:
-        def step(carry: tuple[Array, Any], place: Array) -> tuple[tuple[Array, Any], Array]:
-            token, new = carry
-            hidden, new = apply.extend(xcomp, params, token[:, None], place[None], cache, new)
-            following = jnp.argmax(apply.logits(xcomp, params, hidden[:, -1]), axis=-1)
-            return (following.astype(jnp.int32), new), token
+    def decode(params: Any, logits: Array, cache: Any) -> Array:
+        return generate(network, params, logits, cache, generation).ids
 
-        new = apply.empty_text_cache(xcomp, params, 1, NEW_TOKENS)
-        return lax.scan(step, (first, new), jnp.arange(NEW_TOKENS))[1]
-
-    call_seconds = seconds(decode, params, jnp.argmax(logits, axis=-1).astype(jnp.int32), cache)
+    call_seconds = seconds(decode, params, logits, cache)
     yield {
         "frames": frames,
         "tokens_per_s": NEW_TOKENS / call_seconds,

@@ -9,6 +9,7 @@ compiled size is known to fit, because compilers plan large programs differently
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Iterator
@@ -17,9 +18,10 @@ from typing import Any
 import jax
 
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.engine import programs
 from xcomp_jax.launch.bench import model
 from xcomp_jax.launch.preflight.machines import GIB, MACHINES, described, shape
-from xcomp_jax.models.xcomp import abstract_params
+from xcomp_jax.models.xcomp import XComp, abstract_params
 
 Row = dict[str, Any]
 
@@ -74,8 +76,9 @@ def prefill_bytes(machine: str, frames: int, *, tiny: bool = False, whole: bool 
         params = jax.tree.map(lambda leaf: abstract(leaf, config.compute_dtype), params)
         inputs = jax.eval_shape(lambda: model.prefill_inputs(config, frames))
         arguments = (params, *jax.tree.map(abstract, inputs))
-        analysis = model.jitted_prefill(compiled).lower(*arguments).compile().memory_analysis()
-        result = jax.eval_shape(model.jitted_prefill(config), *arguments)
+        program = programs.prefill.lower(XComp(compiled), *arguments).compile()
+        analysis: Any = program.memory_analysis()
+        result = jax.eval_shape(functools.partial(programs.prefill, XComp(config)), *arguments)
     return analysis.argument_size_in_bytes + _nbytes(result) + analysis.temp_size_in_bytes
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any
 
 import jax
@@ -19,9 +18,8 @@ from xcomp_jax.config import (
     ProjectorConfig,
     VisionConfig,
 )
-from xcomp_jax.models import apply
 from xcomp_jax.models.sequence import Lengths
-from xcomp_jax.models.xcomp import Params, XComp, abstract_params
+from xcomp_jax.models.xcomp import Params, abstract_params
 from xcomp_jax.variants import XCOMP_2B
 
 # 863 text tokens as in the paper's timing: the template before the video, the rest after it.
@@ -81,18 +79,6 @@ def prefill_inputs(config: ModelConfig, frames: int) -> tuple[Any, ...]:
     )
     lengths = Lengths(*(jnp.full((1,), n, jnp.int32) for n in (PREFIX, tokens, SUFFIX)))
     return before, visual, after, lengths
-
-
-def prefill(config: ModelConfig, params: Params, *inputs: Any) -> tuple[Array, Any]:
-    """Returns the logits of the first new token, and the cache."""
-    model = XComp(config)
-    out = apply.prefill(model, params, *inputs, keep_cache=True)
-    return apply.logits(model, params, out.suffix[:, -1]), out.cache
-
-
-def jitted_prefill(config: ModelConfig) -> Any:
-    """Returns the jitted `prefill` of `config`: (params, *inputs) -> (logits, cache)."""
-    return jax.jit(functools.partial(prefill, config))
 
 
 def prefill_flops(config: ModelConfig, frames: int) -> int:

@@ -42,6 +42,7 @@ def evidence(**changes: Any) -> Evidence:
             Cost("reused from the store", None, 6, "clips"),
             Cost("generate", 0.2, 12, "tokens"),
         ),
+        "wall_seconds": 1.3,
         "thumbnails": tuple(Thumbnail(i, jpeg(shade=4 * i)) for i in range(22, 38, 2)),
     }
     return Evidence(**(values | changes))

@@ -138,7 +138,7 @@ def test_to_html_shows_summary_scores_and_tables() -> None:
     rows = [re.split(r"\s*\n\s*", row.strip()) for row in page.texts("tr")]
     assert ["encode8 clips1.2 s"] in rows
     assert ["reused from the store6 clips"] in rows
-    assert ["total1.4 s"] in rows
+    assert ["wall time (steps overlap)1.3 s"] in rows
     assert ["granularityframe"] in rows
     assert ["modeltiny"] in rows
 

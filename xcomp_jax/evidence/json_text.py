@@ -51,6 +51,7 @@ def to_json(evidence: Evidence, *, thumbnails: bool = True) -> str:
             {"name": row.name, "seconds": row.seconds, "count": row.count, "unit": row.unit}
             for row in evidence.costs
         ],
+        "wall_seconds": evidence.wall_seconds,
         "frame_times": [float(time) for time in evidence.frame_times],
         "frame_scores": None if scores is None else [_finite(score) for score in scores],
     }
@@ -100,6 +101,7 @@ def _evidence(value: dict[str, Any]) -> Evidence:
         selected_frames=tuple(row["frame"] for row in value["selected_frames"]),
         selection={name: _number(setting) for name, setting in value["selection"].items()},
         costs=tuple(Cost(**row) for row in value["costs"]),
+        wall_seconds=value.get("wall_seconds"),  # format 1 has none
         thumbnails=tuple(
             Thumbnail(picture["frame"], base64.b64decode(picture["jpeg"], validate=True))
             for picture in value.get("thumbnails", ())

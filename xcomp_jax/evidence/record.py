@@ -18,8 +18,8 @@ class Cost:
 
     Attributes:
         name: the step.
-        seconds: wall time; None for a row that only counts. Rows do not overlap, so that their sum
-            is the total.
+        seconds: busy time; None for a row that only counts. Steps overlap, so that the rows may add
+            up to more than the wall time.
         count: number of units processed; None if the step has no count.
         unit: what is counted, e.g. "clips".
     """
@@ -68,6 +68,7 @@ class Evidence:
         selected_frames: ascending indices into the N frames that the answer is based on.
         selection: settings of the selection, by name.
         costs: rows of the cost table.
+        wall_seconds: time that the answer took; None if unknown.
         thumbnails: images of some of the selected frames, by ascending index.
 
     Raises:
@@ -84,6 +85,7 @@ class Evidence:
     selected_frames: tuple[int, ...] = dataclasses.field(repr=False)
     selection: Mapping[str, Setting] = dataclasses.field(default_factory=dict)
     costs: tuple[Cost, ...] = ()
+    wall_seconds: float | None = None
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
 
     def __post_init__(self) -> None:

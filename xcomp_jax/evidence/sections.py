@@ -58,8 +58,8 @@ def thumbnails_section(evidence: Evidence) -> str:
 </section>"""
 
 
-def costs_section(costs: tuple[Cost, ...]) -> str:
-    """Renders the cost table; empty without rows."""
+def costs_section(costs: tuple[Cost, ...], wall_seconds: float | None) -> str:
+    """Renders the cost table with the wall time below it; empty without rows."""
     if not costs:
         return ""
     rows = "\n".join(
@@ -67,23 +67,22 @@ def costs_section(costs: tuple[Cost, ...]) -> str:
         f"<td>{'' if row.seconds is None else duration_text(row.seconds)}</td></tr>"
         for row in costs
     )
-    seconds = [row.seconds for row in costs if row.seconds is not None]
-    total = (
-        '<tfoot><tr><th scope="row" colspan="2">total</th>'
-        f"<td>{duration_text(sum(seconds))}</td></tr></tfoot>"
-        if len(seconds) > 1
-        else ""
+    wall = (
+        ""
+        if wall_seconds is None
+        else '<tfoot><tr><th scope="row" colspan="2">wall time (steps overlap)</th>'
+        f"<td>{duration_text(wall_seconds)}</td></tr></tfoot>"
     )
     return f"""<section>
 <h2>Cost</h2>
 <table class="costs">
 <thead>
-<tr><th scope="col">step</th><th scope="col">amount</th><th scope="col">time</th></tr>
+<tr><th scope="col">step</th><th scope="col">amount</th><th scope="col">busy time</th></tr>
 </thead>
 <tbody>
 {rows}
 </tbody>
-{total}
+{wall}
 </table>
 </section>"""
 

@@ -38,7 +38,6 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
         Cost(step, seconds, answer.work.get(UNITS.get(step, "")), UNITS.get(step, ""))
         for step, seconds in answer.seconds.items()
     ]
-    costs.append(Cost("wall time", answer.wall_seconds, None, ""))
     costs += [
         Cost(name, None, count, "")
         for name, count in answer.work.items()
@@ -57,6 +56,7 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
         selected_frames=selected_frames,
         selection=_settings(video),
         costs=tuple(costs),
+        wall_seconds=answer.wall_seconds,
         thumbnails=thumbnails,
     )
 
