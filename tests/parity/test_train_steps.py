@@ -115,7 +115,7 @@ def loss_and_grads(
         return text_loss(model, stage, whole, visual, batch)
 
     value, grads = jax.value_and_grad(loss_of)({name: params[name] for name in stage.trainable})
-    return value, grads, optax.global_norm(grads)
+    return value, grads, optax.tree.norm(grads)
 
 
 def named(model: XComp, tree: Params) -> dict[str, np.ndarray]:

@@ -1,24 +1,25 @@
-"""Attention as it is defined: all scores at once, S x S of them, in float32."""
+"""Definition of attention: all S x S scores at once, in float32."""
 
 from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Bool, Float
 
 
 def attention(
-    query: Array,
-    key: Array,
-    value: Array,
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
     *,
     causal: bool,
-    key_mask: Array | None = None,
+    key_mask: Bool[Array, "B S"] | None = None,
     query_offset: int = 0,
-) -> tuple[Array, Array]:
-    """Output [B, S, N, H] and log-sum-exp [B, S, N], both float32; see `dispatch.attention`.
+) -> tuple[Float[Array, "B Q N H"], Float[Array, "B Q N"]]:
+    """Computes float32 output and log-sum-exp; see `dispatch.attention`.
 
-    A row without any key to look at gives NaN: what it should be is nobody's business.
+    Fully masked rows return NaN; callers must not read them.
     """
     rows, heads, size = query.shape[1:]
     keys, kv_heads = key.shape[1:3]
@@ -27,7 +28,8 @@ def attention(
     scores = jnp.einsum("bqnh,bsnh->bnqs", query, key, precision="highest") / size**0.5
     visible = jnp.ones((1, 1, rows, keys), bool)
     if causal:
-        visible &= query_offset + jnp.arange(rows)[:, None] >= jnp.arange(keys)
+        place = query_offset + jnp.arange(rows)
+        visible &= (place[:, None] >= jnp.arange(keys)[None, :])[None, None]
     if key_mask is not None:
         visible = visible & key_mask[:, None, None, :]
     scores = jnp.where(visible, scores, -jnp.inf)
