@@ -33,10 +33,11 @@ from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
 
 SCORE_NOISE = 5e-8
-"""Float32 against float64 of the same reference (facts: float noise)."""
+"""Float32 against float64 of the same reference (docs/reference_behaviour.md#evaluation)."""
 
 PUBLISHED_REPETITION_PENALTY = 1.1
-"""From the published generation_config.json, active in every recording (facts: evaluation)."""
+"""From the published generation_config.json, active in every recording
+(docs/reference_behaviour.md#evaluation)."""
 
 # Of the encoder's features, recorded by the case `vision`.
 VISION_NOISE = 3e-6

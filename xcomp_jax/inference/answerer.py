@@ -87,7 +87,7 @@ class Answerer:
         inference_ids(self.tokenizer, question, "")
 
     def cache_of(self, video: EncodedVideo, frames: Frames) -> tuple[LayerGroupCache, ...]:
-        """Returns the KV cache of the selected frames; the cache of all frames is kept in `video`."""
+        """Returns the KV cache of the selected frames; `video` keeps the cache of all frames."""
         if frames is None and video.cache is not None:
             return video.cache
         cache = self.engine.prefill_video([video.visual_tokens(frames)], [video.prefix_ids])
@@ -127,7 +127,7 @@ class Answerer:
         suffixes: Sequence[Sequence[int]],
         progress: Progress | None = None,
     ) -> list[FrameScores | None]:
-        """Scores frames for each question; the windows of each distinct video are prefilled once."""
+        """Scores frames for each question; prefills the windows of each distinct video once."""
         chat = ChatIds.of(self.tokenizer)
         scores: list[FrameScores | None] = [None] * len(videos)
         by_video: dict[int, list[int]] = {}

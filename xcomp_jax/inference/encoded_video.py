@@ -18,7 +18,9 @@ from xcomp_jax.video.sampling import FramePlan
 
 @dataclasses.dataclass
 class EncodedVideo:
-    """Result of `Session.encode_video`; questions fill its caches, whose content is independent of them.
+    """Result of `Session.encode_video`.
+
+    Questions fill its caches, which do not depend on the question.
 
     name: display name; path: source file, if any.
     plan: sampled frames; clips: their visual tokens.

@@ -17,7 +17,7 @@ from xcomp_jax.video.sampling import FramePlan
 
 
 class FrameSpool:
-    """Keeps frames on disk, because selected frames are encoded again and memory must stay bounded."""
+    """Keeps frames on disk to bound memory; selected frames are encoded again."""
 
     def __init__(self, size: int) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the spool
@@ -120,7 +120,7 @@ class LiveVideo:
         count = self.num_frames // clip * clip
         if count == 0:
             raise ValueError(
-                f"{self.num_frames} frames were pushed but a clip has {clip}; push more frames first"
+                f"{self.num_frames} frames were pushed but a clip has {clip}; push more first"
             )
         plan = FramePlan(
             indices=tuple(range(count)),

@@ -61,15 +61,15 @@ def load_caches(session: Session, video: EncodedVideo, path: Path) -> None:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable cache file ({error}); save the caches again") from error
+        raise ValueError(f"{path}: not a readable cache file ({error}); save again") from error
     expected = fingerprint(session, video)
     if metadata.get("caches_of") != expected:
         raise ValueError(
             f"{path}: caches of another video, frames, model or selection "
-            f"({str(metadata.get('caches_of'))[:12]} instead of {expected[:12]}); save the caches again"
+            f"({str(metadata.get('caches_of'))[:12]} instead of {expected[:12]}); save again"
         )
     if metadata.get("sha256") != _digest(arrays):
-        raise ValueError(f"{path}: the content does not match its checksum; save the caches again")
+        raise ValueError(f"{path}: the content does not match its checksum; save again")
     cache = _groups(arrays, "cache.", LayerGroupCache)
     batches = {name.split(".")[1] for name in arrays if name.startswith("windows.")}
     video.window_caches = {

@@ -249,7 +249,10 @@ class Session(Answerer):
                 and questions differ.
         """
         if len(videos) != len(questions):
-            raise ValueError(f"got {len(videos)} videos and {len(questions)} questions; pass one question per video")
+            raise ValueError(
+                f"got {len(videos)} videos and {len(questions)} questions; pass one question per "
+                "video"
+            )
         suffixes = [self.text_after(v, q) for v, q in zip(videos, questions, strict=True)]
         answers: list[Answer] = []
         with open_account() as account:

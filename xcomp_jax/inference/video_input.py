@@ -37,8 +37,8 @@ def sample_frames(
     if num_frames is not None and (num_frames < 1 or num_frames % clip_frames):
         lower = max(num_frames // clip_frames, 1) * clip_frames
         raise ConfigError(
-            f"{num_frames=} is not a positive multiple of {clip_frames}, the encoder's clip length; "
-            f"use {lower} or {lower + clip_frames}"
+            f"{num_frames=} is not a positive multiple of {clip_frames}, the encoder's clip "
+            f"length; use {lower} or {lower + clip_frames}"
         )
     with account.measure("probe"):
         info = video if isinstance(video, VideoInfo) else probe(video)

@@ -113,8 +113,8 @@ def plan_segments(config: SelectionConfig, *, num_clips: int, visual_tokens: int
         return Segments(num_clips, tokens, size=num_clips, stride=num_clips)
     if num_clips < config.segment_clips:
         raise ConfigError(
-            f"selection.segment_clips={config.segment_clips} is more than the {num_clips} clips of a "
-            "window; use shorter segments or longer windows (selection.window_frames)"
+            f"selection.segment_clips={config.segment_clips} is more than the {num_clips} clips of "
+            "a window; use shorter segments or longer windows (selection.window_frames)"
         )
     return Segments(num_clips, tokens, size=config.segment_clips, stride=config.segment_stride)
 
