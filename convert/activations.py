@@ -1,7 +1,7 @@
-"""Comparison of a checkpoint's model with activations recorded in PyTorch, layer by layer.
+"""Compares a checkpoint's model with activations recorded in PyTorch, layer by layer.
 
-The .npz file has one or both of these groups (with or without a batch dimension of 1, preferably
-float32):
+The .npz file contains one or both of these groups of arrays, preferably float32, with or without a
+batch dimension of 1:
 
     pixel_values [clips, T, 3, S, S]        normalized frames, T per clip
     features [clips, T * patches, C]        optional: output of the video encoder
@@ -40,13 +40,13 @@ Arrays = Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
-class Departure:
-    """Difference between one recorded array and the model's output.
+class ActivationDifference:
+    """Difference between a recorded array and the model's output.
 
     Attributes:
         max_abs: largest |output - recorded|.
         relative: max_abs / largest |recorded|.
-        ok: whether `relative` is within the tolerance.
+        ok: True if `relative` is within the tolerance.
     """
 
     name: str
@@ -55,23 +55,25 @@ class Departure:
     ok: bool
 
     def __str__(self) -> str:
-        verdict = "agrees" if self.ok else "DEPARTS"
+        verdict = "agrees" if self.ok else "DIFFERS"
         return f"{self.name}  max_abs {self.max_abs:.3g}  relative {self.relative:.3g}  {verdict}"
 
 
-def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> list[Departure]:
+def compare_activations(
+    folder: Path, recorded: Path, *, tolerance: float
+) -> list[ActivationDifference]:
     """Runs the model of a checkpoint in float32 on recorded inputs.
 
     Args:
-        folder: a checkpoint of either kind; a PyTorch checkpoint runs with the published LP-Comp.
-        recorded: .npz file as described above.
-        tolerance: accepted difference relative to the largest recorded value of an array.
+        folder: checkpoint of either kind; a PyTorch checkpoint runs with the published LP-Comp.
+        recorded: .npz file as described in this module.
+        tolerance: maximum difference relative to the largest recorded value of an array.
 
     Returns:
-        One entry for each recorded output, in the order of computation.
+        One entry per recorded output, in the order of computation.
 
     Raises:
-        ConversionError: the file lacks an input, or has unknown arrays or wrong shapes.
+        ConversionError: the file lacks an input, or contains unknown arrays or wrong shapes.
         CheckpointError: the checkpoint cannot be read.
     """
     arrays = _read(recorded)
@@ -80,7 +82,7 @@ def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> li
     else:
         model, params = load_torch_checkpoint(folder, dtype="float32")
     engine = Engine(dataclasses.replace(model, dtype="float32"), params)
-    departures = []
+    differences = []
     for name, output in _outputs(engine, arrays, recorded):
         expected = np.asarray(arrays[name], np.float64).reshape(-1, arrays[name].shape[-1])
         actual = np.asarray(output, np.float64).reshape(-1, output.shape[-1])
@@ -89,21 +91,21 @@ def compare_activations(folder: Path, recorded: Path, *, tolerance: float) -> li
             raise ConversionError(str(recorded), [problem])
         gap, scale = float(np.abs(actual - expected).max()), float(np.abs(expected).max())
         relative = gap / scale if scale else gap
-        departures.append(Departure(name, gap, relative, relative <= tolerance))
-    return departures
+        differences.append(ActivationDifference(name, gap, relative, relative <= tolerance))
+    return differences
 
 
-def first_departure(departures: list[Departure]) -> str:
-    """Names the first array outside the tolerance, for the last line of a report."""
-    for entry in departures:
+def first_difference(differences: list[ActivationDifference]) -> str:
+    """Formats the last line of a report, which names the first array outside the tolerance."""
+    for entry in differences:
         if not entry.ok:
-            return f"activations depart first at {entry.name}"
-    return f"all {len(departures)} recorded activations agree"
+            return f"activations differ first at {entry.name}"
+    return f"all {len(differences)} recorded activations agree"
 
 
 def _read(path: Path) -> Arrays:
     try:
-        # Opened here, since numpy leaves the file open when it rejects its content.
+        # An open file object, because np.load leaves a path open when it rejects the content.
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             arrays = dict(file)
     except (ValueError, TypeError, BadZipFile, EOFError) as error:

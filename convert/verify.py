@@ -10,7 +10,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from xcomp_jax.convert.activations import Departure, compare_activations, first_departure
+from xcomp_jax.convert.activations import (
+    ActivationDifference,
+    compare_activations,
+    first_difference,
+)
 from xcomp_jax.convert.config import differing_fields
 from xcomp_jax.convert.folder import OpenCheckpoint, TorchCheckpoint, open_checkpoint
 from xcomp_jax.convert.tensors import Comparison, compare
@@ -24,11 +28,11 @@ class Report:
     b: str
     config_differences: list[str]
     tensors: list[Comparison]
-    activations: list[Departure] = dataclasses.field(default_factory=list)
+    activations: list[ActivationDifference] = dataclasses.field(default_factory=list)
 
     @property
     def equal(self) -> bool:
-        rows: list[Comparison | Departure] = [*self.tensors, *self.activations]
+        rows: list[Comparison | ActivationDifference] = [*self.tensors, *self.activations]
         return not self.config_differences and all(row.ok for row in rows)
 
     def text(self, *, full: bool) -> str:
@@ -43,7 +47,7 @@ class Report:
         lines += [_line(row) for row in rows]
         lines.append(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
         if self.activations:
-            lines += [*map(str, self.activations), first_departure(self.activations)]
+            lines += [*map(str, self.activations), first_difference(self.activations)]
         lines.append("EQUAL" if self.equal else "DIFFERENT")
         return "\n".join(lines)
 

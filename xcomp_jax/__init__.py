@@ -6,7 +6,7 @@
     video = session.encode_video("film.mp4", num_frames=1024)
     print(session.ask(video, "Who arrives first?").text)
 
-The names below are the public interface; each is imported when it is first used (docs/library.md).
+The names in `__all__` are the public interface (docs/library.md); each is imported on first use.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_HOMES = {
+_MODULES = {
     "from_pretrained": "pretrained",
     "save_pretrained": "inference.save_model",
     "load_params": "checkpoint",
@@ -59,10 +59,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Imports a public name on first use, so that `import xcomp_jax` takes no time."""
-    if name not in _HOMES:
+    """Imports a public name on first use, to keep `import xcomp_jax` fast."""
+    if name not in _MODULES:
         raise AttributeError(f"module 'xcomp_jax' has no attribute {name!r}; it has {__all__}")
-    value = getattr(importlib.import_module(f"xcomp_jax.{_HOMES[name]}"), name)
+    value = getattr(importlib.import_module(f"xcomp_jax.{_MODULES[name]}"), name)
     globals()[name] = value
     return value
 

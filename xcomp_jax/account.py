@@ -1,12 +1,12 @@
-"""Busy seconds and amounts of work, added up by whatever runs inside a `with` block.
+"""Adds up busy seconds and amounts of work of a `with` block.
 
     with Account() as account:
         video = session.encode_video("film.mp4")
     print(account.seconds, account.wall_seconds, account.work)
 
-The open account is a context variable: no function passes it on. Threads that work for the block
-run in a copy of its context (`engine.pipeline`), so their time is added too. Steps overlap, so the
-busy seconds of all steps may exceed the wall seconds.
+The open account is a context variable, so functions need not pass it on. Threads that work for the
+block run in a copy of its context (`engine.pipeline`), so that their time is added too. Steps
+overlap, so the busy seconds of all steps may exceed the wall seconds.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from types import TracebackType
 class Totals:
     """Snapshot of an account.
 
-    seconds: busy seconds by step; work: amounts by name ("clips encoded"); wall_seconds: time
-    passed.
+    seconds: busy seconds by step; work: amounts of work by name ("clips encoded"); wall_seconds:
+    elapsed time.
     """
 
     seconds: dict[str, float]
@@ -34,7 +34,7 @@ class Totals:
 
 
 class Account:
-    """Adds up `measure` and `count` calls made while it is open, from any thread."""
+    """Adds up the `measure` and `count` calls of any thread while it is open."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -57,7 +57,7 @@ class Account:
 
     @property
     def wall_seconds(self) -> float:
-        """Seconds since the account was made or last emptied by `take`."""
+        """Seconds since the account was created or last reset by `take`."""
         return time.perf_counter() - self._start
 
     def add_seconds(self, step: str, seconds: float) -> None:
@@ -71,7 +71,7 @@ class Account:
             self.work[name] = self.work.get(name, 0) + amount
 
     def take(self) -> Totals:
-        """Returns what was added since the last call and starts from zero."""
+        """Returns the totals since the last call and resets them."""
         with self._lock:
             totals = Totals(self.seconds, self.work, self.wall_seconds)
             self.seconds, self.work, self._start = {}, {}, time.perf_counter()
@@ -83,7 +83,7 @@ _OPEN: contextvars.ContextVar[Account | None] = contextvars.ContextVar("account"
 
 @contextlib.contextmanager
 def open_account() -> Iterator[Account]:
-    """Yields the account that is open, or opens one for the block."""
+    """Yields the open account, or opens a new one for the block."""
     account = _OPEN.get()
     if account is not None:
         yield account
@@ -93,14 +93,14 @@ def open_account() -> Iterator[Account]:
 
 
 def add_seconds(step: str, seconds: float) -> None:
-    """Adds busy seconds to a step of the open account, if there is one."""
+    """Adds busy seconds to a step of the open account, if any."""
     account = _OPEN.get()
     if account is not None:
         account.add_seconds(step, seconds)
 
 
 def count(name: str, amount: int) -> None:
-    """Adds an amount of work to the open account, if there is one."""
+    """Adds an amount of work to the open account, if any."""
     account = _OPEN.get()
     if account is not None:
         account.add_work(name, amount)
@@ -108,7 +108,7 @@ def count(name: str, amount: int) -> None:
 
 @contextlib.contextmanager
 def measure(step: str) -> Iterator[None]:
-    """Adds the seconds that the block takes to a step of the open account."""
+    """Adds the duration of the block to a step of the open account, if any."""
     start = time.perf_counter()
     try:
         yield

@@ -1,4 +1,4 @@
-"""Loads models by folder or Hugging Face hub id."""
+"""Loads models from folders and from the Hugging Face hub."""
 
 from __future__ import annotations
 
@@ -37,18 +37,19 @@ def from_pretrained(
     Args:
         name: a folder written by `xcomp tune`, `xcomp convert` or `save_pretrained`, a folder in
             the original's PyTorch layout, or a hub id such as "owner/name".
-        revision: branch, tag or commit of a hub id; default: the default branch. It is resolved to
-            a commit, which is printed.
-        dtype: of parameters and arithmetic; default: float32 on a CPU, elsewhere the checkpoint's.
-        compression: of a checkpoint in PyTorch layout; default: LP-Comp as published.
-        sampling: which frames of a video are read; default: the checkpoint's, else the original's.
-        selection: how a question selects frames; default: the paper's rule; None uses all frames.
-        store: keeps visual tokens between processes; a store or its folder.
-        mesh: devices to use; default: all local ones.
+        revision: branch, tag or commit of a hub id (default: the default branch); the commit that
+            it resolves to is printed.
+        dtype: dtype of parameters and arithmetic (default: float32 on a CPU, elsewhere the
+            checkpoint's).
+        compression: compression of a checkpoint in PyTorch layout (default: LP-Comp as published).
+        sampling: frame sampling (default: the checkpoint's, else the original's).
+        selection: frame selection (default: the paper's rule); None uses all frames.
+        store: token store, or its folder, that keeps visual tokens between processes.
+        mesh: devices to use (default: all local ones).
 
     Raises:
-        ValueError: no such folder or repository, or not a checkpoint; the message says what is
-            wrong with it.
+        ValueError: there is no such folder or repository, or it is not a checkpoint; the message
+            lists the problems.
     """
     if store is not None and not isinstance(store, TokenStore):
         store = TokenStore(Path(store).expanduser())
@@ -56,8 +57,8 @@ def from_pretrained(
     if (folder / PARAMS_FOLDER).is_dir():
         if revision is not None or compression is not None:
             raise ValueError(
-                f"{folder} is a converted checkpoint: revision and compression apply to PyTorch "
-                "checkpoints only; remove them"
+                f"{folder} is a converted checkpoint; revision and compression apply to PyTorch "
+                "checkpoints only, remove them"
             )
         return open_session(
             folder, dtype=dtype, sampling=sampling, selection=selection, store=store, mesh=mesh

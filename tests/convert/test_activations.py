@@ -13,7 +13,7 @@ import pytest
 
 from tests.convert import torch_model
 from xcomp_jax.cli.main import main
-from xcomp_jax.convert.activations import compare_activations, first_departure
+from xcomp_jax.convert.activations import compare_activations, first_difference
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import load_torch_checkpoint
 from xcomp_jax.models.sequence import Lengths
@@ -75,12 +75,12 @@ def changed(original: Path, folder: Path, name: str) -> Path:
 def test_equal_weights_agree(
     original: Path, recorded: dict[str, np.ndarray], tmp_path: Path
 ) -> None:
-    departures = compare_activations(original, save(tmp_path, recorded), tolerance=1e-4)
-    assert [entry.name for entry in departures] == [
+    differences = compare_activations(original, save(tmp_path, recorded), tolerance=1e-4)
+    assert [entry.name for entry in differences] == [
         "features", "llm_embeds", "hidden_after_layer_00", "hidden_after_layer_01",
         "hidden_after_layer_03", "hidden_after_layer_04", "final_normed_hidden", "logits",
     ]  # fmt: skip
-    assert first_departure(departures) == "all 8 recorded activations agree"
+    assert first_difference(differences) == "all 8 recorded activations agree"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_equal_weights_agree(
         ("model.norm.weight", "final_normed_hidden"),
     ],
 )
-def test_first_departure_is_named(
+def test_first_difference_is_named(
     original: Path,
     recorded: dict[str, np.ndarray],
     tmp_path: Path,
@@ -101,8 +101,8 @@ def test_first_departure_is_named(
     expected: str,
 ) -> None:
     other = changed(original, tmp_path / "other", name)
-    departures = compare_activations(other, save(tmp_path, recorded), tolerance=1e-4)
-    assert first_departure(departures) == f"activations depart first at {expected}"
+    differences = compare_activations(other, save(tmp_path, recorded), tolerance=1e-4)
+    assert first_difference(differences) == f"activations differ first at {expected}"
 
 
 def test_verify_command_reports_activations(
@@ -123,7 +123,7 @@ def test_verify_command_reports_activations(
     save(tmp_path, recorded)
     assert main(command) == 1
     text = capsys.readouterr().out
-    assert "activations depart first at logits" in text
+    assert "activations differ first at logits" in text
     assert text.endswith("DIFFERENT\n")
 
 

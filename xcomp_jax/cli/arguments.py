@@ -1,4 +1,4 @@
-"""Options that several commands share, and what they build."""
+"""Defines options shared by several commands and builds sessions from them."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ def add_cache_dir(parser: argparse.ArgumentParser) -> None:
         type=Path,
         default=Path("~/.cache/xcomp-jax/compiled"),
         metavar="DIR",
-        help="folder for compiled programs, so that the next run starts faster "
+        help="folder of the compilation cache, which makes later runs start faster "
         "(default: %(default)s)",
     )
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that choose the model and how it runs."""
+    """Adds the options of the model, its dtype and its devices."""
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
@@ -54,15 +54,19 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         type=parse_mesh,
         metavar="AXES",
         help="devices to use, such as data=4,fsdp=2 (default: all local devices; parameters are "
-        "sharded only when they do not fit on one)",
+        "sharded only if they do not fit on one)",
     )
     add_cache_dir(parser)
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
-    """Adds the settings of token generation."""
+    """Adds the options of token generation."""
     parser.add_argument(
-        "--max-new-tokens", type=int, default=64, metavar="N", help="most tokens (default: 64)"
+        "--max-new-tokens",
+        type=int,
+        default=64,
+        metavar="N",
+        help="maximum number of tokens per answer (default: 64)",
     )
     parser.add_argument(
         "--temperature", type=float, metavar="T", help="sampling temperature (default: 0, greedy)"
@@ -71,47 +75,50 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
         "--top-p",
         type=float,
         metavar="P",
-        help="with --temperature: sample from the most likely tokens of this total probability",
+        help="with --temperature: sample from the smallest set of tokens with this total "
+        "probability (default: 1)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="seed of sampling (default: 0)"
+        "--seed", type=int, default=0, metavar="N", help="random seed of sampling (default: 0)"
     )
 
 
 def add_frames(parser: argparse.ArgumentParser) -> None:
-    """Adds the options that choose frames of a video."""
+    """Adds the options of frame sampling."""
     parser.add_argument(
         "--frames",
         type=int,
         metavar="N",
         help="number of frames to sample, a multiple of the encoder's clip length (default: by "
-        "the video's duration, as in the original)",
+        "the checkpoint's sampling settings and the video's duration)",
     )
-    parser.add_argument("--start", type=float, metavar="S", help="first second to use (default: 0)")
     parser.add_argument(
-        "--end", type=float, metavar="S", help="last second to use (default: the video's end)"
+        "--start", type=float, metavar="S", help="start time in seconds (default: 0)"
+    )
+    parser.add_argument(
+        "--end", type=float, metavar="S", help="end time in seconds (default: the video's end)"
     )
 
 
 def add_selection(parser: argparse.ArgumentParser) -> None:
-    """Adds the settings of frame selection."""
+    """Adds the options of frame selection."""
     group = parser.add_argument_group(
         "frame selection",
-        "By default a question selects frames of videos with at least 1,024 sampled frames: 512 "
-        "of a video below an hour, 2,048 of a longer one. All frames are used when there are no "
-        "more than that.",
+        "By default, a question selects frames of videos with at least 1,024 sampled frames: 512 "
+        "frames below an hour, 2,048 from an hour on. Videos with no more frames than that use "
+        "all of them.",
     )
     group.add_argument(
         "--select",
         type=_select,
         metavar="K",
-        help="number of frames to select, for any length of video; 'all' uses every frame",
+        help="number of frames to select, whatever the video's length; 'all' uses every frame",
     )
     group.add_argument(
         "--repeats",
         type=int,
         metavar="R",
-        help="passes of scoring, each over shifted windows (default: 2)",
+        help="rounds of scoring windows, each shifted (default: 2)",
     )
     group.add_argument(
         "--segment",
@@ -126,7 +133,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
         "--layers",
         type=_layers,
         metavar="A:B",
-        help="decoder layers that are scored, the last one exclusive (default: 6:24 of 28)",
+        help="scored decoder layers, from A to B - 1 (default: 6:24 of 28)",
     )
     group.add_argument(
         "--granularity",
@@ -151,7 +158,8 @@ def add_store(parser: argparse.ArgumentParser, *, default: Path | None) -> None:
         type=float,
         default=50.0,
         metavar="G",
-        help="size limit of the store; least recently used videos are removed first (default: 50)",
+        help="size limit of the store in GiB; least recently used videos are removed first "
+        "(default: 50)",
     )
 
 
@@ -164,7 +172,7 @@ def _layers(text: str) -> tuple[int, ...]:
 
 
 def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
-    """Builds the selection from the options; None uses all frames."""
+    """Builds the frame selection from the options; None uses all frames."""
     from xcomp_jax.config import SelectionConfig
     from xcomp_jax.inference.open_session import DEFAULT_SELECTION
 
@@ -199,7 +207,7 @@ def load_session(options: argparse.Namespace) -> Session:
     generation: Any = {
         name: value for name in names if (value := getattr(options, name, None)) is not None
     }
-    GenerationConfig(**generation)  # an invalid setting is refused before the model is loaded
+    GenerationConfig(**generation)  # reports an invalid setting before the model is loaded
     use_compilation_cache(options.cache_dir.expanduser())
     settings: Any = {
         "dtype": options.dtype,
@@ -212,8 +220,8 @@ def load_session(options: argparse.Namespace) -> Session:
         settings["store"] = TokenStore(options.store.expanduser(), max_bytes=max_bytes)
     if options.checkpoint is None:
         print(
-            f"xcomp {options.command}: without --checkpoint a tiny demo model with random weights "
-            "is used; its answers have no meaning. Train one in minutes with `xcomp tune --config "
+            f"xcomp {options.command}: without --checkpoint, a tiny demo model with random weights "
+            "is used; its answers are meaningless. Train one in minutes with `xcomp tune --config "
             "smoke --workdir runs/smoke`, then add --checkpoint runs/smoke/checkpoint",
             file=sys.stderr,
         )
@@ -225,7 +233,7 @@ def load_session(options: argparse.Namespace) -> Session:
 
 
 def parse_mesh(text: str) -> MeshConfig:
-    """Parses `fsdp=4,tensor=2`; axes that are left out have one device."""
+    """Parses `fsdp=4,tensor=2`; omitted axes have one device."""
     from xcomp_jax.config import ConfigError, MeshConfig
     from xcomp_jax.sharding import AXES
 
@@ -245,7 +253,7 @@ def parse_mesh(text: str) -> MeshConfig:
 
 
 class Bars:
-    """Shows progress on stderr, one bar per unit of work; use as a context."""
+    """Shows progress on stderr, one bar per unit of work; a context manager."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -260,7 +268,7 @@ class Bars:
             self._bar = None
 
     def __call__(self, name: str, done: int, total: int) -> None:
-        """Shows that `done` of `total` units are done."""
+        """Updates the bar of unit `name`."""
         from tqdm import tqdm
 
         if self._bar is None or name != self._name:

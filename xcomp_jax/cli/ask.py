@@ -19,8 +19,8 @@ from xcomp_jax.cli.arguments import (
 
 DESCRIPTION = """Answers questions about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
 images. Each answer is one line on stdout; its costs go to stderr. Several questions share the work
-on the video. Without --checkpoint, a tiny demo model is used, to try a video, a number of frames or
-the memory that they take; its answers have no meaning."""
+on the video. Without --checkpoint, a tiny demo model with random weights is used; its answers are
+meaningless."""
 
 EXAMPLES = """examples:
   xcomp ask clip.mp4 "What color is the moving shape?" --checkpoint runs/smoke/checkpoint
@@ -40,7 +40,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("video", help="video file or folder of images")
-    parser.add_argument("question", nargs="*", help="question in plain words")
+    parser.add_argument("question", nargs="*", help="question about the video; may be repeated")
     parser.add_argument(
         "--questions", type=Path, metavar="FILE", help="file with more questions, one per line"
     )
@@ -48,7 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--evidence",
         type=Path,
         metavar="FILE",
-        help="write each answer's frames, scores and costs as a page (.html) or as data (.json); "
+        help="write each answer's frames, scores and costs as a page (.html) or data (.json); "
         "with several questions, FILE-1, FILE-2, ...",
     )
     add_model(parser)
@@ -61,7 +61,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; answers go to stdout, everything else to stderr."""
-    # Heavy imports wait until here, so that --help answers at once.
+    # Imported here to keep --help fast.
     from xcomp_jax.account import Account
     from xcomp_jax.evidence import check_evidence_path, write_evidence
     from xcomp_jax.inference.evidence import evidence_of
@@ -71,7 +71,7 @@ def run(options: argparse.Namespace) -> int:
     pages = _pages(options.evidence, len(questions))
     for page in pages:
         check_evidence_path(page)
-    info = probe(options.video)  # first, because names are mistyped most often
+    info = probe(options.video)  # before loading the model, to report a wrong path at once
     session = load_session(options)
     for question in questions:
         session.check_question(question)

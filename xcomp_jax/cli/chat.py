@@ -1,4 +1,4 @@
-"""`xcomp chat`: a conversation about one video."""
+"""`xcomp chat`: holds a conversation about one video."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
     from xcomp_jax.inference.encoded_video import EncodedVideo
     from xcomp_jax.inference.session import Session
 
-DESCRIPTION = """Encodes a video once and answers question after question about it; each turn
-processes only its own text. Questions are typed, or read line by line from a pipe. An empty line or
-the end of input ends the conversation. /new starts another conversation about the same video, whose
-first question selects frames anew."""
+DESCRIPTION = """Encodes a video once and answers the questions of a conversation about it; each
+turn prefills only its own text. Questions are typed, or read line by line from a pipe. An empty
+line or the end of input ends the conversation. /new starts another conversation about the same
+video; its first question selects frames again."""
 
 EXAMPLES = """examples:
   xcomp chat film.mp4 --checkpoint checkpoints/xcomp-2b
@@ -39,7 +39,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the sub-command."""
     parser = commands.add_parser(
         "chat",
-        help="talk about a video",
+        help="hold a conversation about a video",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         const=1.0,
         metavar="FPS",
         help="follow a video that is still being written (a growing mkv, webm, ts or ogg file, or "
-        "a named pipe), sampling FPS frames per second (default: 1); every question is about the "
+        "a named pipe), sampling FPS frames per second (default: 1); each question is about the "
         "video so far",
     )
     add_model(parser)
@@ -94,7 +94,7 @@ def _converse(
         question = _next_question()
         if not question:
             return 0
-        # A followed video has grown since the last turn, so each turn starts anew.
+        # A followed video has grown since the last turn, so each turn starts a new conversation.
         if question == "/new" or options.follow is not None:
             conversation = None
         if question == "/new":

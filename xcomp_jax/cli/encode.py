@@ -22,14 +22,15 @@ from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mi
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 
 DESCRIPTION = """Encodes every clip that questions about these videos may need and stores the visual
-tokens. xcomp ask and xcomp chat with the same --store, frames and selection then decode and encode
-nothing. After an interruption, run the command again: stored clips are checked and kept, missing or
-damaged ones are encoded. A video that cannot be read is reported and skipped.
+tokens. xcomp ask and xcomp chat with the same --store, frames and selection then encode only the
+clips that a question cuts anew from selected frames (none with --select all or --granularity clip).
+After an interruption, run the command again: stored clips are checked and kept, missing or damaged
+ones are encoded. A video that cannot be read is reported and skipped.
 
 With --mixture, runs the encoder without the projector over every image and video of a data mixture,
-so that training from this store (data.mixture.features) decodes and encodes nothing. Scan the
-mixture first (xcomp scan). Several processes share the work: those of a cluster with --distributed,
-others by --num-processes and --process-id."""
+so that training from this store (data.mixture.features) decodes and encodes nothing. Run xcomp scan
+on the mixture first. Several processes can share the work: with --distributed on a cluster,
+elsewhere with --num-processes and --process-id."""
 
 EXAMPLES = """examples:
   xcomp encode film.mp4 talk.webm --checkpoint checkpoints/xcomp-2b --frames 4096
@@ -41,7 +42,8 @@ EXAMPLES = """examples:
       --table scan.csv --store /shared/features
 """
 
-PATIENCE = 7 * 24 * 3600
+JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600
+"""Time that the first process waits for the last to finish; files differ in length."""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
@@ -64,12 +66,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def _add_mixture(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "a data mixture",
+        "mixture",
         "The encoder comes from --checkpoint, or from the configuration's init_from. The store "
         "(--store, or data.mixture.features) holds features only and has no size limit.",
     )
     group.add_argument(
-        "--mixture", type=Path, metavar="FILE", help="yaml file of the mixture, instead of VIDEO"
+        "--mixture", type=Path, metavar="FILE", help="YAML file of a data mixture, instead of VIDEO"
     )
     add_mixture_options(group)
     group.add_argument(
@@ -83,7 +85,7 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=(os.cpu_count() or 1) + 1,
         metavar="N",
-        help="files decoded in parallel (default: %(default)s)",
+        help="number of files decoded in parallel (default: %(default)s)",
     )
     group.add_argument("--distributed", action="store_true", help=DISTRIBUTED_HELP)
     group.add_argument(
@@ -98,40 +100,42 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=0,
         metavar="I",
-        help="this process, from 0 to N - 1 (default: 0)",
+        help="index of this process, from 0 to N - 1 (default: 0)",
     )
 
 
 def run(options: argparse.Namespace) -> int:
-    """Runs the command; exit code 1 when some video could not be encoded."""
+    """Runs the command; returns 1 if any file could not be encoded."""
     from xcomp_jax.config import ConfigError
 
     if bool(options.videos) == (options.mixture is not None):
-        raise ConfigError("give either videos or --mixture FILE, not both or neither")
+        raise ConfigError("pass either VIDEO or --mixture FILE, not both or neither")
     if options.mixture is None:
-        _refuse(options, _add_mixture, "applies to --mixture FILE only")
+        _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
     for add in (add_frames, add_selection):
-        _refuse(options, add, "applies to videos only; --config decides for a mixture")
-    size = functools.partial(add_store, default=options.store)
-    _refuse(options, size, "applies to videos only; a feature store has no size limit")
+        _check_unset(
+            options, add, "applies to videos only; a mixture uses the sampling of --config"
+        )
+    add_size = functools.partial(add_store, default=options.store)
+    _check_unset(options, add_size, "applies to videos only; a feature store has no size limit")
     _check_numbers(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
     return run_distributed("xcomp encode", _join, lambda: _encode_shared(options))
 
 
-def _refuse(
-    options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None], why: str
+def _check_unset(
+    options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None], reason: str
 ) -> None:
-    """Raises ConfigError when an option that `add` defines differs from its default."""
+    """Raises ConfigError if an option defined by `add` differs from its default."""
     from xcomp_jax.config import ConfigError
 
     parser = argparse.ArgumentParser()
     add(parser)
     for name, default in vars(parser.parse_args([])).items():
         if getattr(options, name) != default:
-            raise ConfigError(f"--{name.replace('_', '-')} {why}; remove it")
+            raise ConfigError(f"--{name.replace('_', '-')} {reason}; remove it")
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -140,8 +144,8 @@ def _check_numbers(options: argparse.Namespace) -> None:
     number, count = options.process_id, options.num_processes
     if options.distributed and (number, count) != (0, 1):
         raise ConfigError(
-            f"--distributed reads the processes from the cluster, but --process-id {number} and "
-            f"--num-processes {count} are given; remove one or the other"
+            f"--distributed reads the processes from the cluster, but --process-id is {number} and "
+            f"--num-processes is {count}; remove --distributed or these"
         )
     if not 0 <= number < count:
         raise ConfigError(
@@ -181,8 +185,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
 def _join() -> None:
     from xcomp_jax.processes import connect
 
-    # Processes finish at different times, because files differ in length.
-    connect(shutdown_seconds=PATIENCE)
+    connect(shutdown_seconds=JOIN_TIMEOUT_SECONDS)
 
 
 def _encode_shared(options: argparse.Namespace) -> int:
@@ -202,7 +205,7 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     init_from = None if request.experiment is None else request.experiment.init_from
     checkpoint = str(options.checkpoint or init_from or "")
     folder = str(options.store.expanduser())
-    if options.store == STORE:  # that default is for videos
+    if options.store == STORE:  # the default is the token store of videos
         folder = request.mixture.features
     table_path = options.table or Path(request.mixture.table or default_table(options.mixture))
     for present, flag, meaning in (

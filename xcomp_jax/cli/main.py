@@ -1,4 +1,4 @@
-"""The `xcomp` command: parses, calls, prints."""
+"""Defines the `xcomp` command."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ EXAMPLES = """examples:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser of all sub-commands; each sets `run`, a function of the parsed arguments."""
+    """Builds the parser of all sub-commands; each sets `run`, a function of the parsed options."""
     parser = argparse.ArgumentParser(
         prog="xcomp",
         description="Long-video question answering with extreme token compression, in JAX.",
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. Errors a user can mend are one paragraph on stderr and exit code 2."""
+    """Runs one command. User errors print one paragraph on stderr and give exit code 2."""
     options = build_parser().parse_args(arguments)
     try:
         return options.run(options)

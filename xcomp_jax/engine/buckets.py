@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 def bucket(length: int, unit: int) -> int:
-    """Returns the least of unit x (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that is >= `length`.
+    """Returns the smallest unit * (1, 2, 3, 4, 6, 8, 12, 16, 24, ...) that is >= `length`.
 
-    With two sizes per octave, padding beyond two units costs at most half the real length, and an
-    hour of video needs about a dozen programs.
+    With two sizes per octave, a length above two units is padded by at most half, and an hour of
+    video needs about a dozen programs.
 
     Raises:
         ValueError: for a negative length.

@@ -1,4 +1,4 @@
-"""Visual tokens of any clip of one video, encoded at most once.
+"""Serves visual tokens of any clip of one video; encodes each clip at most once.
 
 A clip is T of the video's sampled frames. Scoring windows are shifted by single frames, so clips
 may begin at any frame, and selected frames are cut into new clips. Clips of consecutive frames are
@@ -24,7 +24,7 @@ Clip = tuple[int, ...]
 """The frames of a clip, as indices into the list of sampled frames."""
 
 CLIPS_PER_WRITE = 32
-"""Clips encoded before they are stored: the most that a kill can cost."""
+"""Encoded clips per write; bounds the work that a killed process loses."""
 
 
 class ClipCache(Protocol):
@@ -57,14 +57,14 @@ class MemoryClipCache:
 
 
 class FrameSource(Protocol):
-    """Yields a video's sampled frames, as often as they are needed."""
+    """Yields sampled frames of a video, any number of times."""
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yields uint8 [S, S, 3] for every index into the sampled frames; indices ascend."""
+        """Yields uint8 [S, S, 3] for each index into the sampled frames; indices ascend."""
 
 
 class FileFrames:
-    """Sampled frames of a file or folder, decoded again at each call."""
+    """Decodes the sampled frames of a file or folder again at each call."""
 
     def __init__(self, path: Path, frame_numbers: Sequence[int], size: int) -> None:
         self.path, self.frame_numbers, self.size = path, frame_numbers, size
@@ -75,7 +75,7 @@ class FileFrames:
 
 
 class ArrayFrames:
-    """Sampled frames that are in memory already, uint8 [F, S, S, 3]."""
+    """Serves sampled frames from memory, uint8 [F, S, S, 3]."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
@@ -88,7 +88,7 @@ class ArrayFrames:
 def cut_clips(
     indices: Sequence[int], frames: Iterator[Frame], clips: Sequence[Clip]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields number and pixels [T, S, S, 3] of each clip as soon as its last frame has come.
+    """Yields the number and pixels [T, S, S, 3] of each clip once its last frame is read.
 
     Only frames of unfinished clips are held.
 
@@ -109,10 +109,10 @@ def cut_clips(
 
 
 class VideoClips:
-    """Clips of one video.
+    """Encodes and caches the clips of one video.
 
     Args:
-        num_frames: sampled frames; a clip may wrap around from their end to their beginning.
+        num_frames: number of sampled frames; a clip may wrap around from the last to the first.
         clip_frames: T, frames of a clip.
     """
 
@@ -132,16 +132,16 @@ class VideoClips:
         self._clip_frames = clip_frames
 
     def clip_at(self, start: int) -> Clip:
-        """Returns the clip of consecutive frames from `start` on."""
+        """Returns the clip of consecutive frames that begins at `start`."""
         return tuple((start + i) % self.num_frames for i in range(self._clip_frames))
 
     def prepare(
         self, starts: Sequence[int], *, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Encodes and stores the clips that the cache lacks, in one pass over the video.
+        """Encodes and stores the clips that are missing in the cache, in one pass over the video.
 
-        Decoding, encoding and storing overlap. After an error or Ctrl-C, clips that were encoded
-        and submitted for storing are stored.
+        Decoding, encoding and storing overlap. After an error or Ctrl-C, clips already submitted
+        for storing are still written.
 
         Args:
             progress: called with (clips done, clips in total).
@@ -169,7 +169,7 @@ class VideoClips:
                     writer.submit(self._store, batch)
 
     def tokens(self, clips: Sequence[Clip]) -> np.ndarray:
-        """Returns visual tokens [len(clips), T * tokens_per_frame, D]; encodes what is missing."""
+        """Returns visual tokens [len(clips), T * tokens_per_frame, D]; encodes missing clips."""
         consecutive = {i: clip[0] for i, clip in enumerate(clips) if clip == self.clip_at(clip[0])}
         stored = self._clip_cache.read(consecutive.values())
         tokens = {i: stored[start] for i, start in consecutive.items() if start in stored}

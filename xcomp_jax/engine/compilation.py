@@ -1,4 +1,4 @@
-"""Counts XLA compilations and keeps compiled programs between processes."""
+"""Counts XLA compilations and caches compiled programs between processes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _EVENT = "/jax/core/compile/backend_compile_duration"
 
 @dataclasses.dataclass
 class CompileLog:
-    """Running totals of this process; compare them before and after a measurement."""
+    """Holds compilation totals of this process; take differences to measure a block."""
 
     count: int = 0
     seconds: float = 0.0
@@ -24,12 +24,12 @@ class CompileLog:
 
 
 COMPILATIONS = CompileLog()
-# Once per process: JAX cannot remove listeners.
+# At import, because JAX listeners cannot be removed.
 jax.monitoring.register_event_duration_secs_listener(COMPILATIONS._record)
 
 
 def use_compilation_cache(folder: Path) -> None:
-    """Keeps compiled programs in `folder`, where the next process finds them."""
+    """Caches compiled programs in `folder` for later processes."""
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

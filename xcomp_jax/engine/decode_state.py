@@ -1,4 +1,4 @@
-"""What token generation continues from."""
+"""Holds the state that token generation continues from."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
 
 @dataclasses.dataclass(frozen=True)
 class DecodeState:
-    """A batch of sequences whose prompt has been processed.
+    """State of a batch of sequences after prefill.
 
     logits: [B, vocab] float32 after the last prompt token.
-    cache: of the video and the text before it, or of the whole prompt.
-    text: cache of the text after the video, and text_length [B] its real tokens; None where `cache`
-        holds the whole prompt.
-    size: rows that are real; the rest pad the batch.
+    cache: KV cache of the video and the text before it, or of the whole prompt.
+    text: text cache of the text after the video; text_length [B]: its real tokens; both None if
+        `cache` holds the whole prompt.
+    size: number of real rows; later rows are padding.
     """
 
     logits: Array

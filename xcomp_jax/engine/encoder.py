@@ -1,4 +1,4 @@
-"""Encodes a stream of clips while the next ones are decoded and the previous ones are stored."""
+"""Encodes a stream of clips while later clips are decoded and earlier clips are stored."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from xcomp_jax.engine.pipeline import read_ahead
 Key = TypeVar("Key")
 
 CLIPS_PER_DEVICE = 4
-"""Clips of one call on each device: enough to fill it, and UMT-L at 448 px stays below 2 GB."""
+"""Clips per call and device: enough to fill it, with UMT-L at 448 px below 2 GB."""
 
 IN_FLIGHT = 2
-"""Calls that the device works on or waits for; one would let it idle during transfers."""
+"""Calls dispatched at a time; with a single call, the device would idle during transfers."""
 
 
 class ClipEncoder:
-    """A compiled encoder that takes a fixed number of clips per call.
+    """Runs a compiled encoder on a fixed number of clips per call.
 
     Args:
-        program: uint8 clips [C, T, S, S, 3] -> tokens [C, N, D] on the device, C being
+        program: maps uint8 clips [C, T, S, S, 3] to tokens [C, N, D] on the device, where C is
             `clips_per_call`.
     """
 
@@ -42,9 +42,9 @@ class ClipEncoder:
     def stream(self, clips: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, np.ndarray]]:
         """Yields the tokens [N, D] of each keyed clip [T, S, S, 3], in order.
 
-        `clips` is advanced in a thread, a bounded number of clips ahead of the device, and the
-        device works on one call while the results of the previous one are consumed. The last call
-        is padded with black clips, so that any number of clips runs one compiled program.
+        A thread advances `clips` a bounded number of clips ahead; the device runs one call while
+        the results of the previous call are consumed. The last call is padded with black clips, so
+        that any number of clips uses the same compiled program.
         """
         in_flight: collections.deque[tuple[list[Key], Array, float]] = collections.deque()
         device_free = 0.0
@@ -57,7 +57,7 @@ class ClipEncoder:
             account.add_seconds("encode clips", now - max(dispatched, device_free))
             account.count("clips encoded", len(keys))
             device_free = now
-            yield from zip(keys, host_tokens, strict=False)  # black clips have no key
+            yield from zip(keys, host_tokens, strict=False)  # padding clips have no key
 
         with read_ahead(self._batches(clips)) as batches:
             for keys, pixels in batches:

@@ -1,4 +1,4 @@
-"""The engine: the only owner of compiled inference programs.
+"""Runs the compiled inference programs; no other module compiles for inference.
 
 Every method takes ragged host data, pads it to buckets so that few programs are compiled, places it
 on one device or a mesh, and runs one program of `programs`. Padding changes no result beyond
@@ -41,15 +41,15 @@ CAPACITY_UNIT = 256
 """Smallest bucket of a conversation's text cache."""
 
 WINDOWS_PER_DEVICE = 4
-"""Scoring windows of one call on each device: enough to fill an accelerator."""
+"""Scoring windows per call and device: enough to fill an accelerator."""
 
 
 class Engine:
     """Runs one model on one device or a mesh.
 
     Args:
-        config: shapes and arithmetic of the model, with its compression.
-        params: its parameters; placed by the rule table of `sharding` when there is a mesh.
+        config: configuration of the model, including its compression.
+        params: parameters; on a mesh, placed by the rule table of `sharding`.
         mesh: devices to use; None uses the default device.
     """
 
@@ -66,7 +66,7 @@ class Engine:
 
     @property
     def caches_video(self) -> bool:
-        """Whether a video's cache serves any question.
+        """True if a video's cache can be reused for any question.
 
         False for the base model's drop by attention, which depends on the question.
         """
@@ -77,12 +77,12 @@ class Engine:
 
     @property
     def windows_per_call(self) -> int:
-        """Most scoring windows of one call."""
+        """Maximum number of scoring windows per call."""
         return WINDOWS_PER_DEVICE * self.placement.batch_multiple
 
     @functools.cached_property
     def encoder(self) -> ClipEncoder:
-        """The video encoder with projector: clips to visual tokens."""
+        """Compiled encoder and projector, from clips to visual tokens."""
 
         def program(clips: np.ndarray) -> jax.Array:
             with self.placement.scope():
@@ -93,13 +93,13 @@ class Engine:
     def prefill_video(
         self, visual: Sequence[np.ndarray], prefixes: Sequence[Sequence[int]]
     ) -> tuple[LayerGroupCache, ...]:
-        """Computes the cache of a batch of videos and the text before each.
+        """Prefills a batch of videos and the text before each.
 
         Args:
             visual: visual tokens [V, D] of each video; prefixes: ids before each.
 
         Raises:
-            ConfigError: a length that the compression's strides do not divide.
+            ConfigError: the compression's strides do not divide a video's number of tokens.
         """
         with account.measure("prefill video"), self.placement.scope():
             prefix_ids, tokens, lengths = self._padded_videos(visual, prefixes, None)
@@ -115,9 +115,9 @@ class Engine:
         prefixes: Sequence[Sequence[int]],
         suffixes: Sequence[Sequence[int]],
     ) -> DecodeState:
-        """Processes videos and the text around each in one pass.
+        """Prefills videos and the text around each in one pass.
 
-        Models with `caches_video` rather use `prefill_video` and `extend`.
+        Models with `caches_video` use `prefill_video` and `extend` instead.
 
         Args:
             visual, prefixes: as in `prefill_video`; suffixes: ids after each video.
@@ -143,8 +143,8 @@ class Engine:
         """Appends text after each cached video.
 
         Args:
-            max_new_tokens: capacity to leave for generation.
-            text: cache of the `text_length` tokens that were appended before.
+            max_new_tokens: capacity reserved for generation.
+            text: text cache of `text_length` tokens appended earlier.
         """
         with account.measure("extend text"), self.placement.scope():
             ids = self._padded_batch(_padded_ids(suffixes, SUFFIX_UNIT))
@@ -200,7 +200,7 @@ class Engine:
     def layer_outputs(
         self, prefix_ids: np.ndarray, visual: np.ndarray, suffix_ids: np.ndarray
     ) -> tuple[PrefillOutput, jax.Array]:
-        """Processes one unpadded sequence and returns every layer's output and all logits."""
+        """Prefills one unpadded sequence; returns the output of every layer and all logits."""
         parts = (prefix_ids, visual, suffix_ids)
         lengths = Lengths(*(jnp.array([part.shape[1]]) for part in parts))
         with self.placement.scope():
@@ -221,7 +221,7 @@ class Engine:
     def prefill_batch(
         self, prefix_ids: Any, visual: Any, suffix_ids: Any, lengths: Lengths
     ) -> DecodeState:
-        """Processes a batch that is padded and in place already; every row is real."""
+        """Prefills a batch that is already padded and placed; every row is real."""
         with self.placement.scope():
             logits, cache = programs.prefill(
                 self.model, self.params, prefix_ids, visual, suffix_ids, lengths
@@ -236,15 +236,14 @@ class Engine:
         *,
         batch_size: int | None = None,
     ) -> tuple[WindowCache, ...]:
-        """Computes the scoring caches of windows [W, V, D] that follow the same text.
-
-        Windows are split over the devices.
+        """Prefills scoring windows [W, V, D] that follow the same text, split over the devices.
 
         Args:
-            batch_size: windows to pad to, so that a last, smaller batch compiles nothing.
+            batch_size: number of windows to pad to, so that a smaller last batch does not
+                recompile.
 
         Returns:
-            Caches of at least W windows; those behind are padding.
+            Window caches of at least W windows; later ones are padding.
         """
         with account.measure("prefill windows"), self.placement.scope():
             windows = self._padded_batch(visual, batch_size)
@@ -289,7 +288,7 @@ class Engine:
         prefixes: Sequence[Sequence[int]],
         suffixes: Sequence[Sequence[int]] | None,
     ) -> tuple[Any, Any, Any]:
-        """Prefix ids [B, P], visual tokens [B, V, D] and lengths, in buckets and in place."""
+        """Returns padded and placed prefix ids [B, P], visual tokens [B, V, D] and lengths."""
         clip_tokens = self.config.vision.clip_frames * self.config.projector.tokens_per_frame
         capacity = bucket(max(map(len, visual)), clip_tokens)
         for length in (capacity, *map(len, visual)):
@@ -310,7 +309,7 @@ class Engine:
         )
 
     def _padded_batch(self, rows: np.ndarray, size: int | None = None) -> Any:
-        """Repeats the last row up to a bucket of rows, and splits them over the devices."""
+        """Pads to a bucket of rows by repeating the last, and splits the rows over the devices."""
         padding = bucket(size or len(rows), self.placement.batch_multiple) - len(rows)
         if padding:
             rows = np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)])
@@ -318,7 +317,7 @@ class Engine:
 
 
 def _padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:
-    """[B, S] int32, zeros behind each sequence, S rounded up to a bucket."""
+    """Returns ids [B, S] int32, padded with zeros at the end; S is a bucket."""
     length = bucket(max(map(len, sequences)), unit)
     return np.stack(
         [np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences]

@@ -1,4 +1,4 @@
-"""The frozen encoder without the projector, on every local device."""
+"""Runs the frozen encoder without the projector on every local device."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from xcomp_jax.models.xcomp import XComp
 
 
 class FeatureEncoder:
-    """Encodes clips into merged features; files are spread over devices, one file on each.
+    """Encodes clips into merged features; each file runs on one of the local devices.
 
     Args:
-        vision: parameters of the encoder, copied to every local device.
+        vision: encoder parameters, copied to every local device.
     """
 
     def __init__(self, config: ModelConfig, vision: Any) -> None:
@@ -26,10 +26,11 @@ class FeatureEncoder:
         self._vision = [jax.device_put(vision, device) for device in jax.local_devices()]
 
     def for_file(self, number: int, *, clip_frames: int) -> ClipEncoder:
-        """Returns the encoder for the file with this number; any threads may call it.
+        """Returns the encoder of one file; safe to call from any thread.
 
         Args:
-            clip_frames: 1 for an image, which is encoded by itself, so that nothing is padded.
+            number: index of the file.
+            clip_frames: 1 for an image, which is encoded alone, to avoid padding.
         """
         vision = self._vision[number % len(self._vision)]
         program = functools.partial(_encode, self._model, vision)

@@ -1,7 +1,7 @@
-"""Token generation as one compiled loop.
+"""Generates tokens in one compiled loop.
 
-The order of the score processors, and the scope of the repetition penalty (only generated tokens,
-because the prompt enters as embeddings), are those of the original's generation library
+The order of the score processors and the scope of the repetition penalty (generated tokens only,
+because the prompt enters as embeddings) are those of the original's generation library
 (docs/reference_behaviour.md#generation).
 """
 
@@ -22,7 +22,7 @@ from xcomp_jax.models import apply
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
 from xcomp_jax.models.xcomp import Params, XComp
 
-NEVER = -jnp.inf
+EXCLUDED = -jnp.inf
 
 
 @flax.struct.dataclass
@@ -30,8 +30,8 @@ class Generated:
     """Result of `generate`.
 
     ids: [B, M] int32, padded with each row's last token; count: [B] tokens up to and including the
-    end token; text: cache of the text before, and of every generated token but the last; logits,
-    scores: [B, M, vocab] per step before and after processing, or None.
+    end token; text: text cache of the prompt's suffix and all generated tokens but the last;
+    logits, scores: [B, M, vocab] of each step before and after processing, or None.
     """
 
     ids: Array
@@ -43,7 +43,7 @@ class Generated:
 
 @flax.struct.dataclass
 class _Settings:
-    """`GenerationConfig` as arrays, so that another value compiles nothing."""
+    """`GenerationConfig` as arrays, so that changed values do not recompile."""
 
     temperature: Array
     top_p: Array
@@ -58,14 +58,17 @@ class _Settings:
             top_p=jnp.float32(config.top_p),
             top_k=jnp.int32(config.top_k),
             repetition_penalty=jnp.float32(config.repetition_penalty),
-            # At least one entry, so that the compiled shape does not depend on an end token.
+            # At least one entry, so that a model without end tokens uses the same program.
             eos_token_ids=jnp.asarray(config.eos_token_ids or (-1,), jnp.int32),
         )
 
 
 @flax.struct.dataclass
 class _State:
-    """Loop state: `step` tokens are generated; seen [B, vocab] bool; record: logits and scores."""
+    """Loop state after `step` tokens.
+
+    seen: [B, vocab] bool, generated tokens; record: logits and scores of each step.
+    """
 
     step: Array
     text: TextCache
@@ -80,34 +83,35 @@ class _State:
 def process_scores(
     logits: Array, seen: Array, *, temperature: Array, top_p: Array, top_k: Array, penalty: Array
 ) -> Array:
-    """Turns logits [B, vocab] into the scores that a token is drawn from.
+    """Turns logits [B, vocab] into the scores that the next token is sampled from.
 
-    Greedy decoding applies the penalty only.
+    Greedy decoding applies only the penalty.
 
     Args:
         seen: [B, vocab] bool, tokens generated so far.
-        penalty: positive scores of seen tokens are divided by it, negative ones multiplied.
+        penalty: divides positive scores of seen tokens and multiplies negative ones.
     """
     penalised = jnp.where(logits < 0, logits * penalty, logits / penalty)
     scores = jnp.where(seen, penalised, logits)
 
     def filtered() -> Array:
-        warm = scores / temperature
-        descending = -jnp.sort(-warm, axis=-1)
-        place = jnp.clip(jnp.where(top_k > 0, top_k, warm.shape[-1]) - 1, 0, warm.shape[-1] - 1)
-        least = jax.lax.dynamic_index_in_dim(descending, place, axis=1)
-        descending = jnp.where(descending >= least, descending, NEVER)
+        scaled = scores / temperature
+        vocab = scaled.shape[-1]
+        descending = -jnp.sort(-scaled, axis=-1)
+        last_rank = jnp.clip(jnp.where(top_k > 0, top_k, vocab) - 1, 0, vocab - 1)
+        threshold = jax.lax.dynamic_index_in_dim(descending, last_rank, axis=1)
+        descending = jnp.where(descending >= threshold, descending, EXCLUDED)
         probabilities = jax.nn.softmax(descending, axis=-1)
-        # A token stays while the ones before it have not reached top_p; the first always stays.
-        stays = jnp.cumsum(probabilities, axis=-1) - probabilities < top_p
-        least = jnp.min(jnp.where(stays, descending, jnp.inf), axis=-1, keepdims=True)
-        return jnp.where(warm >= least, warm, NEVER)
+        # Keep a token while the tokens before it have not reached top_p; the first is always kept.
+        kept = jnp.cumsum(probabilities, axis=-1) - probabilities < top_p
+        threshold = jnp.min(jnp.where(kept, descending, jnp.inf), axis=-1, keepdims=True)
+        return jnp.where(scaled >= threshold, scaled, EXCLUDED)
 
     return jax.lax.cond(temperature > 0, filtered, lambda: scores)
 
 
-def _choose(logits: Array, state: _State, settings: _Settings) -> _State:
-    """Adds the next token of every row that has not ended."""
+def _append_token(logits: Array, state: _State, settings: _Settings) -> _State:
+    """Appends the next token of every row that has not reached an end token."""
     scores = process_scores(
         logits,
         state.seen,
@@ -116,16 +120,16 @@ def _choose(logits: Array, state: _State, settings: _Settings) -> _State:
         top_k=settings.top_k,
         penalty=settings.repetition_penalty,
     )
-    key, draw = jax.random.split(state.key)
+    key, step_key = jax.random.split(state.key)
     token = jax.lax.cond(
         settings.temperature > 0,
-        # The same draw for every row: an answer does not depend on its place in the batch.
-        lambda: jax.vmap(lambda row: jax.random.categorical(draw, row))(scores),
+        # One key for all rows, so that an answer does not depend on its row in the batch.
+        lambda: jax.vmap(lambda row: jax.random.categorical(step_key, row))(scores),
         lambda: jnp.argmax(scores, axis=-1),
     ).astype(jnp.int32)
     previous = state.ids[:, jnp.maximum(state.step - 1, 0)]
     token = jnp.where(state.done, previous, token)
-    ended = jnp.any(token[:, None] == settings.eos_token_ids[None, :], axis=-1)
+    is_end = jnp.any(token[:, None] == settings.eos_token_ids[None, :], axis=-1)
     record = state.record
     if record is not None:
         record = record[0].at[:, state.step].set(logits), record[1].at[:, state.step].set(scores)
@@ -134,7 +138,7 @@ def _choose(logits: Array, state: _State, settings: _Settings) -> _State:
         step=state.step + 1,
         seen=state.seen.at[jnp.arange(token.shape[0]), token].set(True),
         count=state.count + ~state.done,
-        done=state.done | ended,
+        done=state.done | is_end,
         ids=state.ids.at[:, state.step].set(token),
         key=key,
         record=record,
@@ -162,7 +166,7 @@ def _generate(
         position = text_length + state.step - 1
         hidden, text = apply.extend(model, params, token, position, cache, state.text)
         logits = apply.logits(model, params, hidden[:, 0])
-        return _choose(logits, dataclasses.replace(state, text=text), settings)
+        return _append_token(logits, dataclasses.replace(state, text=text), settings)
 
     if text is None:
         text = apply.empty_text_cache(model, params, batch, max_new_tokens)
@@ -180,9 +184,9 @@ def _generate(
     state = jax.lax.while_loop(
         lambda s: (s.step < max_new_tokens) & ~jnp.all(s.done),
         body,
-        _choose(first_logits, state, settings),
+        _append_token(first_logits, state, settings),
     )
-    # Slots that the loop did not reach repeat the end token, like those after it.
+    # Slots that the loop did not reach repeat the end token, like the slots after it.
     last = jnp.take_along_axis(state.ids, jnp.maximum(state.count - 1, 0)[:, None], axis=1)
     ids = jnp.where(jnp.arange(max_new_tokens)[None, :] < state.count[:, None], state.ids, last)
     ids, count = replicated((ids, state.count))
@@ -202,13 +206,13 @@ def generate(
     seed: int = 0,
     record: bool = False,
 ) -> Generated:
-    """Generates after a prefill; compiled once per cache shape and `max_new_tokens`.
+    """Generates tokens after a prefill; compiles once per cache shape and `max_new_tokens`.
 
     Args:
-        first_logits: [B, vocab] float32 at the last prompt token.
+        first_logits: [B, vocab] float32 of the last prompt token.
         cache: from `programs.prefill` or `programs.prefill_video`.
-        text: cache of text that follows the video, with room for `config.max_new_tokens` more;
-            text_length [B]: its real tokens. Default: none.
+        text: text cache after the video, with room for `config.max_new_tokens` more tokens;
+            text_length [B]: its real tokens. Default: an empty cache.
         record: also return every step's logits and scores (memory: M x vocab).
     """
     return _generate(

@@ -1,4 +1,4 @@
-"""Settings of token generation, and those of the published evaluation."""
+"""Defines settings of token generation and reads those of the published evaluation."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationCon
     """Reads `generation_config.json` as the published evaluation uses it.
 
     The evaluation overrides sampling by greedy decoding, but keeps the file's repetition penalty
-    and end tokens (docs/reference_behaviour.md#evaluation). Without the file decoding is plain
-    greedy.
+    and end tokens (docs/reference_behaviour.md#evaluation). Without the file, decoding is greedy
+    without a penalty.
     """
     path = folder / "generation_config.json"
     values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

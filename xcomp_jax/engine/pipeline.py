@@ -1,7 +1,7 @@
-"""Bounded pipeline between host threads and the device: nothing waits, and little is held.
+"""Provides a bounded pipeline between host threads and the device.
 
-`read_ahead` runs an iterator in a thread, a few items ahead of its consumer. `Writer` runs calls in
-a thread, a few behind its producer. Both end cleanly on an error or Ctrl-C: no thread, process or
+`read_ahead` advances an iterator in a thread, a few items ahead of its consumer. `Writer` runs
+calls in a thread, a few calls behind its producer. After an error or Ctrl-C, no thread, process or
 queued item outlives the block.
 """
 
@@ -19,10 +19,10 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 READ_AHEAD = 2
-"""Batches that wait for the device: one hides the transfer, one hides uneven decoding times."""
+"""Batches queued for the device: one hides the transfer, one hides uneven decoding times."""
 
 PENDING_WRITES = 2
-"""Writes that wait for the disk."""
+"""Writes queued for the disk."""
 
 
 @contextlib.contextmanager
@@ -30,8 +30,8 @@ def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Itera
     """Yields an iterator over `items` that a thread advances up to `depth` items ahead.
 
     At most `depth` + 1 items exist that the consumer has not taken. An error in `items` is raised
-    where the consumer asks for the next one. When the block ends, for whatever reason, the thread
-    stops after its current item and `items` is closed in that thread.
+    in the consumer. When the block ends, normally or by an error, the thread stops after its
+    current item and closes `items`.
     """
     waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
@@ -49,7 +49,7 @@ def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Itera
                 put((True, item))
                 if stopped.is_set():
                     break
-        except BaseException as error:  # handed to the consumer
+        except BaseException as error:  # raised in the consumer
             put((False, error))
         else:
             put((False, None))
@@ -67,7 +67,7 @@ def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Itera
             else:
                 raise value
 
-    # The thread adds its busy time to the consumer's open account.
+    # With a copy of the context, the thread's busy time counts in the consumer's open account.
     context = contextvars.copy_context()
     thread = threading.Thread(target=context.run, args=(produce,), name="read-ahead", daemon=True)
     thread.start()
@@ -75,16 +75,16 @@ def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Itera
         yield consume()
     finally:
         stopped.set()
-        with contextlib.suppress(queue.Empty):  # a full queue must not keep the thread waiting
+        with contextlib.suppress(queue.Empty):  # unblocks a thread that waits for a full queue
             waiting.get_nowait()
         thread.join()
 
 
 class Writer:
-    """Runs calls in one thread, in order, with at most `PENDING_WRITES` of them waiting.
+    """Runs calls in one thread, in order, with at most `PENDING_WRITES` of them queued.
 
-    Use as a context. Leaving it waits for the writes that were submitted and raises the first
-    error; when the block itself failed, submitted writes are finished and its error is raised.
+    A context manager. Its exit waits for all submitted writes and raises their first error, or the
+    error of the block if that failed.
     """
 
     def __init__(self) -> None:
@@ -98,7 +98,7 @@ class Writer:
         """Queues `function(*args)`; waits while too many are queued.
 
         Raises:
-            Exception: whatever an earlier call raised.
+            Exception: the error of an earlier call.
         """
         while len(self._pending) >= PENDING_WRITES:
             self._pending.pop(0).result()

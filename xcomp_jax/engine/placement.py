@@ -1,7 +1,7 @@
-"""Where parameters and batches of inference live: one device, or a mesh.
+"""Places parameters and batches of inference on one device or a mesh.
 
-On a mesh the one rule table (`sharding.RULES`) places the parameters: along `fsdp`, `tensor` and
-`context` they are sharded, along `data` replicated. Batches of videos, windows and questions are
+On a mesh, the rule table `sharding.RULES` places the parameters: sharded along `fsdp`, `tensor` and
+`context`, replicated along `data`. Batches of videos, windows and questions are
 split over `data` and `fsdp`, clips over all devices.
 """
 
@@ -27,14 +27,14 @@ from xcomp_jax.sharding import (
 Tree = TypeVar("Tree")
 
 PARAMETER_SHARE = 0.6
-"""Share of a device's memory that replicated parameters may take; caches need the rest."""
+"""Maximum share of a device's memory for replicated parameters; caches need the rest."""
 
 
 class Placement:
-    """Puts arrays where an engine's programs expect them.
+    """Places the arguments of an engine's programs.
 
     Args:
-        mesh: the devices to use; None leaves everything on the default device.
+        mesh: devices to use; None uses the default device.
     """
 
     def __init__(self, mesh: Mesh | None) -> None:
@@ -43,7 +43,7 @@ class Placement:
         self.batch_multiple = 1 if mesh is None else batch_split(mesh)
 
     def scope(self) -> contextlib.AbstractContextManager[Any]:
-        """Returns the context in which programs run: the mesh in force."""
+        """Returns a context manager that activates the mesh."""
         return contextlib.nullcontext() if self.mesh is None else jax.set_mesh(self.mesh)
 
     def parameters(self, params: Any) -> Any:
@@ -67,7 +67,7 @@ class Placement:
 
 
 def replicated(tree: Any) -> Any:
-    """Replicates results on the mesh in force, so that the host of any process can read them."""
+    """Replicates results on the active mesh, so that every process can read them."""
     if not mesh_sizes():
         return tree
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
@@ -76,12 +76,12 @@ def replicated(tree: Any) -> Any:
 def default_mesh(params: Any, devices: Sequence[jax.Device] | None = None) -> Mesh | None:
     """Returns a mesh over the local devices, or None for a single device.
 
-    Parameters are replicated (`data`) when they fit `PARAMETER_SHARE` of a device's memory, and
-    sharded (`fsdp`) otherwise.
+    Parameters that fit in `PARAMETER_SHARE` of a device's memory are replicated (`data`), larger
+    ones are sharded (`fsdp`).
 
     Args:
         params: arrays or shapes.
-        devices: default: the local ones.
+        devices: devices of the mesh; default: all local ones.
     """
     devices = jax.local_devices() if devices is None else devices
     if len(devices) == 1:

@@ -1,7 +1,7 @@
-"""Every compiled program of inference. The engine calls them; nothing else jits for inference.
+"""Defines every compiled program of inference; no other module jits for inference.
 
-Each takes padded arrays of static shape and runs on the mesh in force (`jax.set_mesh`) or, without
-one, on one device. Results that the host reads are replicated, so that every process of a mesh has
+Each takes padded arrays of static shape and runs on the active mesh (`jax.set_mesh`) or, without a
+mesh, on one device. Results that the host reads are replicated, so that every process of a mesh has
 them.
 """
 
@@ -73,7 +73,7 @@ def prefill(
 def prefill_video(
     model: XComp, params: Params, prefix_ids: Array, visual: Array, lengths: Lengths
 ) -> tuple[LayerGroupCache, ...]:
-    """Returns the cache of text before a video and the video, padded [B, P] and [B, V, D]."""
+    """Returns the cache of the prefix [B, P] and the video [B, V, D], both padded."""
     return apply.prefill_video(model, params, prefix_ids, visual, lengths)
 
 
@@ -87,10 +87,10 @@ def extend(
     cache: tuple[LayerGroupCache, ...],
     text: TextCache,
 ) -> tuple[Array, TextCache]:
-    """Appends text [B, Q], `length` [B] of it real, after a video and `text_length` [B] tokens.
+    """Appends text [B, Q] of `length` [B] real tokens to a video and `text_length` [B] tokens.
 
     Returns:
-        logits [B, vocab] after the last real token, and `text` with the keys of the new rows.
+        Logits [B, vocab] after the last real token, and `text` with the new tokens.
     """
     hidden, text = apply.extend(model, params, ids, text_length, cache, text)
     last = jnp.take_along_axis(hidden, (length - 1)[:, None, None], axis=1)[:, 0]
@@ -107,7 +107,7 @@ def empty_text_cache(model: XComp, params: Params, batch: int, capacity: int) ->
 def prefill_windows(
     model: XComp, params: Params, prefix_ids: Array, visual: Array, plan: ScoringPlan
 ) -> tuple[WindowCache, ...]:
-    """Returns the caches of scoring windows [W, V, D] that all follow the text `prefix_ids` [P]."""
+    """Returns the caches of scoring windows [W, V, D] that follow the same prefix [P]."""
     ids = jnp.broadcast_to(prefix_ids, (visual.shape[0], prefix_ids.shape[0]))
     return prefill_window(model, params, ids, visual, plan)
 
@@ -120,7 +120,7 @@ def score_windows(
     query: TextQuery,
     plan: ScoringPlan,
 ) -> tuple[Array, ...]:
-    """Scores one question's text for every cached window; see `selection.window_pass`."""
+    """Scores one question's text in every cached window (`selection.window_pass`)."""
     windows = caches[0].key.shape[1]
     query = jax.tree.map(lambda x: jnp.broadcast_to(x, (windows, *x.shape)), query)
     return replicated(score_window(model, params, query, caches, plan))
@@ -153,7 +153,7 @@ def prefill_layers(
     suffix_ids: Array,
     lengths: Lengths,
 ) -> tuple[PrefillOutput, Array]:
-    """Returns every layer's output, and the logits [B, S, vocab] of all rows that are left."""
+    """Returns the output of every layer, and the logits [B, S, vocab] of all remaining rows."""
     out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, collect_layers=True)
     rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)
     return out, apply.logits(model, params, rows)
@@ -161,5 +161,5 @@ def prefill_layers(
 
 @jax.jit
 def on_every_host(tree: Any) -> Any:
-    """Replicates arrays of the mesh in force, so that the host of any process can read them."""
+    """Replicates arrays on the active mesh, so that every process can read them."""
     return replicated(tree)

@@ -1,4 +1,4 @@
-"""The answer to a question, with the frames it came from and what it cost."""
+"""Defines the answer to a question, with its frames, scores and costs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """One answer.
+    """An answer with its frames, scores and costs.
 
-    num_frames: sampled frames of the video; duration: seconds of it.
-    selected_frames: indices of the sampled frames that the answering pass saw, None for all.
-    scores: [num_frames] score of each frame for this question, None where all frames were used.
+    num_frames: number of sampled frames; duration: seconds of the video.
+    selected_frames: indices of the sampled frames that the answer was generated from; None for all.
+    scores: [num_frames] score of each frame for this question; None if all frames were used.
     seconds: busy seconds by step; steps overlap, so they may sum to more than `wall_seconds`.
-    work: amounts by name ("clips encoded", "text rows").
-    compilations: programs compiled on the way.
+    work: amounts of work by name ("clips encoded", "text rows").
+    compilations: number of programs compiled for this answer.
     """
 
     question: str

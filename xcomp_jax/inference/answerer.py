@@ -1,4 +1,4 @@
-"""What single questions and conversations share: prompts, scores, caches and answers."""
+"""Builds prompts, scores, caches and answers, for single questions and conversations."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from xcomp_jax.selection.query import Query
 from xcomp_jax.text.prompts import ChatIds, answer_text, inference_ids, split_at_video
 
 Frames = tuple[int, ...] | None
-"""Selected frames as indices into the sampled ones; None for all."""
+"""Selected frames as indices into the sampled frames; None for all."""
 
 
 class Answerer:
-    """An engine with the tokenizer and generation settings of its model.
+    """Combines an engine with the tokenizer and generation settings of its model.
 
     Args:
-        generation: end tokens default to the tokenizer's `<|im_end|>`.
+        generation: settings of token generation; end tokens default to the tokenizer's
+            `<|im_end|>`.
 
     Raises:
         ConfigError: the tokenizer has more tokens than the model has embeddings.
@@ -54,17 +55,17 @@ class Answerer:
     def score_frames(
         self, video: EncodedVideo, question: str, *, progress: Progress | None = None
     ) -> FrameScores | None:
-        """Scores every sampled frame for a question; None where selection keeps all frames.
+        """Scores every sampled frame for a question; returns None if all frames are used.
 
         Raises:
-            ValueError: the question is empty or contains the video mark.
+            ValueError: the question is empty or contains `<image>`.
         """
         return self.score_questions([video], [self.text_after(video, question)], progress)[0]
 
     def select_frames(
         self, video: EncodedVideo, question: str, *, progress: Progress | None = None
     ) -> Frames:
-        """Returns the sampled frames that the question is answered from, None for all."""
+        """Returns the selected frames of a question, None for all."""
         return select_frames(video, self.score_frames(video, question, progress=progress))
 
     def text_after(
@@ -73,20 +74,20 @@ class Answerer:
         """Returns the token ids after the video; `history` holds (question, answer) pairs.
 
         Raises:
-            ValueError: the question is empty or contains the video mark.
+            ValueError: the question is empty or contains `<image>`.
         """
         self.check_question(question)
         ids = inference_ids(self.tokenizer, question, video.plan.message, history)
         return split_at_video(ids)[1]
 
     def check_question(self, question: str) -> None:
-        """Raises ValueError for a question that is empty or contains the video mark."""
+        """Raises ValueError for a question that is empty or contains `<image>`."""
         if not question.strip():
-            raise ValueError("the question is empty; ask something about the video")
+            raise ValueError("the question is empty; pass a text")
         inference_ids(self.tokenizer, question, "")
 
     def cache_of(self, video: EncodedVideo, frames: Frames) -> tuple[LayerGroupCache, ...]:
-        """Returns the compressed keys and values of the selected frames; those of all are kept."""
+        """Returns the KV cache of the selected frames; `video` keeps the cache of all frames."""
         if frames is None and video.cache is not None:
             return video.cache
         cache = self.engine.prefill_video([video.visual_tokens(frames)], [video.prefix_ids])
@@ -104,7 +105,7 @@ class Answerer:
         account: Account,
         compilations: int,
     ) -> Answer:
-        """Builds the answer whose tokens are `token_ids`, and takes its costs from `account`."""
+        """Builds an answer from its tokens, and moves its costs out of `account`."""
         costs = account.take()
         return Answer(
             question=question,
@@ -126,7 +127,7 @@ class Answerer:
         suffixes: Sequence[Sequence[int]],
         progress: Progress | None = None,
     ) -> list[FrameScores | None]:
-        """Scores frames per question; each distinct video's windows are passed over once."""
+        """Scores frames for each question; prefills the windows of each distinct video once."""
         chat = ChatIds.of(self.tokenizer)
         scores: list[FrameScores | None] = [None] * len(videos)
         by_video: dict[int, list[int]] = {}

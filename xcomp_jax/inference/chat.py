@@ -1,4 +1,4 @@
-"""A conversation about one encoded video; every turn processes only the text that it adds."""
+"""Holds a conversation about one encoded video; each turn prefills only its own text."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from xcomp_jax.selection.frame_scores import FrameScores
 
 
 class Conversation:
-    """Turns about one video.
+    """Answers the turns of a conversation about one video.
 
-    The first question selects the frames for the whole conversation, because later turns build on
-    what was said. Ask through `Session.ask` where every question should select its own.
+    The first question selects the frames for the whole conversation, because later turns refer to
+    earlier answers. `Session.ask` selects frames for every question.
 
     Raises:
-        ConfigError: a model whose video states depend on the question.
+        ConfigError: the model's video states depend on the question.
     """
 
     def __init__(self, answerer: Answerer, video: EncodedVideo) -> None:
         if not answerer.engine.caches_video:
             raise ConfigError(
-                "compression.schedule='ranked' by attention selects tokens by the question, so no "
-                "state can be kept between turns; ask single questions instead"
+                "compression.schedule='ranked' with ranking by attention keeps no state between "
+                "turns; use Session.ask (xcomp ask)"
             )
         self.answerer = answerer
         self.video = video
@@ -43,10 +43,10 @@ class Conversation:
         self._scores: FrameScores | None = None
 
     def ask(self, question: str, *, seed: int = 0, progress: Progress | None = None) -> Answer:
-        """Answers the next turn, with the same result as processing the whole conversation anew.
+        """Answers the next turn; the result equals a prefill of the whole conversation.
 
         Raises:
-            ValueError: the question is empty or contains the video mark.
+            ValueError: the question is empty or contains `<image>`.
         """
         answerer, video = self.answerer, self.video
         suffix = answerer.text_after(video, question, self.history)
@@ -56,8 +56,9 @@ class Conversation:
                 self._scores = answerer.score_frames(video, question, progress=progress)
                 self._frames = select_frames(video, self._scores)
                 self._cache = answerer.cache_of(video, self._frames)
-            # An answer that is tokenised again as text may give other tokens than were generated.
-            # The last token is always processed, because its logits are needed.
+            # Tokenizing an answer's text may give other tokens than were generated, so the cache is
+            # reused up to the first difference. The last token is never reused, because its
+            # logits are needed.
             reused = _common_prefix(self._cached_ids, suffix[:-1])
             state = answerer.engine.extend(
                 self._cache,
@@ -78,7 +79,7 @@ class Conversation:
                 COMPILATIONS.count - compiled,
             )
         self._text = generated.text
-        # The last token was generated, but not processed.
+        # The last generated token is not in the cache.
         self._cached_ids = [*suffix, *answer.token_ids[:-1]]
         self.history.append((question, answer.text))
         return answer

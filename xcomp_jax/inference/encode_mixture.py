@@ -1,4 +1,4 @@
-"""Runs the frozen encoder over the images and videos of a mixture, each once."""
+"""Encodes the images and videos of a mixture with the frozen encoder, each once."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Problem = tuple[Media, str]
 def open_encoder(
     checkpoint: Path, root: Path, *, dtype: DType | None = None
 ) -> tuple[FeatureStore, FeatureEncoder, ModelConfig]:
-    """Opens a checkpoint's encoder, and the feature store at `root` for its output.
+    """Opens a checkpoint's encoder and the feature store at `root` for its output.
 
-    Reads no other part of the checkpoint.
+    No other part of the checkpoint is read.
 
     Args:
-        dtype: of arithmetic and features; default: float32 on a CPU, where bfloat16 is many times
-            slower, elsewhere the checkpoint's.
+        dtype: dtype of arithmetic and features; default: float32 on a CPU, where bfloat16 is many
+            times slower, elsewhere the checkpoint's.
 
     Raises:
         CheckpointError: the folder is not a checkpoint.
@@ -65,14 +65,14 @@ def encode_media(
 ) -> tuple[int, list[Problem]]:
     """Encodes this process's share of the distinct images and videos of `samples` into `store`.
 
-    Run again, it encodes only what the store's index lacks; clips of a video that a killed process
-    stored are reused.
+    A second run encodes only files that the store's index lacks, and reuses the clips that a killed
+    process stored.
 
     Args:
-        workers: files that are decoded in parallel.
+        workers: number of files decoded in parallel.
 
     Returns:
-        The number of files encoded now, and the files that failed with the reason.
+        The number of encoded files, and the failed files with reasons.
     """
     clip_frames = config.vision.clip_frames
     media = list(dict.fromkeys(sample.media for sample in samples))[process_index::process_count]
@@ -81,7 +81,7 @@ def encode_media(
         number, file = job
         facts = table.get((file.path, file.kind))
         if facts is None:
-            return file, "is not in the scan's table; scan the mixture again"
+            return file, "is not in the scan's table; run xcomp scan again"
         try:
             plan = facts.plan(file, root, sampling=sampling, clip_frames=clip_frames)
             if store.complete(file, plan, facts.bytes):

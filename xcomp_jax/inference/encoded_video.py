@@ -1,4 +1,4 @@
-"""An encoded video: everything that is computed from it before any question."""
+"""Holds what is computed from a video independently of questions."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ from xcomp_jax.video.sampling import FramePlan
 
 @dataclasses.dataclass
 class EncodedVideo:
-    """Result of `Session.encode_video`; questions add to its caches, but never depend on them.
+    """Result of `Session.encode_video`.
 
-    name: shown to people; path: of the file, if there is one.
-    plan: the sampled frames; clips: their visual tokens.
-    selection, windows, num_selected: how questions select frames; the latter two are None where all
-        frames are used.
-    prefix_ids: text before the video.
-    cache: compressed keys and values of the whole video, per layer group, once all frames are used.
-    window_caches: scoring caches by batch of windows, in host memory.
+    Questions fill its caches, which do not depend on the question.
+
+    name: display name; path: source file, if any.
+    plan: sampled frames; clips: their visual tokens.
+    selection, windows, num_selected: settings and plan of frame selection; the latter two are None
+        if all frames are used.
+    prefix_ids: token ids of the text before the video.
+    cache: KV cache of the whole video, after the first question that uses all frames.
+    window_caches: window caches by batch of windows, in host memory.
     """
 
     name: str
@@ -47,7 +49,7 @@ class EncodedVideo:
 
     @property
     def clip_frames(self) -> int:
-        """Frames of an encoder clip."""
+        """Number of frames of an encoder clip."""
         return len(self.clips.clip_at(0))
 
     def visual_tokens(self, frames: tuple[int, ...] | None) -> np.ndarray:
@@ -63,5 +65,5 @@ class EncodedVideo:
 
 
 def num_bytes(tree: Any) -> int:
-    """Returns the bytes of all arrays of a pytree."""
+    """Returns the total size in bytes of the arrays of a pytree."""
     return sum(leaf.size * np.dtype(leaf.dtype).itemsize for leaf in jax.tree.leaves(tree))

@@ -1,4 +1,4 @@
-"""Builds the evidence of an answer: the frames it came from, their scores, and its cost."""
+"""Builds the evidence of an answer: selected frames, scores and costs."""
 
 from __future__ import annotations
 
@@ -15,13 +15,11 @@ UNITS = {
     "prefill video": "visual tokens prefilled",
     "extend text": "text rows",
 }
-"""Step of an account -> the work that it did."""
+"""Maps a step of an account to the name of its work."""
 
 
 def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
-    """Collects everything that a page about one answer shows.
-
-    Thumbnails are decoded again from the file.
+    """Collects the content of a page about one answer; decodes thumbnails from the file.
 
     Raises:
         VideoError: the file can no longer be read.

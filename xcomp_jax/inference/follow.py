@@ -13,14 +13,15 @@ from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.stream import growing_bytes, stream_frames
 
 IDLE_SECONDS = 10.0
-"""A file that has not grown for this long counts as complete."""
+"""A file that has not grown for this long is complete."""
 
 
 class FollowedVideo(LiveVideo):
-    """A live video that a thread fills.
+    """A live video filled by a thread.
 
-    ready: set when the first clip is complete, or when none will come because of `error`.
-    finished: set when no more frames will come.
+    ready: set when the first clip is complete or `error` is set.
+    finished: set after the last frame.
+    error: error that ended the stream, if any.
     """
 
     def __init__(self, session: Session, path: str | Path, *, fps: float) -> None:
@@ -34,10 +35,10 @@ class FollowedVideo(LiveVideo):
 def follow(
     session: Session, path: str | Path, *, fps: float, idle_seconds: float = IDLE_SECONDS
 ) -> Iterator[FollowedVideo]:
-    """Fills a live video from `path` while the context is open.
+    """Fills a live video from `path` while the `with` block runs.
 
     Raises:
-        VideoError: the path does not exist. Later errors are stored in `error`; earlier frames
+        VideoError: the path does not exist. Later errors are stored in `error`; frames read before
             stay usable.
     """
     live, stop = FollowedVideo(session, path, fps=fps), threading.Event()

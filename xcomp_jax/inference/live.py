@@ -1,4 +1,4 @@
-"""A video that grows: frames are pushed one by one, questions are answered at any time."""
+"""Encodes a video that grows frame by frame and can be asked about at any time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xcomp_jax.video.sampling import FramePlan
 
 
 class FrameSpool:
-    """Keeps frames on disk, because selected ones are encoded again and memory must not grow."""
+    """Keeps frames on disk to bound memory; selected frames are encoded again."""
 
     def __init__(self, size: int) -> None:
         self._file = tempfile.TemporaryFile()  # noqa: SIM115, lives as long as the spool
@@ -35,7 +35,7 @@ class FrameSpool:
             self.count += 1
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yields frames by their number, in the given order."""
+        """Yields frames by index, in the order of `indices`."""
         for index in indices:
             with self._lock:
                 self._file.seek(index * self._bytes)
@@ -44,9 +44,9 @@ class FrameSpool:
 
 
 class GrowingClipCache:
-    """Clip cache of a video that has `num_frames` frames now and will have more.
+    """Caches clips of a growing video that has `num_frames` frames now.
 
-    Clips inside the video are kept; clips that wrap around its end are valid for this length only.
+    Clips inside the video are kept; clips that wrap around its end are valid only for this length.
     """
 
     def __init__(self, permanent: MemoryClipCache, num_frames: int, clip_frames: int) -> None:
@@ -68,19 +68,19 @@ class GrowingClipCache:
 
 
 class LiveVideo:
-    """A video that grows frame by frame.
+    """Encodes a video that grows frame by frame.
 
-    Every clip is encoded as soon as it is complete. `encoded` returns the video so far, equal to
-    what `Session.encode_frames` returns for the same frames.
+    Every clip is encoded once it is complete. `encoded` returns the video so far, equal to the
+    result of `Session.encode_frames` for the same frames.
 
     Args:
         fps: pushed frames per second; times and the prompt's duration follow from it.
-        name: shown to people.
+        name: display name.
     """
 
     def __init__(self, session: Session, *, fps: float, name: str = "live") -> None:
         if not fps > 0:
-            raise ValueError(f"{fps=} is not positive; give the frames pushed per second")
+            raise ValueError(f"{fps=} is not positive; pass the number of frames pushed per second")
         self.session, self.fps, self.name = session, fps, name
         self._spool = FrameSpool(session.config.vision.image_size)
         self._clip_cache = MemoryClipCache()
@@ -88,14 +88,14 @@ class LiveVideo:
 
     @property
     def num_frames(self) -> int:
-        """Frames pushed so far."""
+        """Number of frames pushed so far."""
         return self._spool.count
 
     def push(self, frame: Frame) -> None:
         """Adds the next frame, uint8 [S, S, 3] of the model's image size.
 
         Raises:
-            ValueError: another shape or dtype.
+            ValueError: the frame has another shape or dtype.
         """
         size = self.session.config.vision.image_size
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
@@ -120,7 +120,7 @@ class LiveVideo:
         count = self.num_frames // clip * clip
         if count == 0:
             raise ValueError(
-                f"{self.num_frames} frames were pushed, the first clip needs {clip}; ask later"
+                f"{self.num_frames} frames were pushed but a clip has {clip}; push more first"
             )
         plan = FramePlan(
             indices=tuple(range(count)),

@@ -1,4 +1,4 @@
-"""Opens sessions: from a checkpoint folder, or the demo model."""
+"""Opens sessions of checkpoint folders and of the demo model."""
 
 from __future__ import annotations
 
@@ -43,16 +43,16 @@ def default_dtype(dtype: DType | None) -> DType | None:
 def checked_selection(
     config: ModelConfig, selection: SelectionConfig | None
 ) -> SelectionConfig | None:
-    """Returns the selection that a model can run; logs when the default is switched off.
+    """Returns the selection if the model supports it; replaces the default by None with a warning.
 
     Raises:
-        ConfigError: an explicit selection for a model whose frames cannot be scored.
+        ConfigError: an explicit selection for a model that does not support it.
     """
     if config.compression.schedule != "ranked" or selection is None:
         return selection
     reason = (
-        "frames cannot be selected by the question with compression.schedule='ranked', because "
-        "its video states depend on the question"
+        "frame selection does not work with compression.schedule='ranked', because its video "
+        "states depend on the question"
     )
     if selection is not DEFAULT_SELECTION:
         raise ConfigError(f"{reason}; use all frames (selection=None, --select all)")
@@ -72,15 +72,16 @@ def open_session(
     """Loads a checkpoint that `xcomp tune` or `xcomp convert from-torch` wrote.
 
     Args:
-        dtype: of parameters and arithmetic; default: float32 on a CPU, elsewhere the checkpoint's.
-        sampling: default: what the checkpoint was tuned with, else the original's.
-        selection: how a question selects frames; default: the paper's rule; None uses all frames.
-        store: keeps visual tokens between processes.
-        mesh: devices to use; default: all local ones.
+        dtype: dtype of parameters and arithmetic; default: float32 on a CPU, elsewhere the
+            checkpoint's.
+        sampling: frame sampling (default: as in tuning, else the original's).
+        selection: frame selection (default: the paper's rule); None uses all frames.
+        store: token store that keeps visual tokens between processes.
+        mesh: devices to use (default: all local ones).
 
     Raises:
         CheckpointError, ValueError: the folder is not a checkpoint, or its tokenizer is missing.
-        ConfigError: a selection that the model cannot run.
+        ConfigError: an explicit selection that the model does not support.
     """
     reader, dtype = CheckpointReader(folder), default_dtype(dtype)
     config = reader.model if dtype is None else dataclasses.replace(reader.model, dtype=dtype)
@@ -92,7 +93,7 @@ def open_session(
     shardings = None if mesh is None else parameter_shardings(shapes, mesh)
     _, params = load_params(folder, dtype=dtype, shardings=shardings)
     if sampling is None:
-        # `xcomp tune` saves its own; a converted checkpoint has none and gets the original's.
+        # `xcomp tune` saves its sampling; converted checkpoints use the original's.
         saved = reader.source.get("sampling")
         sampling = None if saved is None else from_dict(SamplingConfig, saved)
     return Session(
@@ -114,7 +115,7 @@ def demo_session(
     store: TokenStore | None = None,
     mesh: Mesh | None = None,
 ) -> Session:
-    """Builds the smoke model with seeded random weights; its answers have no meaning."""
+    """Builds the smoke model with seeded random weights; its answers are meaningless."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
     params = _init(config, jax.random.key(0))
     tokenizer = load_tokenizer(None)

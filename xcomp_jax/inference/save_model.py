@@ -1,4 +1,4 @@
-"""Saves a model as a checkpoint folder that can be opened again."""
+"""Saves a model as a checkpoint folder."""
 
 from __future__ import annotations
 
@@ -27,11 +27,12 @@ def save_pretrained(
     """Writes a checkpoint that `from_pretrained` and `load_params` read.
 
     Args:
-        folder: to be created.
-        tokenizer: saved beside the parameters; `from_pretrained` needs one, `load_params` does not.
+        folder: folder to create.
+        tokenizer: tokenizer to save; `from_pretrained` needs it, `load_params` does not.
         sampling: frame sampling that the model was trained with.
-        generation: its repetition penalty and end tokens are saved in generation_config.json.
-        overwrite: replace a checkpoint that is already there.
+        generation: settings whose repetition penalty and end tokens are saved in
+            generation_config.json.
+        overwrite: replace an existing checkpoint.
 
     Raises:
         CheckpointError: the folder exists, or the parameters contradict `config`.

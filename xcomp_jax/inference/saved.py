@@ -1,7 +1,7 @@
-"""Saves an encoded video's caches: compressed keys and values, and scoring caches.
+"""Saves the KV cache and the window caches of an encoded video.
 
-Visual tokens have a store of their own (`token_store`). These caches follow from them and from the
-language model; a file of them carries a fingerprint of both and is refused for any other.
+Visual tokens are stored separately (`token_store`). These caches depend on them and on the language
+model; a file stores a fingerprint of both and loads only where it matches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def save_caches(session: Session, video: EncodedVideo, path: Path) -> None:
     """Writes `video.cache` and `video.window_caches` as one safetensors file, atomically.
 
     Raises:
-        ValueError: there is nothing to save; ask a question first.
+        ValueError: the video has no caches, because no question was asked.
     """
     parts: list[tuple[str, Any]] = [
         (f"cache.{i}", group) for i, group in enumerate(video.cache or ())
@@ -53,14 +53,15 @@ def load_caches(session: Session, video: EncodedVideo, path: Path) -> None:
     """Fills `video` with caches saved for the same frames, model and selection.
 
     Raises:
-        ValueError: the file is damaged or belongs to something else; `video` is unchanged.
+        ValueError: the file is damaged or belongs to another video, model or selection; `video` is
+            unchanged.
     """
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise ValueError(f"{path}: not a readable file of caches ({error}); save again") from error
+        raise ValueError(f"{path}: not a readable cache file ({error}); save again") from error
     expected = fingerprint(session, video)
     if metadata.get("caches_of") != expected:
         raise ValueError(
@@ -79,7 +80,7 @@ def load_caches(session: Session, video: EncodedVideo, path: Path) -> None:
 
 
 def fingerprint(session: Session, video: EncodedVideo) -> str:
-    """Returns the sha256 of everything that the caches follow from."""
+    """Returns the sha256 of everything that the caches depend on."""
     tokens = np.ascontiguousarray(video.visual_tokens(None)).view(np.uint8)
     selection = None if video.selection is None else dataclasses.asdict(video.selection)
     facts = {

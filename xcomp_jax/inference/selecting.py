@@ -1,7 +1,7 @@
-"""Scores and selects a video's frames for questions, window after window.
+"""Scores and selects a video's frames for questions, one batch of windows at a time.
 
-One batch of windows is in device memory at a time. It serves every question, and its caches are
-kept in host memory for later ones, up to a bound: memory does not grow with the video.
+One batch of windows is in device memory at a time and is scored for every question. Its caches stay
+in host memory for later questions, up to a bound, so that memory does not grow with the video.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from xcomp_jax.selection.query import Query
 from xcomp_jax.video.sampling import FramePlan
 
 WINDOW_CACHE_BYTES = 4 << 30
-"""Host memory for one video's scoring caches; windows beyond it are computed again."""
+"""Maximum host memory for one video's window caches; further windows are prefilled again."""
 
 Progress = Callable[[str, int, int], None]
-"""Called with (unit of work, number done, number in total)."""
+"""Callback that receives the unit of work, the number done and the total."""
 
 
 def plan_selection(
     engine: Engine, config: SelectionConfig | None, plan: FramePlan
 ) -> tuple[Windows | None, int | None]:
-    """Plans a video's windows and the number of frames to select; None where all are used.
+    """Plans a video's windows and number of selected frames; both are None if all are used.
 
     Raises:
-        ConfigError: frames or layers that cannot be scored; raised before any work is done.
+        ConfigError: the frames or layers cannot be scored.
     """
     if config is None:
         return None, None
@@ -48,10 +48,10 @@ def plan_selection(
     if num_selected is None:
         return None, None
     if num_selected % clip_frames:
+        lower = max(num_selected // clip_frames, 1) * clip_frames
         raise ConfigError(
             f"selection.select={num_selected} is not a multiple of {clip_frames}, the encoder's "
-            f"clip length; use {num_selected // clip_frames * clip_frames or clip_frames} or "
-            f"{(num_selected // clip_frames + 1) * clip_frames}"
+            f"clip length; use {lower} or {lower + clip_frames}"
         )
     windows = plan_windows(config, num_frames)
     _scoring_plan(engine, config, windows, prefix_length=0)
@@ -67,7 +67,7 @@ def score_frames(
     """Scores all frames of a video for each question.
 
     Args:
-        video: with windows.
+        video: encoded video with windows.
     """
     windows, config = video.windows, video.selection
     assert windows is not None
@@ -89,7 +89,7 @@ def score_frames(
 
 
 def select_frames(video: EncodedVideo, scores: FrameScores | None) -> tuple[int, ...] | None:
-    """Returns the frames that a question is answered from; None for all."""
+    """Returns the frames with the highest scores; None for all."""
     if scores is None:
         return None
     assert video.num_selected is not None
@@ -114,7 +114,7 @@ def _window_caches(
         tokens = video.clips.tokens([video.clips.clip_at(start) for start in starts])
         visual.append(tokens.reshape(-1, tokens.shape[-1]))
     caches = engine.prefill_windows(np.stack(visual), video.prefix_ids, plan, batch_size=size)
-    # Of a mesh over several processes, one host holds only a part.
+    # On a mesh of several processes, each host holds only a part.
     local = all(leaf.is_fully_addressable for leaf in jax.tree.leaves(caches))
     if local and num_bytes(video.window_caches) + num_bytes(caches) <= WINDOW_CACHE_BYTES:
         video.window_caches[batch] = jax.device_get(caches)

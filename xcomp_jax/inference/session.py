@@ -1,10 +1,10 @@
 """Encodes a video once and answers any number of questions about it.
 
 A video's states do not depend on the question, so they are computed once and kept on three levels:
-visual tokens of every clip (`engine.clips`), caches that scoring needs, and the compressed keys and
-values of the frames that an answer is drawn from. A further question costs its text rows. Device
-memory does not grow with the length of the video, and lengths are rounded up to buckets, so that
-the next question compiles nothing.
+visual tokens of every clip (`engine.clips`), window caches for scoring, and the KV cache of all
+frames. A further question computes only its text rows. Device memory does not grow with the length
+of the video, and lengths are rounded up to buckets, so that further questions reuse compiled
+programs.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ from xcomp_jax.video.sampling import FramePlan
 
 
 class Session(Answerer):
-    """A model in memory, ready to encode videos and answer questions.
+    """Encodes videos and answers questions with a loaded model.
 
     Args:
-        config: shapes and arithmetic of the model, with its compression.
-        params: its parameters.
-        tokenizer: the ChatML tokenizer that the model was trained with.
+        config: configuration of the model, including its compression.
+        params: parameters of the model.
+        tokenizer: ChatML tokenizer that the model was trained with.
         generation: settings of token generation; end tokens default to the tokenizer's
             `<|im_end|>`.
-        sampling: which frames of a video are read.
-        selection: how a question selects among them; None answers from all.
-        store: keeps visual tokens of video files between processes.
+        sampling: frame sampling.
+        selection: frame selection; None uses all frames.
+        store: token store that keeps visual tokens of video files between processes.
         mesh: devices to use; None uses the default device.
 
     Raises:
@@ -76,7 +76,7 @@ class Session(Answerer):
 
     @property
     def params(self) -> Params:
-        """The parameters, where the engine placed them."""
+        """Parameters, as placed by the engine."""
         return self.engine.params
 
     # --- videos ---------------------------------------------------------------------------------
@@ -97,13 +97,13 @@ class Session(Answerer):
             video: a path, or the result of `video.probe.probe`.
             num_frames: exact number of frames; a shorter video repeats some. Default: by
                 `sampling`.
-            start, end: seconds; only that part is used.
+            start, end: part of the video to use, in seconds.
             verify: check every clip in the store; damaged ones are encoded again.
             progress: called with ("clips", done, total).
 
         Raises:
             VideoError: the video cannot be read or cut as requested.
-            ConfigError: a number of frames that the model or the selection cannot take.
+            ConfigError: the number of frames does not fit the model or the selection.
         """
         path, plan = sample_frames(
             video, self.config, self.sampling, num_frames=num_frames, start=start, end=end
@@ -113,7 +113,7 @@ class Session(Answerer):
             FileFrames(path, plan.indices, self.config.vision.image_size),
             plan,
             name=path.name,
-            clip_cache=None if stored is None else stored.of(path, plan, verify=verify),
+            clip_cache=None if stored is None else stored.clip_cache(path, plan, verify=verify),
             path=path,
             progress=progress,
         )
@@ -131,12 +131,12 @@ class Session(Answerer):
         """Encodes every clip that questions about these frames may need.
 
         Args:
-            source: yields `plan`'s frames.
-            clip_cache: keeps their visual tokens; default: in memory.
-            path: of the file that they come from, if there is one.
+            source: source of the frames of `plan`.
+            clip_cache: cache of their visual tokens (default: in memory).
+            path: source file, if any.
 
         Raises:
-            ConfigError: frames that the selection cannot score.
+            ConfigError: the number of frames does not fit the selection.
         """
         windows, num_selected = plan_selection(self.engine, self.selection, plan)
         num_frames, clip_frames = len(plan.indices), self.config.vision.clip_frames
@@ -155,7 +155,7 @@ class Session(Answerer):
         )
 
     def clips_of(self, source: FrameSource, clip_cache: ClipCache, num_frames: int) -> VideoClips:
-        """Returns the clips of `num_frames` frames, encoded by this model when needed."""
+        """Returns the clips of `num_frames` frames; this model encodes them on demand."""
         return VideoClips(
             self.engine.encoder,
             source,
@@ -165,9 +165,9 @@ class Session(Answerer):
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-        """Writes a checkpoint from which `from_pretrained` opens an equal session.
+        """Writes a checkpoint that `from_pretrained` opens as an equal session.
 
-        It holds parameters, tokenizer, frame sampling, repetition penalty and end tokens. Frame
+        It contains parameters, tokenizer, frame sampling, repetition penalty and end tokens. Frame
         selection and the store are arguments of `from_pretrained`.
 
         Raises:
@@ -196,11 +196,11 @@ class Session(Answerer):
         """Answers one question about an encoded video.
 
         Args:
-            seed: of sampling, when `generation.temperature` is above 0.
+            seed: random seed, used if `generation.temperature` is above 0.
             progress: called with ("windows", done, total) while frames are scored.
 
         Raises:
-            ValueError: the question is empty or contains the video mark.
+            ValueError: the question is empty or contains `<image>`.
         """
         return self.ask_all(video, [question], seed=seed, progress=progress)[0]
 
@@ -213,7 +213,7 @@ class Session(Answerer):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Answer]:
-        """Answers several questions about an encoded video; each window serves all of them.
+        """Answers questions about an encoded video; each window is prefilled once for all of them.
 
         Args: as in `ask_batch`.
         """
@@ -234,22 +234,25 @@ class Session(Answerer):
         seed: int = 0,
         progress: Progress | None = None,
     ) -> list[Answer]:
-        """Answers one question about each video, each from the frames that it selects.
+        """Answers one question about each video, each from its own selected frames.
 
-        Videos may repeat and may differ in length; padding changes no answer. Costs that several
-        answers share are stated with the first of them.
+        Videos may repeat and may differ in length; padding does not change answers. Shared costs
+        are reported with the first of the answers.
 
         Args:
-            batch_size: questions that are answered at the same time.
-            seed: of sampling; an answer does not depend on the others of its batch.
+            batch_size: number of questions per batch.
+            seed: random seed; an answer does not depend on the rest of its batch.
             progress: called with ("windows", done, total) for each video whose frames are scored.
 
         Raises:
-            ValueError: a question is empty or contains the video mark, or the numbers of videos
+            ValueError: a question is empty or contains `<image>`, or the numbers of videos
                 and questions differ.
         """
         if len(videos) != len(questions):
-            raise ValueError(f"{len(videos)} videos need as many questions, got {len(questions)}")
+            raise ValueError(
+                f"got {len(videos)} videos and {len(questions)} questions; pass one question per "
+                "video"
+            )
         suffixes = [self.text_after(v, q) for v, q in zip(videos, questions, strict=True)]
         answers: list[Answer] = []
         with open_account() as account:
@@ -279,10 +282,10 @@ class Session(Answerer):
         return answers
 
     def chat(self, video: EncodedVideo) -> Conversation:
-        """Starts a conversation about an encoded video; every turn processes only its own text.
+        """Starts a conversation about an encoded video; each turn prefills only its own text.
 
         Raises:
-            ConfigError: a model whose video states depend on the question.
+            ConfigError: the model's video states depend on the question.
         """
         return Conversation(self, video)
 
@@ -292,7 +295,7 @@ class Session(Answerer):
         frames: Sequence[Frames],
         suffixes: Sequence[Sequence[int]],
     ) -> DecodeState:
-        """Processes each video's selected frames and the text around them, as one batch."""
+        """Prefills each video's selected frames and the text around them, as one batch."""
         prefixes = [video.prefix_ids for video in videos]
         if self.engine.caches_video and len(videos) == 1:
             cache = self.cache_of(videos[0], frames[0])

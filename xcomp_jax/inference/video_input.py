@@ -1,4 +1,4 @@
-"""From a video file to sampled frames and the cache of their clips."""
+"""Samples the frames of a video file and opens the cache of their clips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def sample_frames(
 
     Args:
         num_frames: exact number of frames; a shorter video repeats some. Default: by `sampling`.
-        start, end: seconds; only that part is sampled.
+        start, end: part of the video to sample, in seconds.
 
     Raises:
         VideoError: the video cannot be read or cut as requested.
@@ -35,8 +35,10 @@ def sample_frames(
     """
     clip_frames = config.vision.clip_frames
     if num_frames is not None and (num_frames < 1 or num_frames % clip_frames):
+        lower = max(num_frames // clip_frames, 1) * clip_frames
         raise ConfigError(
-            f"{num_frames=} is not a positive multiple of {clip_frames}, the encoder's clip length"
+            f"{num_frames=} is not a positive multiple of {clip_frames}, the encoder's clip "
+            f"length; use {lower} or {lower + clip_frames}"
         )
     with account.measure("probe"):
         info = video if isinstance(video, VideoInfo) else probe(video)
@@ -45,7 +47,7 @@ def sample_frames(
             fps=sampling.fps,
             min_frames=num_frames or sampling.min_frames,
             max_frames=num_frames or sampling.max_frames,
-            # The original rounds to eights; an explicit number is met in the model's own clips.
+            # The original rounds to multiples of 8; an explicit number counts in the model's clips.
             clip_frames=READER_CLIP if num_frames is None else clip_frames,
             start=start,
             end=end,
@@ -55,7 +57,7 @@ def sample_frames(
             info.path,
             f"{len(plan.indices)} frames were sampled, not a multiple of {clip_frames}, the "
             "encoder's clip length",
-            "Choose the number of frames explicitly, as a multiple of it.",
+            "Pass num_frames (--frames) as a multiple of it.",
         )
     return info.path, plan
 
@@ -63,18 +65,18 @@ def sample_frames(
 class StoredClips:
     """Finds the clips of video files in a token store.
 
-    A stored clip belongs to video content, sampled frames, preprocessing and encoder weights.
+    Stored clips are keyed by video content, sampled frames, preprocessing and encoder parameters.
     """
 
     def __init__(self, store: TokenStore, config: ModelConfig, params: Params) -> None:
         self._store, self._config, self._params = store, config, params
         self._encoder_hash: str | None = None
 
-    def of(self, path: Path, plan: FramePlan, *, verify: bool) -> VideoTokens:
+    def clip_cache(self, path: Path, plan: FramePlan, *, verify: bool) -> VideoTokens:
         """Returns the clip cache of one file's sampled frames.
 
         Args:
-            verify: read every stored clip; damaged ones are dropped, to be encoded again.
+            verify: check every stored clip; damaged ones are dropped and encoded again.
         """
         vision, projector = self._config.vision, self._config.projector
         if self._encoder_hash is None:

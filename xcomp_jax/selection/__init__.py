@@ -1,4 +1,4 @@
-"""QC-Comp in one place: plan, window pass, frame scores, and the slow reference definition.
+"""Question-conditioned frame selection (QC-Comp): plan, window pass, frame scores, reference.
 
-All of it is pure. `engine` compiles the window pass, `inference.selecting` runs it over a video.
+All functions are pure. `engine` compiles the window pass; `inference.selecting` runs it on a video.
 """

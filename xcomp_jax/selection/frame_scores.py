@@ -1,4 +1,4 @@
-"""Scores of segments -> clips -> frames, and the frames with the highest scores (pure NumPy)."""
+"""Averages segment scores into clip and frame scores, and selects frames (pure NumPy)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from xcomp_jax.ops.clip_scores import Segments
 from xcomp_jax.selection.plan import SCORE_CLIP_FRAMES, Windows
 
 UNCOVERED = 1e9
-"""Replaces the score of a clip that fewer segments cover than other clips, as in the original."""
+"""Score of a clip that fewer segments cover than other clips, as in the original."""
 
 
 def scores_of_clips(by_segment: np.ndarray, segments: Segments) -> np.ndarray:
@@ -21,7 +21,7 @@ def scores_of_clips(by_segment: np.ndarray, segments: Segments) -> np.ndarray:
         by_segment: [..., segments.count, segments.size].
 
     Returns:
-        [..., num_clips] float64. Clips covered by fewer segments than the best covered ones (at
+        [..., num_clips] float64. Clips covered by fewer than the maximum number of segments (at
         both ends of a window) are UNCOVERED, because their means are not comparable.
     """
     total = np.zeros((*by_segment.shape[:-2], segments.num_clips))
@@ -38,7 +38,8 @@ def scores_of_clips(by_segment: np.ndarray, segments: Segments) -> np.ndarray:
 class FrameScores:
     """Scores of all frames of a video.
 
-    total: [F] float64, higher for frames that matter more; windows: [F] number of windows averaged.
+    total: [F] float64, higher for frames with more attention from the question.
+    windows: [F] number of windows averaged.
     """
 
     total: np.ndarray
@@ -48,7 +49,7 @@ class FrameScores:
 def scores_of_frames(
     clip_scores: np.ndarray | Sequence[np.ndarray], windows: Windows
 ) -> FrameScores:
-    """Averages over windows, then sums over layers.
+    """Averages clip scores over windows, then sums over layers.
 
     Args:
         clip_scores: [W, L, clips] of the scored layers; UNCOVERED and NaN entries are ignored.
@@ -61,7 +62,7 @@ def scores_of_frames(
     total = np.zeros((layers, windows.num_frames))
     count = np.zeros((layers, windows.num_frames), int)
     for start, scores in zip(windows.starts, clip_scores, strict=True):
-        # The last frames of a length that is not a multiple of eight belong to no clip.
+        # Frames after the last whole clip have no score in this window.
         whole = frames_of_clips < np.shape(scores)[1]
         frames = (start + np.flatnonzero(whole)) % windows.num_frames
         values = np.asarray(scores, np.float64)[:, frames_of_clips[whole]]
@@ -71,12 +72,12 @@ def scores_of_frames(
     if not count.all():
         frame = int(np.flatnonzero(~count.all(axis=0))[0])
         raise ValueError(
-            f"frame {frame} of {windows.num_frames} got no score from any of "
+            f"frame {frame} of {windows.num_frames} has no score in any of "
             f"{len(windows.starts)} windows: the question may have no text after the time message, "
             "or the windows are too short for their segments (selection.window_frames)"
         )
     mean, summed = total / count, np.zeros(windows.num_frames)
-    for layer in mean:  # in this order, so that equal frames stay exactly equal
+    for layer in mean:  # a fixed order, so that equal frames get exactly equal sums
         summed += layer
     return FrameScores(summed, count[0])
 
@@ -84,6 +85,6 @@ def scores_of_frames(
 def best_frames(scores: np.ndarray, select: int) -> tuple[int, ...]:
     """Returns the `select` frames with the highest scores [F], ascending.
 
-    Of equal scores the earlier frame is selected.
+    Of frames with equal scores, the earlier one is selected.
     """
     return tuple(sorted(np.argsort(-scores, kind="stable")[:select].tolist()))

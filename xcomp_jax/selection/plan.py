@@ -1,9 +1,9 @@
-"""Plans QC-Comp: windows over a video, segments inside a window, layers that are scored.
+"""Plans QC-Comp: windows over a video, segments inside a window, scored layers.
 
-A long video is covered by windows, several times over with shifted windows, so that every frame
-meets several clips and neighbours. Within a window, clips are scored by the attention that the
-question pays to them inside short segments (`ops.clip_scores`). Everything here is a pure function
-of numbers, known before tracing (paper 3.3; docs/reference_behaviour.md#qc-comp).
+Windows cover a long video in several rounds, each shifted, so that every frame is scored in
+different clips and contexts. Within a window, clips are scored by the attention from the question
+to them inside short segments (`ops.clip_scores`). All functions take plain numbers, known before
+tracing (paper 3.3; docs/reference_behaviour.md#qc-comp).
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ SELECT_BELOW_AN_HOUR, SELECT_FROM_AN_HOUR = 512, 2048
 
 
 def frames_to_select(config: SelectionConfig, *, num_frames: int, duration: float) -> int | None:
-    """Returns how many of a video's frames to select, or None to keep all of them.
+    """Returns the number of frames to select from a video, or None to keep all.
 
-    Without `config.select` the paper's rule applies: 512 below an hour, 2,048 from there on. A
+    Without `config.select`, the paper's rule applies: 512 below an hour, 2,048 from an hour on. A
     video with no more frames than that, or with fewer than `config.min_frames`, keeps all.
 
     Args:
@@ -39,8 +39,11 @@ def frames_to_select(config: SelectionConfig, *, num_frames: int, duration: floa
 
 @dataclasses.dataclass(frozen=True)
 class Windows:
-    """Windows over a video of `num_frames` frames: window w holds frames (starts[w] + i) modulo
-    num_frames for i below `length`, so a window may join the video's end to its beginning."""
+    """Windows over a video of `num_frames` frames.
+
+    Window w holds frames (starts[w] + i) modulo num_frames for i below `length`; a window may wrap
+    around from the end of the video to its beginning.
+    """
 
     num_frames: int
     length: int
@@ -48,11 +51,11 @@ class Windows:
 
     @property
     def num_clips(self) -> int:
-        """Score clips of one window."""
+        """Number of score clips of one window."""
         return self.length // SCORE_CLIP_FRAMES
 
     def clip_starts(self, window: int, clip_frames: int) -> tuple[int, ...]:
-        """First frames of the encoder's clips in one window."""
+        """Returns the first frame of each encoder clip in one window."""
         first = self.starts[window]
         return tuple((first + i) % self.num_frames for i in range(0, self.length, clip_frames))
 
@@ -60,13 +63,13 @@ class Windows:
 def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
     """Places the windows over a video.
 
-    `config.repeats` rounds cover the video, each shifted against the previous one by
-    window/repeats + 8/repeats frames, so that its clips consist of other frames. With
-    `granularity="clip"`, a departure, the shift is rounded down to whole clips, so that all
-    windows share the same clips.
+    `config.repeats` rounds cover the video, each shifted by window/repeats + 8/repeats frames
+    against the previous round, so that its clips are cut differently. With `granularity="clip"`, a
+    departure (docs/departures.md), the shift is rounded down to whole clips, so that all windows
+    share the same clips.
 
     Raises:
-        ConfigError: when the video is too short for one segment.
+        ConfigError: the video is too short for one segment.
     """
     shift = SCORE_CLIP_FRAMES // config.repeats + config.window_frames // config.repeats
     if config.granularity == "clip":
@@ -74,21 +77,21 @@ def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
     margin = 2 * SCORE_CLIP_FRAMES * config.segment_stride if config.scope == "segments" else 0
     step, length = config.window_frames, config.window_frames + margin
     if length > num_frames:
-        # The original never scores such short videos. The window is the whole video, rotated until
-        # every frame has been once where most segments overlap.
+        # The original never scores videos this short. The window is the whole video, rotated until
+        # every frame has been in the part that most segments cover.
         clips = covered = num_frames // SCORE_CLIP_FRAMES
         if config.scope == "segments":
-            more = max(clips - config.segment_clips, 0) // config.segment_stride
-            covered = more * config.segment_stride or config.segment_clips
+            further_segments = max(clips - config.segment_clips, 0) // config.segment_stride
+            covered = further_segments * config.segment_stride or config.segment_clips
         step = covered * SCORE_CLIP_FRAMES
         length = num_frames
     rounds = -(-num_frames // step)
-    needed = SCORE_CLIP_FRAMES * (config.segment_clips if config.scope == "segments" else 1)
-    if length < needed:
+    min_length = SCORE_CLIP_FRAMES * (config.segment_clips if config.scope == "segments" else 1)
+    if length < min_length:
         raise ConfigError(
             f"selection.segment_clips={config.segment_clips} clips of {SCORE_CLIP_FRAMES} frames "
-            f"need a video of at least {needed} frames, this one has {num_frames}; "
-            "ask without selection, or take shorter segments"
+            f"need a video of at least {min_length} frames, this video has {num_frames}; "
+            "use shorter segments or no selection"
         )
     starts = tuple(
         (i * step + i // rounds * shift) % num_frames for i in range(config.repeats * rounds)
@@ -97,21 +100,21 @@ def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
 
 
 def plan_segments(config: SelectionConfig, *, num_clips: int, visual_tokens: int) -> Segments:
-    """Segments of a window of `num_clips` score clips that has `visual_tokens` tokens at a layer.
+    """Places the segments of a window of `num_clips` score clips and `visual_tokens` tokens.
 
-    With `scope="global"` there is one, the whole window. Tokens that do not divide among the clips
-    are left over at the end of the window.
+    With `scope="global"`, the whole window is one segment. Tokens that do not divide among the
+    clips are left over at the end of the window.
 
     Raises:
-        ConfigError: when there are fewer clips than a segment needs.
+        ConfigError: a window has fewer clips than a segment.
     """
     tokens = visual_tokens // max(num_clips, 1)
     if config.scope == "global":
         return Segments(num_clips, tokens, size=num_clips, stride=num_clips)
     if num_clips < config.segment_clips:
         raise ConfigError(
-            f"selection.segment_clips={config.segment_clips} needs windows of at least as many "
-            f"clips, got {num_clips}"
+            f"selection.segment_clips={config.segment_clips} is more than the {num_clips} clips of "
+            "a window; use shorter segments or longer windows (selection.window_frames)"
         )
     return Segments(num_clips, tokens, size=config.segment_clips, stride=config.segment_stride)
 
@@ -121,9 +124,8 @@ class WindowLayerGroup:
     """Consecutive decoder layers of a scoring window.
 
     layers: the group as in the decoder, cut where scoring begins or ends.
-    leftover: visual tokens at the window's end that belong to no clip; the original counts them as
-        text.
-    segments: how the window is scored at these layers, or None where it is not.
+    leftover: visual tokens after the last whole clip; the original counts them as text.
+    segments: segments scored at these layers, or None if the layers are not scored.
     """
 
     layers: LayerGroup
@@ -133,12 +135,12 @@ class WindowLayerGroup:
 
 @dataclasses.dataclass(frozen=True)
 class ScoringPlan:
-    """Everything static about scoring a window; hashable, so that programs can be compiled for it.
+    """Static description of scoring a window; hashable, for use as a static argument of `jax.jit`.
 
     groups: the decoder's layers up to the last scored one.
     prefix_length: text tokens before the video.
-    query_bias: rows at the beginning of the text after the video that do not count as question.
-    whole_text: whether the assistant's header serves as keys too (global scope).
+    query_bias: first rows of the text after the video, which are no query rows.
+    whole_text: True if the assistant's header is among the keys (global scope).
     """
 
     groups: tuple[WindowLayerGroup, ...]
@@ -163,12 +165,12 @@ def plan_scoring(
     """Cuts the decoder's layer groups where scoring begins and ends.
 
     Args:
-        visual_tokens: of a window entering the first layer.
+        visual_tokens: number of visual tokens of a window at the first layer.
         prefix_length: text tokens before the video.
 
     Raises:
-        ConfigError: a ranked drop by attention, whose tokens depend on the question; a window too
-            short for its segments; layers that the model does not have.
+        ConfigError: the compression has ranked drops, a window is too short for its segments, or
+            the model lacks a scored layer.
     """
     first, stop = layers_to_score(config, sum(group.num_layers for group in layer_groups))
     num_clips = visual_tokens // (SCORE_CLIP_FRAMES * tokens_per_frame)
@@ -177,8 +179,8 @@ def plan_scoring(
     for group in layer_groups:
         if isinstance(group.drop, RankedDrop):
             raise ConfigError(
-                "selection scores the states of a compressed video for any question; "
-                "compression.schedule='ranked' has no such states. Use LP-Comp or 'none'"
+                "selection needs video states that do not depend on the question, which "
+                "compression.schedule='ranked' does not have; use 'none' or LP-Comp"
             )
         visual_tokens = group.visual_length(visual_tokens)
         segments = plan_segments(config, num_clips=num_clips, visual_tokens=visual_tokens)
@@ -195,10 +197,10 @@ def plan_scoring(
 
 
 def layers_to_score(config: SelectionConfig, num_layers: int) -> tuple[int, int]:
-    """Returns the first and one past the last scored layer.
+    """Returns the first scored layer and the end (exclusive) of the scored layers.
 
     Raises:
-        ConfigError: when the model has fewer layers.
+        ConfigError: the model has fewer layers.
     """
     if config.layers is None:
         published = 28
@@ -206,6 +208,7 @@ def layers_to_score(config: SelectionConfig, num_layers: int) -> tuple[int, int]
     first, stop = config.layers
     if stop > num_layers:
         raise ConfigError(
-            f"selection.layers={config.layers} goes beyond the model's {num_layers} layers"
+            f"selection.layers={config.layers} goes beyond the model's {num_layers} layers; "
+            f"use values up to {num_layers}"
         )
     return first, stop

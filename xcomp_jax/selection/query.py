@@ -1,4 +1,4 @@
-"""The text after the video, as scoring needs it."""
+"""Holds the text after the video for scoring."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Token ids of the text after the video, and the index at which the assistant's header begins.
+    """Token ids of the text after the video, and the index of the assistant's header.
 
-    Rows before the header are the question; the header's and later rows never score.
+    Rows before the header are the question; the header and later rows are not scored.
     """
 
     ids: tuple[int, ...]
@@ -19,13 +19,13 @@ class Query:
 
     @classmethod
     def of(cls, ids: Sequence[int], start: int, assistant: int) -> Query:
-        """Finds the first header, the pair of ids (`start`, `assistant`).
+        """Builds a query by finding the first header, the pair of ids (`start`, `assistant`).
 
         Raises:
-            ValueError: there is none.
+            ValueError: there is no header.
         """
         pairs = itertools.pairwise(ids)
         header = next((i for i, pair in enumerate(pairs) if pair == (start, assistant)), None)
         if header is None:
-            raise ValueError("the text after the video holds no assistant header")
+            raise ValueError("the text after the video contains no assistant header")
         return cls(tuple(ids), header)

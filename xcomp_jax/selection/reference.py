@@ -1,9 +1,9 @@
-"""Reference definition of QC-Comp's scores, computed as the original computes them.
+"""Defines QC-Comp's scores by the computation of the original.
 
 For every window of every question, all frames are encoded again, the whole window runs through
-every decoder layer, and each segment's full attention map is built, of which a few rows and columns
-are read. Only the answer that the original generates in each window and discards is left out. Slow
-on purpose: tests and `xcomp bench selection-speed` compare the fast path with it.
+every decoder layer, and each segment's full attention map is built, although only a few rows and
+columns are read. Omitted is only the answer that the original generates per window and discards.
+Tests and `xcomp bench selection-speed` compare the fast path with this slow one.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ def reference_scores(
     """Scores one question about uint8 frames [F, S, S, 3].
 
     Args:
-        prefix: ids before the video.
-        encode: uint8 clips [C, T, S, S, 3] -> visual tokens [C, T * tokens_per_frame, D].
+        prefix: token ids before the video.
+        encode: maps uint8 clips [C, T, S, S, 3] to visual tokens [C, T * tokens_per_frame, D].
 
     Returns:
-        [windows, layers, clips] float32, as `frame_scores.scores_of_frames` takes them.
+        [windows, layers, clips] float32, the input of `frame_scores.scores_of_frames`.
     """
     tokens_per_frame = model.config.projector.tokens_per_frame
     num_layers = model.config.llm.num_hidden_layers
@@ -114,7 +114,7 @@ def window_scores(
 def _layer_scores(
     llm: LLMConfig, query: Array, key: Array, segments: Segments, plan: ScoringPlan, header: int
 ) -> Array:
-    """Scores [clips] from one layer's queries and keys [S, heads, H], before rotation."""
+    """Computes scores [clips] from queries and keys [S, heads, H] of a layer, before rotation."""
     before, size = plan.prefix_length, segments.clip_tokens
     after = before + segments.num_clips * size
     text = slice(after, None if plan.whole_text else after + header)
@@ -134,7 +134,7 @@ def _layer_scores(
 
 
 def _attention_map(llm: LLMConfig, query: Array, key: Array, *, causal: bool) -> Array:
-    """Softmax over keys, [heads, queries, keys], positions counted from 0."""
+    """Returns attention [heads, queries, keys]; positions start at 0."""
     length = query.shape[0]
     cos, sin = rope_tables(jnp.arange(length)[None], llm.head_dim, llm.rope_theta, query.dtype)
     query, key = (rotate(x[None], cos, sin)[0] for x in (query, key))

@@ -1,9 +1,8 @@
-"""Scoring passes of QC-Comp: a window's states once, then only the text rows of every question.
+"""Scores windows for QC-Comp: prefills a window once, then only the text rows of each question.
 
-The original runs the whole window again for each question and builds full attention maps. But the
-states of the video do not depend on the text behind it, and only the question's rows of the maps
-are needed, from keys that the ordinary pass computes anyway. Both functions are pure; the engine
-compiles them.
+The original runs the whole window again for each question and builds full attention maps. However,
+video states do not depend on later text, and scores need only the question's rows of the maps, from
+keys that the prefill computes anyway. Both functions are pure; the engine compiles them.
 """
 
 from __future__ import annotations
@@ -31,8 +30,8 @@ from xcomp_jax.sharding import constrained, gathered_layer
 class TextQuery:
     """Padded text after the video (`selection.query`), without or with a leading window axis.
 
-    ids: [..., Q]; length: [...] real rows; header: [...] row at which the assistant's header
-    begins; all int32.
+    ids: [..., Q]; length: [...] real rows; header: [...] first row of the assistant's header; all
+    int32.
     """
 
     ids: Array
@@ -43,13 +42,14 @@ class TextQuery:
 def prefill_window(
     model: XComp, params: Params, prefix_ids: Array, visual: Array, plan: ScoringPlan
 ) -> tuple[WindowCache, ...]:
-    """Computes the states of windows that scoring needs, for any number of questions.
+    """Computes the window states for scoring any number of questions.
 
-    Runs only the layers of `plan.groups`. Video states do not depend on later text, so these are
-    the states of the ordinary pass over the window with any question.
+    Runs only the layers of `plan.groups`. The states equal those of a prefill with any question,
+    because video states do not depend on later text.
 
     Args:
-        prefix_ids: [B, P] text before the video; visual: [B, V, D] visual tokens; no padding.
+        prefix_ids: [B, P] text before the video, without padding.
+        visual: [B, V, D] visual tokens, without padding.
 
     Returns:
         One cache per layer group.
@@ -71,14 +71,14 @@ def score_window(
     caches: tuple[WindowCache, ...],
     plan: ScoringPlan,
 ) -> tuple[Array, ...]:
-    """Scores how much the text after the video attends to each clip of a window (paper 3.3).
+    """Computes the attention from the question to each clip of a window (paper 3.3).
 
     Args:
-        query: with a leading axis of B windows.
-        caches: from `prefill_window` with the same plan.
+        query: text with a leading axis of B windows.
+        caches: result of `prefill_window` with the same plan.
 
     Returns:
-        For every scored layer group [L, B, segments, clips of a segment] float32.
+        Scores [L, B, segments, clips of a segment] float32 of every scored layer group.
     """
 
     def run(model: XComp) -> tuple[Array, ...]:
@@ -94,7 +94,7 @@ def _prefill_groups(
     group_params = decoder.split([group.layers for group in groups])
     for group, params in zip(groups, group_params, strict=True):
         if group.layers.drop is not None:
-            assert isinstance(group.layers.drop, Drop), "refused by plan_scoring"
+            assert isinstance(group.layers.drop, Drop), "plan_scoring rejects other drops"
             visual = apply_drop(visual, group.layers.drop)
         x = constrained(jnp.concatenate([prefix, visual], axis=1))
         rotated = decoder.rotation(jnp.broadcast_to(jnp.arange(x.shape[1]), x.shape[:2]))
@@ -135,7 +135,7 @@ def _score_groups(
             prefix=jnp.full_like(query.length, plan.prefix_length),
             question_start=jnp.full_like(query.length, plan.query_bias),
             question_stop=query.header,
-            # The original's segments end before the header; its global variant does not.
+            # In the original, segments end before the header, but global windows include it.
             length=query.length + group.leftover if plan.whole_text else query.header,
         )
         x, group_scores = _score_group(decoder, x, params, group, cache, rows, plan.prefix_length)

@@ -1,4 +1,4 @@
-"""Visual tokens of a training batch, from its frames or from stored encoder features."""
+"""Encodes a training batch into visual tokens, from frames or from stored merged features."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Any) 
     """Encodes a batch into visual tokens [B, F * tokens_per_frame, D].
 
     Args:
-        batch: with `merged_features` [B, F * tokens_per_frame, D_vision], the encoder's output
-            after token merging, or with `frames` [B, F, S, S, 3] uint8 (see `data.pipeline`).
+        batch: arrays with `merged_features` [B, F * tokens_per_frame, D_vision], the encoder's
+            output after token merging, or `frames` [B, F, S, S, 3] uint8 (`data.pipeline`).
 
     Raises:
-        ConfigError: `merged_features` for a stage that trains the encoder.
+        ConfigError: the batch has `merged_features`, but the stage trains the encoder.
         ValueError: the number of frames is not a multiple of the clip length.
     """
     if "merged_features" in batch:
         if "vision" in stage.trainable:
             raise ConfigError(
                 f"stage {stage.name!r}: trainable={stage.trainable} has 'vision', but the batch "
-                "holds stored features instead of frames; remove 'vision', or train from videos"
+                "has stored features instead of frames; remove 'vision', or train from videos"
             )
         merged = batch["merged_features"]
     else:
         merged = merged_features(model, stage, params, batch["frames"])
     tokens = apply.project_merged(model, params, constrained(merged, context=1))
     if stage.projector_learns_below_frames is not None:
-        learns = batch["num_frames"] < stage.projector_learns_below_frames
-        tokens = jnp.where(learns[:, None, None], tokens, jax.lax.stop_gradient(tokens))
+        is_trained = batch["num_frames"] < stage.projector_learns_below_frames
+        tokens = jnp.where(is_trained[:, None, None], tokens, jax.lax.stop_gradient(tokens))
     return constrained(tokens, context=1)
 
 

@@ -1,4 +1,4 @@
-"""Answers a prepared set by generation and counts correct answers."""
+"""Answers a prepared set greedily and counts correct answers."""
 
 from __future__ import annotations
 
@@ -26,7 +26,11 @@ from xcomp_jax.sharding import BATCH_AXES, batch_share, global_batch
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """Counts of correct answers (`right`) and questions (`asked`), in total and by kind."""
+    """Counts of correct answers and questions; the fields are keys of evaluation_LABEL.json.
+
+    right: number of correct answers; asked: number of questions.
+    by_kind: (right, asked) of each kind of question.
+    """
 
     right: int
     asked: int
@@ -48,12 +52,14 @@ def evaluate(
     label: str,
     progress: bool = True,
 ) -> Evaluation:
-    """Answers every question of the set greedily; an answer is correct when its text is equal.
+    """Answers every question of the set greedily; an answer is correct if its text is equal.
 
-    All processes of a run call this and return the same counts; each reads its share of the rows.
+    Every process of a run must call this; each reads its share of the rows, and all return the
+    same counts.
 
     Args:
-        batch_size: rounded up to a multiple of the devices of `mesh` that share a batch.
+        batch_size: questions per batch, rounded up to a multiple of the devices that share it.
+        label: name on the progress bar.
     """
     longest = max(len(row.tokens.answer_ids) for row in dataset.rows)
     generation = GenerationConfig(
@@ -65,8 +71,8 @@ def evaluate(
     batch_size = -(-batch_size // shards) * shards
     part, parts = batch_share(mesh)
     batches = eval_batches(dataset, batch_size=batch_size, process_index=part, process_count=parts)
-    right: collections.Counter[str] = collections.Counter()
-    asked: collections.Counter[str] = collections.Counter()
+    correct: collections.Counter[str] = collections.Counter()
+    questions: collections.Counter[str] = collections.Counter()
     for local in tqdm(
         batches,
         total=-(-len(dataset) // batch_size),
@@ -80,19 +86,19 @@ def evaluate(
             if weight:
                 row = dataset.rows[index]
                 text = tokenizer.decode(ids[:count], skip_special_tokens=True).strip()
-                asked[row.kind] += 1
-                right[row.kind] += text == row.answer
+                questions[row.kind] += 1
+                correct[row.kind] += text == row.answer
     return Evaluation(
-        right=right.total(),
-        asked=asked.total(),
-        by_kind={kind: (right[kind], asked[kind]) for kind in sorted(asked)},
+        right=correct.total(),
+        asked=questions.total(),
+        by_kind={kind: (correct[kind], questions[kind]) for kind in sorted(questions)},
     )
 
 
 def _answer(
     engine: Engine, generation: GenerationConfig, batch: dict[str, Array]
 ) -> dict[str, np.ndarray]:
-    """Returns token ids [B, M], their counts [B], and the rows of the set that they answer."""
+    """Returns token ids [B, M] and counts [B] of the answers, with the rows of the set."""
     lengths = Lengths(
         prefix=batch["prefix_len"],
         visual=batch["num_frames"] * engine.config.projector.tokens_per_frame,
@@ -108,7 +114,7 @@ def _answer(
 
 
 def text_only_accuracy(dataset: PreparedDataset) -> float:
-    """Returns the accuracy of the best constant answer to each question text: chance level."""
+    """Returns chance level, the accuracy of the best constant answer to each question text."""
     answers: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for row in dataset.rows:
         answers[row.question][row.answer] += 1
