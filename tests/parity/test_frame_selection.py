@@ -33,11 +33,7 @@ from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
 
 SCORE_NOISE = 5e-8
-<<<<<<< HEAD
-"""Difference of float32 and float64 runs of the original (`vs_float64` in the recordings)."""
-=======
 """Float32 against float64 of the same reference (docs/reference_behaviour.md#evaluation)."""
->>>>>>> h-words
 
 PUBLISHED_REPETITION_PENALTY = 1.1
 """From the published generation_config.json, active in every recording

@@ -37,7 +37,8 @@ def to_html(evidence: Evidence) -> str:
         _header(evidence),
         timeline_section(evidence),
         thumbnails_section(evidence),
-        f'<div class="tables">{costs_section(evidence.costs, evidence.wall_seconds)}{settings_section(evidence)}</div>',
+        f'<div class="tables">{costs_section(evidence.costs, evidence.wall_seconds)}'
+        f"{settings_section(evidence)}</div>",
     ]
     return f"""<!DOCTYPE html>
 <html lang="en">
