@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import jax
 import pytest
 
@@ -38,6 +39,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--optimized"):
         compile_quickly()
     jax.config.update("jax_numpy_rank_promotion", "raise")
+    # Time depends on the load of the machine, not on the code under test.
+    hypothesis.settings.register_profile("suite", deadline=None)
+    hypothesis.settings.load_profile("suite")
     for text in config.getoption("--goldens"):
         folder = config.invocation_params.dir / text
         if not folder.is_dir():

@@ -127,7 +127,7 @@ def test_evenly_spread_small_counts_by_hand() -> None:
     assert got[3, :2].tolist() == [0, 8]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(data=st.data())
 def test_survivors_random_batch_equal_plain_python(data: st.DataObject) -> None:
     lengths = [data.draw(st.integers(1, SLOTS)) for _ in range(BATCH)]

@@ -113,7 +113,7 @@ def test_apply_drop_suffix_keeps_last_tokens() -> None:
 
 def test_drops_indivisible_length_refused() -> None:
     three = CompressionConfig(schedule="stepwise", drop_after_layers=(1,), strides=(3,))
-    with pytest.raises(ConfigError, match="stride 3 must divide the 16 tokens"):
+    with pytest.raises(ConfigError, match="stride 3 must divide the 16 remaining tokens"):
         plan_layer_groups(three, num_layers=4, tokens_per_frame=16)
     average = CompressionConfig(
         schedule="stepwise", keep="average", drop_after_layers=(1,), strides=(3,)

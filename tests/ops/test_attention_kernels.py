@@ -133,31 +133,31 @@ def check_gradients(module, case: Case) -> None:
         np.testing.assert_allclose(a.astype(jnp.float32), b, atol=atol)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(case=cases([16, 32], 70))
 def test_gpu_kernel_random_case_equals_definition(case: Case) -> None:
     check_values(pallas_gpu, case)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(case=cases([16, 32], 70))
 def test_gpu_gradients_random_case_equal_definition(case: Case) -> None:
     check_gradients(pallas_gpu, case)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(case=cases([64, 128], 300))
 def test_tpu_kernel_random_case_equals_definition(case: Case) -> None:
     check_values(pallas_tpu, case)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(case=cases([64, 128], 300))
 def test_tpu_gradients_random_case_equal_definition(case: Case) -> None:
     check_gradients(pallas_tpu, case)
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(case=cases([8], 70))
 def test_xla_blocks_random_case_equals_definition(case: Case) -> None:
     inputs = case.inputs()

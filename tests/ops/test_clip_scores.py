@@ -116,13 +116,13 @@ def check(module, case: Case) -> None:
     np.testing.assert_allclose(got, want, atol=relative * float(want.max()))
 
 
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(case=cases(32))
 def test_gpu_scores_random_case_equal_definition(case: Case) -> None:
     check(pallas_gpu, case)
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=2)
 @given(case=cases(128))
 def test_tpu_scores_random_case_equal_definition(case: Case) -> None:
     check(pallas_tpu, case)

@@ -52,7 +52,7 @@ class LayerStack:
 
     def prefill(
         self, variables: Any, parts: Parts, order: DeviceOrder, options: PrefillOptions
-    ) -> tuple[Parts, LayerGroupCache | None, Array | None]:
+    ) -> tuple[Parts, LayerGroupCache | None, Float[Array, "L B S D"] | None]:
         """Runs one layer group over a whole sequence.
 
         Args:

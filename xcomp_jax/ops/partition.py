@@ -13,6 +13,7 @@ from typing import Any
 import jax
 from jax import Array
 from jax.sharding import PartitionSpec
+from jaxtyping import Bool, Float
 
 from xcomp_jax.sharding import batch_axes, mesh_sizes
 
@@ -22,8 +23,12 @@ Attend = Callable[[Array, Array, Array, Array | None], tuple[Array, Array | None
 
 
 def over_batch_and_heads(
-    attend: Attend, query: Array, key: Array, value: Array, key_mask: Array | None
-) -> tuple[Array, Array | None]:
+    attend: Attend,
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    key_mask: Bool[Array, "B S"] | None,
+) -> tuple[Float[Array, "B Q N H"], Float[Array, "B Q N"] | None]:
     """Runs attention on every device's own examples and heads."""
     if not mesh_sizes():
         return attend(query, key, value, key_mask)

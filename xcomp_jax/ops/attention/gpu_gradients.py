@@ -10,20 +10,21 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Float, Int8
 
 from xcomp_jax.ops.attention.gpu_kernel import Kernel
 
 
 def query_gradient(
     kernel: Kernel,
-    query: Array,
-    key: Array,
-    value: Array,
-    mask: Array | None,
-    gradient: Array,
-    lse: Array,
-    shift: Array,
-) -> Array:
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    mask: Int8[Array, "B S"] | None,
+    gradient: Float[Array, "B Q N H"],
+    lse: Float[Array, "B N Q"],
+    shift: Float[Array, "B N Q"],
+) -> Float[Array, "B Q N H"]:
     """Computes the gradient of the queries from padded arrays."""
     problem, block = kernel.problem, kernel.blocks.backward_queries
     rows, keys = query.shape[1], key.shape[1]
@@ -86,14 +87,14 @@ def _query_gradient_kernel(
 
 def key_value_gradients(
     kernel: Kernel,
-    query: Array,
-    key: Array,
-    value: Array,
-    mask: Array | None,
-    gradient: Array,
-    lse: Array,
-    shift: Array,
-) -> tuple[Array, Array]:
+    query: Float[Array, "B Q N H"],
+    key: Float[Array, "B S K H"],
+    value: Float[Array, "B S K H"],
+    mask: Int8[Array, "B S"] | None,
+    gradient: Float[Array, "B Q N H"],
+    lse: Float[Array, "B N Q"],
+    shift: Float[Array, "B N Q"],
+) -> tuple[Float[Array, "B S K H"], Float[Array, "B S K H"]]:
     """Computes the gradients of keys and values from padded arrays."""
     problem, block = kernel.problem, kernel.blocks.backward_keys
     rows, keys, group = query.shape[1], key.shape[1], kernel.group

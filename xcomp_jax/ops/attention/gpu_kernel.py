@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jax.experimental import pallas as pl
 from jax.experimental.pallas import triton as plgpu
+from jaxtyping import Float
 
 from xcomp_jax.ops.attention.problem import Problem
 
@@ -90,7 +91,9 @@ class Kernel:
             pl.BlockSpec((None, None, block), lambda i, h, b: (b, h, blocks - 1 - i)),
         )
 
-    def scores(self, query: Array, key: Array) -> Array:
+    def scores(
+        self, query: Float[Array, "rows H"], key: Float[Array, "keys H"]
+    ) -> Float[Array, "rows keys"]:
         """Computes float32 scores to base two."""
         return plgpu.dot(query, key.T).astype(jnp.float32) * (self.scale * LOG2_E)
 
