@@ -45,6 +45,6 @@ def test_chat_with_ranked_attention_raises() -> None:
     config = dataclasses.replace(session.config, compression=ranked)
     other = Session(config, session.params, session.tokenizer)
     video, _ = encode(other, 16)
-    with pytest.raises(ConfigError, match="use Session.ask"):
+    with pytest.raises(ConfigError, match=r"use Session\.ask"):
         other.chat(video)
     assert other.ask(video, QUESTIONS[0]).token_ids
