@@ -146,11 +146,11 @@ def _language_outputs(
     engine: Engine, arrays: Arrays, recorded: Path
 ) -> Iterator[tuple[str, np.ndarray]]:
     ids = np.asarray(arrays["input_ids"]).reshape(-1).astype(np.int32)
-    places = np.flatnonzero(ids == PLACEHOLDER)
-    if len(places) != 1:
-        problem = f"'input_ids' contains {PLACEHOLDER} {len(places)} times, expected once"
+    mark_indices = np.flatnonzero(ids == PLACEHOLDER)
+    if len(mark_indices) != 1:
+        problem = f"'input_ids' contains {PLACEHOLDER} {len(mark_indices)} times, expected once"
         raise ConversionError(str(recorded), [problem])
-    prefix, suffix = ids[None, : places[0]], ids[None, places[0] + 1 :]
+    prefix, suffix = ids[None, : mark_indices[0]], ids[None, mark_indices[0] + 1 :]
     visual = np.asarray(arrays["visual_tokens"], np.float32)
     visual = visual.reshape(1, -1, visual.shape[-1])
     out, logits = engine.layer_outputs(prefix, visual, suffix)

@@ -1,6 +1,6 @@
-"""Imports run in one direction: from the upper rooms of the house to the lower ones.
+"""Tests that packages import only from lower packages, without cycles.
 
-The order is docs/architecture.md's. Imports under TYPE_CHECKING and inside functions count.
+The order is that of docs/architecture.md. Imports under TYPE_CHECKING and inside functions count.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from pathlib import Path
 
 REPO = Path(__file__).parents[1]
 
-ROOMS = (
+LEVELS = (
     *(
-        "doors",
+        "entry points",
         "cli",
         "launch",
         "training",
@@ -27,20 +27,21 @@ ROOMS = (
     *("token_store", "video", "text", "sharding", "processes", "variants", "peaks", "config"),
     *("account", "files", "shapes"),
 )
-"""From top to bottom. A room may import itself and every room behind it."""
+"""Packages and top-level modules from top to bottom; each may import itself and later ones."""
 
-PLACED = {"flops": "selection", "configs": "experiment"}
-"""Modules that belong to the level of a room."""
+LEVEL_ALIASES = {"flops": "selection", "configs": "experiment"}
+"""Modules that have the level of another package."""
 
-DOORS = ("__main__", "bench_roundtrip")
-"""Names of modules that only start a command; so do the modules directly below launch/."""
+ENTRY_POINTS = ("__main__", "bench_roundtrip")
+"""Names of modules that only start a command, like the modules directly in launch/."""
 
-
-PACKAGES = {f"xcomp_jax.launch.{name}" for name in ("bench", "clusters", "preflight", "studies")}
+LAUNCH_PACKAGES = {
+    f"xcomp_jax.launch.{name}" for name in ("bench", "clusters", "preflight", "studies")
+}
 
 
 def module_files() -> dict[str, Path]:
-    """Returns every module of the package by name; links to top-level folders are followed."""
+    """Returns the file of every module by name; follows links to top-level folders."""
     folders = {"xcomp_jax": REPO / "xcomp_jax"}
     folders |= {f"xcomp_jax.{name}": REPO / name for name in ("convert", "launch", "configs")}
     files = {}
@@ -66,29 +67,31 @@ def imported_modules(path: Path, files: dict[str, Path]) -> Iterator[str]:
                     yield node.module
 
 
-def room_of(module: str) -> str:
+def level_of(module: str) -> str:
     _, *parts = module.split(".")
     if not parts:
         return ""
-    is_old_spelling = parts[0] == "launch" and len(parts) == 2 and module not in PACKAGES
-    if parts[-1] in DOORS or is_old_spelling:
-        return "doors"
-    return PLACED.get(parts[0], parts[0])
+    is_old_spelling = parts[0] == "launch" and len(parts) == 2 and module not in LAUNCH_PACKAGES
+    if parts[-1] in ENTRY_POINTS or is_old_spelling:
+        return "entry points"
+    return LEVEL_ALIASES.get(parts[0], parts[0])
 
 
-def upward_arrows(graph: dict[str, set[str]]) -> list[str]:
-    """Lists the imports that go from a lower room to an upper one."""
-    level = {room: i for i, room in enumerate(ROOMS)}
+def upward_imports(graph: dict[str, set[str]]) -> list[str]:
+    """Lists the imports of an upper level by a lower one."""
+    order = {level: i for i, level in enumerate(LEVELS)}
     return [
         f"{module} -> {target}"
         for module, targets in sorted(graph.items())
         for target in sorted(targets)
-        if room_of(module) and room_of(target) and level[room_of(target)] < level[room_of(module)]
+        if level_of(module)
+        and level_of(target)
+        and order[level_of(target)] < order[level_of(module)]
     ]
 
 
-def circles(graph: dict[str, set[str]]) -> list[list[str]]:
-    """Finds import circles by depth-first search; each is reported once."""
+def cycles(graph: dict[str, set[str]]) -> list[list[str]]:
+    """Finds import cycles by depth-first search; each is reported once."""
     found: list[list[str]] = []
     state: dict[str, int] = {}
 
@@ -109,7 +112,7 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 def import_graph() -> dict[str, set[str]]:
     files = module_files()
-    # The front door names its exports for type checkers; at run time it imports nothing.
+    # xcomp_jax/__init__.py imports its exports for type checkers only.
     return {
         module: set()
         if module == "xcomp_jax"
@@ -118,25 +121,25 @@ def import_graph() -> dict[str, set[str]]:
     }
 
 
-def test_imports_run_downwards() -> None:
+def test_imports_run_downwards_without_cycles() -> None:
     graph = import_graph()
-    unplaced = {room_of(module) for module in graph} - {"", *ROOMS}
-    assert not unplaced, f"rooms without a level: {unplaced}"
-    arrows, loops = upward_arrows(graph), circles(graph)
+    unknown = {level_of(module) for module in graph} - {"", *LEVELS}
+    assert not unknown, f"packages without a level: {unknown}"
+    upward, loops = upward_imports(graph), cycles(graph)
     print(
-        f"{len(graph)} modules, {sum(map(len, graph.values()))} imports, {len(arrows)} upward, "
-        f"{len(loops)} circles"
+        f"{len(graph)} modules, {sum(map(len, graph.values()))} imports, {len(upward)} upward, "
+        f"{len(loops)} cycles"
     )
-    assert not arrows, "\n".join(arrows)
+    assert not upward, "\n".join(upward)
     assert not loops, "\n".join(" -> ".join(loop) for loop in loops)
 
 
-def test_wrong_arrows_are_found() -> None:
+def test_upward_import_and_cycle_are_found() -> None:
     graph = {
         "xcomp_jax.ops.rope": {"xcomp_jax.models.qwen2"},
         "xcomp_jax.models.qwen2": {"xcomp_jax.ops.rope"},
     }
-    assert upward_arrows(graph) == ["xcomp_jax.ops.rope -> xcomp_jax.models.qwen2"]
-    assert circles(graph) == [
+    assert upward_imports(graph) == ["xcomp_jax.ops.rope -> xcomp_jax.models.qwen2"]
+    assert cycles(graph) == [
         ["xcomp_jax.models.qwen2", "xcomp_jax.ops.rope", "xcomp_jax.models.qwen2"]
     ]

@@ -1,4 +1,4 @@
-"""Writes small video files without forking a process that has threads."""
+"""Writes small video files with ffmpeg."""
 
 from __future__ import annotations
 

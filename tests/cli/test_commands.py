@@ -1,4 +1,4 @@
-"""The `xcomp` command as a user meets it."""
+"""Tests output, errors and exit codes of the `xcomp` command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xcomp_jax.cli.main import main
 
 @pytest.fixture(scope="module", name="cache")
 def cache_fixture(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One folder of compiled programs: most of these commands begin with the same ones."""
+    """Returns one compilation cache, because most commands compile the same programs."""
     return str(tmp_path_factory.mktemp("cache"))
 
 
@@ -34,14 +34,14 @@ def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str
     assert "examples:\n  xcomp " in capsys.readouterr().out
 
 
-def test_help_does_not_import_jax() -> None:
-    done = subprocess.run(
+def test_help_imports_no_jax() -> None:
+    process = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "xcomp_jax.cli.main", "--help"],
         capture_output=True,
         text=True,
         check=True,
     )
-    assert "| jax" not in done.stderr.replace("xcomp_jax", "")
+    assert "| jax" not in process.stderr.replace("xcomp_jax", "")
 
 
 def test_ask_prints_answer_and_costs(
@@ -72,7 +72,7 @@ def test_ask_prints_answer_and_costs(
         (["VIDEO", "What?", "--top-p", "2"], "top_p=2.0 must be in"),
     ],
 )
-def test_errors_are_one_paragraph(
+def test_main_user_error_prints_one_paragraph(
     arguments: list[str],
     message: str,
     video: Path,
@@ -99,7 +99,7 @@ def test_tune_nonfinite_loss_names_step(
     assert "loss=nan" in err or "inf" in err
 
 
-def test_tune_unknown_override_is_refused(
+def test_tune_unknown_override_exits_2(
     tmp_path: Path, cache: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     config = Path(__file__).parents[2] / "configs" / "smoke.py"

@@ -1,4 +1,4 @@
-"""`xcomp encode`: whatever happens to it, the store ends as a clean run leaves it."""
+"""Tests that `xcomp encode` completes a store after kills, damage and concurrent runs."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ def cache_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compiled")
 
 
-def command(video: Path, store: Path, cache: Path) -> list[str]:
-    """Selection in shifted windows, so that clips begin at all places."""
+def encode_arguments(video: Path, store: Path, cache: Path) -> list[str]:
+    """Returns arguments whose shifted windows need a clip at every frame."""
     options = ["--frames", str(FRAMES), "--select", "256", "--repeats", "8"]
     return ["encode", str(video), "--store", str(store), "--cache-dir", str(cache), *options]
 
 
-def start(arguments: list[str]) -> subprocess.Popen[str]:
+def start_process(arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "xcomp_jax.cli.main", *arguments],
         stdout=subprocess.PIPE,
@@ -71,64 +71,64 @@ def clean_fixture(
     video: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[int, np.ndarray]:
     store = tmp_path_factory.mktemp("clean")
-    assert main(command(video, store, cache)) == 0
+    assert main(encode_arguments(video, store, cache)) == 0
     return contents(store)
 
 
 def assert_same(root: Path, clean: dict[int, np.ndarray]) -> None:
-    got = contents(root)
-    assert got.keys() == clean.keys()
-    for begin, tokens in clean.items():
-        np.testing.assert_array_equal(got[begin], tokens)
+    stored = contents(root)
+    assert stored.keys() == clean.keys()
+    for first, tokens in clean.items():
+        np.testing.assert_array_equal(stored[first], tokens)
 
 
-def test_killed_and_run_again(
+def test_encode_after_kill_resumes(
     video: Path,
     cache: Path,
     clean: dict[int, np.ndarray],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = start(command(video, tmp_path, cache))
+    process = start_process(encode_arguments(video, tmp_path, cache))
     while not list(tmp_path.rglob("*.array_record")):
         assert process.poll() is None, process.communicate()[1]
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     process.communicate()
     before = len(contents(tmp_path))
-    assert 0 < before < len(clean), "killed amid the work"
-    # One byte of what is there goes bad, too.
+    assert 0 < before < len(clean), "killed too early or too late"
+    # Damage one byte of a stored clip.
     shard = next(tmp_path.rglob("*.array_record"))
     data = bytearray(shard.read_bytes())
     data[len(data) // 2] ^= 1
     shard.write_bytes(data)
-    assert main(command(video, tmp_path, cache)) == 0
+    assert main(encode_arguments(video, tmp_path, cache)) == 0
     assert_same(tmp_path, clean)
-    made = int(capsys.readouterr().out.split(": ")[1].split(" ")[0])
-    assert len(clean) - before < made <= len(clean), "the damaged ones and the missing ones"
-    assert main(command(video, tmp_path, cache)) == 0
+    num_encoded = int(capsys.readouterr().out.split(": ")[1].split(" ")[0])
+    assert len(clean) - before < num_encoded <= len(clean)
+    assert main(encode_arguments(video, tmp_path, cache)) == 0
     assert "0 clips encoded" in capsys.readouterr().out
 
 
-def test_two_at_once(
+def test_encode_two_processes_share_store(
     video: Path, cache: Path, clean: dict[int, np.ndarray], tmp_path: Path
 ) -> None:
-    processes = [start(command(video, tmp_path, cache)) for _ in range(2)]
+    processes = [start_process(encode_arguments(video, tmp_path, cache)) for _ in range(2)]
     for process in processes:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert_same(tmp_path, clean)
 
 
-def test_asking_from_the_store_decodes_nothing(
+def test_ask_with_filled_store_decodes_nothing(
     video: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = command(video, tmp_path / "store", cache)[2:]
+    arguments = encode_arguments(video, tmp_path / "store", cache)[2:]
     arguments[arguments.index("--select") + 1] = "all"
     assert main(["encode", str(video), *arguments]) == 0
     page = tmp_path / "page.html"
-    asked = ["ask", str(video), "What?", "Why?", "--max-new-tokens", "2", *arguments]
-    assert main([*asked, "--evidence", str(page)]) == 0
+    ask = ["ask", str(video), "What?", "Why?", "--max-new-tokens", "2", *arguments]
+    assert main([*ask, "--evidence", str(page)]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1 + 2
     assert "clips encoded" not in err
@@ -137,16 +137,16 @@ def test_asking_from_the_store_decodes_nothing(
     assert "Why?" in (tmp_path / "page-2.html").read_text()
 
 
-def test_what_cannot_be_read_is_passed_over(
+def test_encode_unreadable_video_is_skipped(
     video: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bad = tmp_path / "bad.mp4"
-    bad.write_text("no video")
-    arguments = command(video, tmp_path / "store", cache)
+    unreadable = tmp_path / "bad.mp4"
+    unreadable.write_text("no video")
+    arguments = encode_arguments(video, tmp_path / "store", cache)
     arguments[arguments.index("--select") + 1] = "all"
-    assert main([arguments[0], str(bad), *arguments[1:]]) == 1
+    assert main([arguments[0], str(unreadable), *arguments[1:]]) == 1
     out, err = capsys.readouterr()
-    assert str(bad) in err
+    assert str(unreadable) in err
     assert "Traceback" not in err
     assert f"{video}: 128 clips encoded" in out
 
@@ -154,38 +154,38 @@ def test_what_cannot_be_read_is_passed_over(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "give either videos or --mixture FILE"),
+        ([], "pass either VIDEO or --mixture FILE"),
         (
             ["--mixture", "m.yaml", "--distributed", "--process-id", "1"],
-            "leave out one or the other",
+            "remove --distributed or these",
         ),
         (
             ["--mixture", "m.yaml", "--process-id", "1"],
-            "--process-id 1 is not below --num-processes 1",
+            "--process-id 1 is not in [0, 1), with --num-processes 1",
         ),
-        (["--mixture", "m.yaml", "--frames", "64"], "--frames is for questions"),
-        (["--mixture", "m.yaml", "--select", "8"], "--select is for questions"),
-        (["--mixture", "m.yaml", "--store-gib", "1"], "--store-gib is for questions"),
-        (["film.mp4", "--process-id", "9"], "--process-id is an option of --mixture"),
-        (["film.mp4", "--distributed"], "--distributed is an option of --mixture"),
+        (["--mixture", "m.yaml", "--frames", "64"], "--frames applies to videos only"),
+        (["--mixture", "m.yaml", "--select", "8"], "--select applies to videos only"),
+        (["--mixture", "m.yaml", "--store-gib", "1"], "--store-gib applies to videos only"),
+        (["film.mp4", "--process-id", "9"], "--process-id applies to --mixture FILE only"),
+        (["film.mp4", "--distributed"], "--distributed applies to --mixture FILE only"),
         (["--mixture", "m.yaml", "--checkpoint", "c"], "--mixture needs --store DIR"),
         (
             ["--mixture", "m.yaml", "--checkpoint", "c", "--store", "s"],
-            "m.scan.csv: no such table; write it with `xcomp scan m.yaml --out m.scan.csv`",
+            "m.scan.csv does not exist; write it with `xcomp scan m.yaml --out m.scan.csv`",
         ),
     ],
 )
-def test_refused_before_anything_is_loaded(
+def test_encode_invalid_options_raise_before_loading(
     arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["encode", *arguments]) == 2
     assert message in capsys.readouterr().err
 
 
-def test_a_mixture_again_after_a_change_and_a_kill(
+def test_encode_mixture_after_change_and_kill_resumes(
     cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Only what changed or was cut off is done again; what questions use stays elsewhere."""
+    """Encodes only changed and missing files; rejects a store of another kind."""
     mixture, store = tmp_path / "mixture.yaml", tmp_path / "features"
     write_mixture(tmp_path)
     images = {"json_path": "images.json", "data_root": "media"}
@@ -194,36 +194,38 @@ def test_a_mixture_again_after_a_change_and_a_kill(
     experiment = tmp_path / "experiment.py"
     experiment.write_text(EXPERIMENT)
     save_params(tmp_path / "checkpoint", TINY, tiny_params(), source={})
-    seen = ["--root", str(tmp_path), "--config", str(experiment)]
+    settings = ["--root", str(tmp_path), "--config", str(experiment)]
     model = ["--checkpoint", str(tmp_path / "checkpoint"), "--cache-dir", str(cache)]
 
-    def encoded() -> int:
-        assert main(["scan", str(mixture), *seen, "--max-bad", "1", "--quiet"]) == 0
-        asked = ["encode", "--mixture", str(mixture), "--store", str(store), *seen, *model]
-        assert main(asked) == 1, "one image is missing"
+    def num_encoded() -> int:
+        assert main(["scan", str(mixture), *settings, "--max-bad", "1", "--quiet"]) == 0
+        encode = ["encode", "--mixture", str(mixture), "--store", str(store), *settings, *model]
+        assert main(encode) == 1, "one image is missing"
         return int(capsys.readouterr().out.rsplit(" files encoded", 1)[0].rsplit(" ", 1)[1])
 
-    assert encoded() == 4 + 1
-    assert encoded() == 0
+    assert num_encoded() == 4 + 1
+    assert num_encoded() == 0
     for file in (tmp_path / "media" / "folder").iterdir():
         Image.new("RGB", (33, 21), (0, 0, 99)).save(file)
-    assert encoded() == 1
+    assert num_encoded() == 1
 
     index = store / "index-0.csv"
     lines = index.read_bytes().splitlines(keepends=True)
     index.write_bytes(b"".join(line for line in lines if b"i1.png" not in line)[:-70])
-    assert encoded() == 2
-    assert encoded() == 0
+    assert num_encoded() == 2
+    assert num_encoded() == 0
 
     film = ["encode", str(tmp_path / "media" / "v0.mp4"), "--cache-dir", str(cache)]
     assert main([*film, "--store", str(store)]) == 2
     assert "holds features of a data mixture" in capsys.readouterr().err
     (store / "features.json").unlink()
-    assert main(["encode", "--mixture", str(mixture), "--store", str(store), *seen, *model]) == 2
+    assert (
+        main(["encode", "--mixture", str(mixture), "--store", str(store), *settings, *model]) == 2
+    )
     assert "use another --store for features" in capsys.readouterr().err
 
 
-def test_chat_from_a_pipe(video: Path, cache: Path) -> None:
+def test_chat_reads_questions_from_pipe(video: Path, cache: Path) -> None:
     arguments = ["chat", str(video), "--frames", "16", "--cache-dir", str(cache)]
     process = subprocess.run(
         [sys.executable, "-m", "xcomp_jax.cli.main", *arguments, "--max-new-tokens", "2"],
@@ -234,26 +236,26 @@ def test_chat_from_a_pipe(video: Path, cache: Path) -> None:
     )
     lines = process.stdout.splitlines()
     assert len(lines) == 3
-    assert lines[0] == lines[2], "/new forgets what was said"
+    assert lines[0] == lines[2], "/new starts without history"
     assert "must not contain '<image>'" in process.stderr
 
 
-def test_chat_while_it_is_written(video: Path, cache: Path) -> None:
-    """A file that grows is asked about as far as it has come; what is no video says so."""
+def test_chat_follow_growing_file(video: Path, cache: Path) -> None:
+    """Answers about a followed file; exits with 2 for a file that is no video."""
     mkv = video.with_suffix(".mkv")
     copy = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y", "-i", str(video)]
     subprocess.run([*copy, "-c", "copy", str(mkv)], check=True)
-    answered = {}
+    results = {}
     for path in (mkv, Path(__file__)):
         arguments = ["chat", str(path), "--follow", "2", "--cache-dir", str(cache)]
-        answered[path] = subprocess.run(
+        results[path] = subprocess.run(
             [sys.executable, "-m", "xcomp_jax.cli.main", *arguments, "--max-new-tokens", "2"],
             input="What?\nWhy?\n",
             capture_output=True,
             text=True,
             check=False,
         )
-    assert answered[mkv].returncode == 0, answered[mkv].stderr
-    assert len(answered[mkv].stdout.splitlines()) == 2
-    assert answered[Path(__file__)].returncode == 2
-    assert "readable from its beginning" in answered[Path(__file__)].stderr
+    assert results[mkv].returncode == 0, results[mkv].stderr
+    assert len(results[mkv].stdout.splitlines()) == 2
+    assert results[Path(__file__)].returncode == 2
+    assert "readable from its beginning" in results[Path(__file__)].stderr

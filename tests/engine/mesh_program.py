@@ -1,6 +1,6 @@
-"""Runs on eight CPU devices for test_mesh.py: the engine on meshes against one device.
+"""Runs the engine on one device and on meshes of eight CPU devices, for test_mesh.py.
 
-Prints a JSON object per mesh: results of every step, and what is sharded.
+Prints a JSON object with the results of every step per mesh, and the sharding of parameters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SELECTION = SelectionConfig(
     query_bias=2,
 )
 LENGTHS = (40, 56, 8)
-"""Frames of three videos: two are selected from, the last uses all."""
+"""Frames of three videos; only the last one uses all of its frames."""
 QUESTIONS = ("What color is it?", "When does the flash appear, early or late?", "Which way?")
 MESHES = {
     "replicated": MeshConfig(data=8, fsdp=1),
@@ -52,7 +52,7 @@ def encode(session: Session) -> list[EncodedVideo]:
 
 
 def results(session: Session, videos: list[EncodedVideo]) -> dict[str, Any]:
-    """Outputs of every step of the engine for a batch of three videos."""
+    """Returns the outputs of every engine step for a batch of three videos."""
     engine = session.engine
     scores = [session.score_frames(v, q) for v, q in zip(videos, QUESTIONS, strict=True)]
     suffixes = [session.text_after(v, q) for v, q in zip(videos, QUESTIONS, strict=True)]
@@ -71,7 +71,7 @@ def results(session: Session, videos: list[EncodedVideo]) -> dict[str, Any]:
 
 
 def sharded_parameters(session: Session) -> dict[str, int]:
-    """Devices among which each parameter of at least 512 elements is split."""
+    """Returns the number of shards of each parameter of at least 512 elements."""
     leaves = jax.tree_util.tree_leaves_with_path(session.params)
     return {
         jax.tree_util.keystr(path): leaf.size // int(np.prod(leaf.sharding.shard_shape(leaf.shape)))
@@ -83,7 +83,7 @@ def sharded_parameters(session: Session) -> dict[str, int]:
 def main() -> None:
     generation = GenerationConfig(max_new_tokens=6)
     report: dict[str, Any] = {}
-    for name, config in {"one": None, **MESHES}.items():
+    for name, config in {"single": None, **MESHES}.items():
         session = Session(
             TINY,
             tiny_params(),
@@ -95,10 +95,10 @@ def main() -> None:
         videos = encode(session)
         report[name] = results(session, videos)
         if config is None:
-            # Control: a result of another video in the place of the first.
+            # Control: another video in place of the first.
             report["control"] = results(session, [videos[1], videos[1], videos[2]])
         else:
-            report[name]["split"] = sharded_parameters(session)
+            report[name]["num_shards"] = sharded_parameters(session)
     print(json.dumps(report))
 
 

@@ -1,4 +1,4 @@
-"""Clips of one video: cut in one pass, each encoded once."""
+"""Tests cutting and encoding the clips of one video."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from xcomp_jax.engine.encoder import ClipEncoder
 FRAMES = np.arange(24, dtype=np.uint8)[:, None, None, None] * np.ones((1, 2, 2, 3), np.uint8)
 
 
-def make(calls: list[int] | None = None) -> VideoClips:
-    """An encoder whose tokens are the mean colour of each frame."""
+def video_clips(calls: list[int] | None = None) -> VideoClips:
+    """Builds clips whose tokens are the mean color of each frame."""
 
     def program(clips: np.ndarray) -> Any:
         if calls is not None:
@@ -35,45 +35,46 @@ def make(calls: list[int] | None = None) -> VideoClips:
 
 @given(starts=st.lists(st.integers(0, 23), min_size=1, max_size=8))
 @settings(deadline=None, max_examples=40)
-def test_tokens_match_frames(starts: list[int]) -> None:
-    clips = make()
-    wanted = [clips.clip_at(start) for start in starts]
-    got = clips.tokens(wanted)
-    np.testing.assert_array_equal(got[..., 0], wanted)
+def test_tokens_any_starts_match_frames(starts: list[int]) -> None:
+    clips = video_clips()
+    expected = [clips.clip_at(start) for start in starts]
+    np.testing.assert_array_equal(clips.tokens(expected)[..., 0], expected)
 
 
-def test_cut_clips_holds_unfinished_clips_only() -> None:
+def test_cut_clips_reads_no_frame_ahead() -> None:
     clips = [tuple(range(i, i + 4)) for i in range(20)]
-    places = list(range(24))
-    alive: list[int] = []
+    indices = list(range(24))
+    frames_read: list[int] = []
 
     def frames():
-        for place in places:
-            alive.append(place)
-            yield FRAMES[place]
+        for index in indices:
+            frames_read.append(index)
+            yield FRAMES[index]
 
-    for number, pixels in cut_clips(places, frames(), clips):
+    for number, pixels in cut_clips(indices, frames(), clips):
         assert pixels[:, 0, 0, 0].tolist() == list(clips[number])
-        assert len(alive) == clips[number][-1] + 1, "nothing is read ahead"
+        assert len(frames_read) == clips[number][-1] + 1
 
 
-def test_clips_encoded_once() -> None:
+def test_clips_repeated_are_encoded_once() -> None:
     calls: list[int] = []
-    clips = make(calls)
+    clips = video_clips(calls)
     with Account() as account:
         clips.prepare([0, 4, 8, 22, 4])
         assert account.take().work == {"clips reused": 0, "clips encoded": 4}
         assert calls == [3, 3], "the last call is padded"
         clips.prepare([0, 22, 12])
         assert account.take().work == {"clips reused": 2, "clips encoded": 1}
-        # Selected frames that form a known clip are reused; only the others are encoded.
+        # Selected frames that form a stored clip are reused; only the others are encoded.
         recut = [(0, 1, 2, 3), (5, 6, 7, 8), (1, 5, 9, 20), (22, 23, 0, 1)]
         np.testing.assert_array_equal(clips.tokens(recut)[..., 0], recut)
         assert account.take().work == {"clips reused": 2, "clips encoded": 2}
         clips.tokens(recut)
-        assert account.take().work == {"clips reused": 3, "clips encoded": 1}, "consecutive: kept"
+        assert account.take().work == {"clips reused": 3, "clips encoded": 1}, (
+            "only consecutive are kept"
+        )
 
 
-def test_missing_frames_are_an_error() -> None:
+def test_cut_clips_missing_frame_raises() -> None:
     with pytest.raises(ValueError, match="shorter"):
         list(cut_clips([0, 1, 2, 3], iter(FRAMES[:3]), [(0, 1, 2, 3)]))

@@ -1,4 +1,4 @@
-"""Score processing and the compiled decoding loop."""
+"""Tests score processing and the compiled decoding loop."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from xcomp_jax.engine.programs import prefill
 from xcomp_jax.models.xcomp import XComp
 
 LOGITS = jnp.asarray([[2.0, 1.0, 0.0, -1.0, -2.0]])
-NOTHING = jnp.zeros((1, 5), bool)
+NONE_SEEN = jnp.zeros((1, 5), bool)
 
 
-def processed(
-    seen=NOTHING, temperature=1.0, top_p=1.0, top_k=0, penalty=1.0, logits=LOGITS
+def processed_scores(
+    seen=NONE_SEEN, temperature=1.0, top_p=1.0, top_k=0, penalty=1.0, logits=LOGITS
 ) -> list[float]:
     scores = process_scores(
         logits,
@@ -34,32 +34,32 @@ def processed(
     return np.asarray(scores[0]).tolist()
 
 
-def test_penalty_pushes_seen_tokens_down_on_both_sides_of_zero() -> None:
+def test_penalty_lowers_seen_tokens_of_either_sign() -> None:
     seen = jnp.asarray([[True, False, False, False, True]])
-    assert processed(seen, temperature=0, penalty=2.0) == [1.0, 1.0, 0.0, -1.0, -4.0]
+    assert processed_scores(seen, temperature=0, penalty=2.0) == [1.0, 1.0, 0.0, -1.0, -4.0]
 
 
-def test_temperature_divides() -> None:
-    assert processed(temperature=2.0) == [1.0, 0.5, 0.0, -0.5, -1.0]
+def test_temperature_divides_scores() -> None:
+    assert processed_scores(temperature=2.0) == [1.0, 0.5, 0.0, -0.5, -1.0]
 
 
-def test_top_k_keeps_the_best() -> None:
-    assert processed(top_k=2) == [2.0, 1.0, -np.inf, -np.inf, -np.inf]
-    assert processed(top_k=0) == LOGITS[0].tolist()
+def test_top_k_keeps_k_highest() -> None:
+    assert processed_scores(top_k=2) == [2.0, 1.0, -np.inf, -np.inf, -np.inf]
+    assert processed_scores(top_k=0) == LOGITS[0].tolist()
 
 
-def test_top_p_keeps_the_least_set_that_reaches_it() -> None:
+def test_top_p_keeps_smallest_set_reaching_p() -> None:
     # Probabilities .636, .234, .086, .032, .012.
-    assert processed(top_p=0.6) == [2.0, *[-np.inf] * 4]
-    assert processed(top_p=0.64) == [2.0, 1.0, *[-np.inf] * 3]
-    assert processed(top_p=0.9) == [2.0, 1.0, 0.0, -np.inf, -np.inf]
-    # The top of the order decides, not the place in the vocabulary.
+    assert processed_scores(top_p=0.6) == [2.0, *[-np.inf] * 4]
+    assert processed_scores(top_p=0.64) == [2.0, 1.0, *[-np.inf] * 3]
+    assert processed_scores(top_p=0.9) == [2.0, 1.0, 0.0, -np.inf, -np.inf]
+    # The rank decides, not the index in the vocabulary.
     shuffled = jnp.asarray([[0.0, 2.0, -1.0, 1.0, -2.0]])
-    assert processed(top_p=0.64, logits=shuffled) == [-np.inf, 2.0, -np.inf, 1.0, -np.inf]
+    assert processed_scores(top_p=0.64, logits=shuffled) == [-np.inf, 2.0, -np.inf, 1.0, -np.inf]
 
 
-@pytest.fixture(scope="module", name="started")
-def started_fixture():
+@pytest.fixture(scope="module", name="prefilled")
+def prefilled_fixture():
     rng = np.random.default_rng(0)
     vocab = TINY.llm.vocab_size
     ids = rng.integers(0, vocab, (2, 4)).astype("i4"), rng.integers(0, vocab, (2, 5)).astype("i4")
@@ -68,11 +68,11 @@ def started_fixture():
     return model, params, *prefill(model, params, ids[0], visual, ids[1], exact(4, 16, 5, batch=2))
 
 
-def test_an_end_token_stops_its_row_only(started) -> None:
-    model, params, logits, cache = started
-    free = generate(model, params, logits, cache, GenerationConfig(max_new_tokens=8))
-    assert free.count.tolist() == [8, 8]
-    ids = free.ids[0].tolist()
+def test_end_token_stops_only_its_row(prefilled) -> None:
+    model, params, logits, cache = prefilled
+    endless = generate(model, params, logits, cache, GenerationConfig(max_new_tokens=8))
+    assert endless.count.tolist() == [8, 8]
+    ids = endless.ids[0].tolist()
     last = next(step for step in range(1, 7) if ids[step] not in ids[:step])
     end = ids[last]
     stopped = generate(
@@ -80,31 +80,33 @@ def test_an_end_token_stops_its_row_only(started) -> None:
     )
     assert stopped.count[0] == last + 1
     assert stopped.ids[0].tolist() == [*ids[: last + 1], *[end] * (7 - last)]
-    other = free.ids[1].tolist()
-    length = other.index(end) + 1 if end in other else 8
-    assert stopped.ids[1, :length].tolist() == other[:length]
+    other_ids = endless.ids[1].tolist()
+    length = other_ids.index(end) + 1 if end in other_ids else 8
+    assert stopped.ids[1, :length].tolist() == other_ids[:length]
 
 
-def test_sampling_follows_the_distribution(started) -> None:
-    model, params, logits, cache = started
+def test_sampling_matches_distribution(prefilled) -> None:
+    model, params, logits, cache = prefilled
     config = GenerationConfig(max_new_tokens=1, temperature=20.0, top_k=3)
     draws = [
         int(generate(model, params, logits, cache, config, seed=seed).ids[0, 0])
         for seed in range(200)
     ]
-    best = np.argsort(np.asarray(logits[0]))[::-1][:3]
-    assert set(draws) == set(best.tolist())
-    expected = jax.nn.softmax(logits[0, best] / 20.0)
-    for token, share in zip(best, expected, strict=True):
+    top = np.argsort(np.asarray(logits[0]))[::-1][:3]
+    assert set(draws) == set(top.tolist())
+    expected = jax.nn.softmax(logits[0, top] / 20.0)
+    for token, share in zip(top, expected, strict=True):
         assert abs(draws.count(token) / 200 - share) < 0.12
-    same = [int(generate(model, params, logits, cache, config, seed=7).ids[0, 0]) for _ in range(2)]
-    assert same[0] == same[1]
+    repeated = [
+        int(generate(model, params, logits, cache, config, seed=7).ids[0, 0]) for _ in range(2)
+    ]
+    assert repeated[0] == repeated[1]
 
 
-def test_settings_do_not_recompile(started) -> None:
+def test_generate_changed_settings_do_not_recompile(prefilled) -> None:
     from xcomp_jax.engine.compilation import COMPILATIONS
 
-    model, params, logits, cache = started
+    model, params, logits, cache = prefilled
     generate(model, params, logits, cache, GenerationConfig(max_new_tokens=8))
     before = COMPILATIONS.count
     for temperature, top_p, penalty in ((0.5, 0.9, 1.0), (0.0, 1.0, 1.3)):
@@ -115,7 +117,7 @@ def test_settings_do_not_recompile(started) -> None:
     assert COMPILATIONS.count == before
 
 
-def test_generation_config_file(tmp_path: Path) -> None:
+def test_greedy_as_evaluated_keeps_penalty_and_eos(tmp_path: Path) -> None:
     (tmp_path / "generation_config.json").write_text(
         json.dumps(
             {
@@ -141,6 +143,6 @@ def test_generation_config_file(tmp_path: Path) -> None:
         ({"max_new_tokens": 0}, "max_new_tokens=0 must be at least 1"),
     ],
 )
-def test_bad_settings(change: dict, message: str) -> None:
+def test_generation_config_out_of_range_raises(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GenerationConfig(**change)

@@ -1,4 +1,4 @@
-"""The engine on eight devices equals one device, step by step."""
+"""Compares every step of the engine on eight devices with one device."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def report_fixture() -> dict[str, Any]:
 
 
 def distance(first: Any, second: Any) -> float:
-    """Largest difference relative to the largest value; infinite for other shapes."""
+    """Returns the largest difference relative to the largest value, infinite for other shapes."""
     worst = 0.0
     for a, b in zip(first, second, strict=True):
         if a is None or b is None:
@@ -33,29 +33,29 @@ def distance(first: Any, second: Any) -> float:
 
 
 @pytest.mark.parametrize("mesh", MESHES)
-def test_eight_devices_equal_one(report: dict[str, Any], mesh: str) -> None:
-    one, many = report["one"], report[mesh]
+def test_engine_on_mesh_equals_one_device(report: dict[str, Any], mesh: str) -> None:
+    single, sharded = report["single"], report[mesh]
     for step in ("tokens", "scores", "logits"):
-        assert distance(many[step], one[step]) < RTOL, step
-        assert distance(report["control"][step], one[step]) > 50 * RTOL, f"control: {step}"
-    assert many["selected"] == one["selected"]
-    assert many["answers"] == one["answers"]
-    assert report["control"]["answers"] != one["answers"]
+        assert distance(sharded[step], single[step]) < RTOL, step
+        assert distance(report["control"][step], single[step]) > 50 * RTOL, f"control: {step}"
+    assert sharded["selected"] == single["selected"]
+    assert sharded["answers"] == single["answers"]
+    assert report["control"]["answers"] != single["answers"]
 
 
-def test_batch_mixes_lengths_and_selections(report: dict[str, Any]) -> None:
-    selected = report["one"]["selected"]
+def test_ask_batch_mixed_lengths_selects_per_video(report: dict[str, Any]) -> None:
+    selected = report["single"]["selected"]
     assert [None if s is None else len(s) for s in selected] == [8, 8, None]
     assert selected[0] != selected[1]
-    windows = report["one"]["windows"]
+    windows = report["single"]["windows"]
     assert windows[0] != windows[1]
     assert windows[2] == 0
     assert windows[0] % 8, "windows do not divide evenly among eight devices"
 
 
-def test_large_parameters_are_sharded(report: dict[str, Any]) -> None:
-    # Patches have one wide side only, which tensor does not split.
-    for name, split in report["tensor"]["split"].items():
-        assert split == (4 if "patch_embed" in name else 8), name
-    assert set(report["sharded"]["split"].values()) == {4}
-    assert set(report["replicated"]["split"].values()) == {1}, "control: data replicates"
+def test_mesh_shards_large_parameters(report: dict[str, Any]) -> None:
+    # The patch embedding has a single wide side, which `tensor` does not split.
+    for name, num_shards in report["tensor"]["num_shards"].items():
+        assert num_shards == (4 if "patch_embed" in name else 8), name
+    assert set(report["sharded"]["num_shards"].values()) == {4}
+    assert set(report["replicated"]["num_shards"].values()) == {1}, "control: data replicates"

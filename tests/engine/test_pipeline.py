@@ -1,4 +1,4 @@
-"""The bounded pipeline: work overlaps, little is held, and errors leave nothing behind."""
+"""Tests that the pipeline overlaps work, bounds its queues and cleans up after errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def background_threads() -> set[str]:
     return {t.name for t in threading.enumerate() if t.name.startswith(("read-ahead", "writer"))}
 
 
-def test_read_ahead_is_bounded_and_in_order() -> None:
+def test_read_ahead_slow_consumer_is_bounded() -> None:
     produced: list[int] = []
 
     def numbers() -> Iterator[int]:
@@ -35,13 +35,13 @@ def test_read_ahead_is_bounded_and_in_order() -> None:
         for item in items:
             time.sleep(0.01)
             consumed.append(item)
-            # Two in the queue, one in the thread's hands, one that is being produced.
+            # Two items queued, one waiting for the queue, one being produced.
             assert len(produced) <= len(consumed) + 4
     assert consumed == list(range(20))
     assert not background_threads()
 
 
-def test_read_ahead_error_reaches_consumer() -> None:
+def test_read_ahead_source_error_reaches_consumer() -> None:
     def failing() -> Iterator[int]:
         yield 1
         raise OSError("disk gone")
@@ -53,7 +53,7 @@ def test_read_ahead_error_reaches_consumer() -> None:
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
-def test_read_ahead_closes_source_after_consumer_error(error: type[BaseException]) -> None:
+def test_read_ahead_consumer_error_closes_source(error: type[BaseException]) -> None:
     closed = []
 
     def endless() -> Iterator[int]:
@@ -70,7 +70,7 @@ def test_read_ahead_closes_source_after_consumer_error(error: type[BaseException
     assert not background_threads()
 
 
-def test_writer_keeps_order_and_raises_first_error() -> None:
+def test_writer_failed_call_raises_first_error() -> None:
     written: list[int] = []
 
     def write(number: int) -> None:
@@ -86,7 +86,7 @@ def test_writer_keeps_order_and_raises_first_error() -> None:
 
 
 class SlowFrames(ArrayFrames):
-    """Takes `STEP` seconds per clip of four frames."""
+    """Yields frames slowly, one clip of four frames per `STEP` seconds."""
 
     def frames(self, indices: Any) -> Iterator[np.ndarray]:
         for frame in super().frames(indices):
@@ -94,23 +94,23 @@ class SlowFrames(ArrayFrames):
             yield frame
 
 
-class SlowCache(MemoryClipCache):
-    """Fails from the given write on."""
+class FailingCache(MemoryClipCache):
+    """Raises OSError from write number `fail_at` on."""
 
-    def __init__(self, fail_at: int | None = None) -> None:
+    def __init__(self, fail_at: int) -> None:
         super().__init__()
         self.num_writes, self.fail_at = 0, fail_at
 
     def write(self, clips: Any) -> None:
         self.num_writes += 1
-        if self.fail_at is not None and self.num_writes >= self.fail_at:
+        if self.num_writes >= self.fail_at:
             raise OSError("no space left on device")
         super().write(clips)
 
 
 def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
     def program(clips: np.ndarray) -> Any:
-        time.sleep(STEP)  # without the interpreter lock, like a device
+        time.sleep(STEP)  # releases the interpreter lock, like a device
         return clips.mean((2, 3, 4))[..., None]
 
     frames = np.zeros((4 * num_clips, 2, 2, 3), np.uint8)
@@ -123,26 +123,26 @@ def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
     )
 
 
-def test_decoding_and_encoding_overlap() -> None:
+def test_prepare_overlaps_decoding_and_encoding() -> None:
     num_clips = 20
     with Account() as account:
         start = time.perf_counter()
         slow_clips(num_clips, MemoryClipCache()).prepare(range(0, 4 * num_clips, 4))
         wall = time.perf_counter() - start
-    # Each side alone takes at least this long; one after the other, twice as long.
-    alone = num_clips * STEP
-    assert account.seconds["decode video"] >= alone
-    assert wall < 1.6 * alone, "control: in turns it takes 2 x"
+    # Decoding and encoding take at least this long each; without overlap, twice as long.
+    step_seconds = num_clips * STEP
+    assert account.seconds["decode video"] >= step_seconds
+    assert wall < 1.6 * step_seconds
 
 
-def test_failed_store_raises_and_leaves_no_thread() -> None:
-    cache = SlowCache(fail_at=1)
+def test_prepare_failed_write_leaves_no_thread() -> None:
+    cache = FailingCache(fail_at=1)
     with pytest.raises(OSError, match="no space left"):
         slow_clips(33, cache).prepare(range(0, 4 * 33, 4))
     assert not background_threads()
 
 
-def test_interrupt_stores_encoded_clips() -> None:
+def test_prepare_interrupted_stores_encoded_clips() -> None:
     cache = MemoryClipCache()
 
     def interrupt(done: int, total: int) -> None:
@@ -155,7 +155,7 @@ def test_interrupt_stores_encoded_clips() -> None:
     assert not background_threads()
 
 
-def test_account_adds_time_of_other_threads() -> None:
+def test_account_adds_time_of_read_ahead_thread() -> None:
     def items() -> Iterator[int]:
         add_seconds("produce", 1.0)
         yield 1

@@ -1,4 +1,4 @@
-"""A live video equals the same frames encoded afterwards."""
+"""Tests that a live video equals the same frames encoded offline."""
 
 from __future__ import annotations
 
@@ -33,29 +33,29 @@ def offline(session: Session, pixels: np.ndarray, fps: float):
     return session.encode_frames(ArrayFrames(pixels), plan, name="offline")
 
 
-def test_live_prefix_equals_offline(session: Session) -> None:
+def test_live_video_so_far_equals_offline(session: Session) -> None:
     pixels = noise(104, session.config.vision.image_size)
     live = LiveVideo(session, fps=2.0)
-    with pytest.raises(ValueError, match="0 frames were pushed, the first clip needs 4"):
+    with pytest.raises(ValueError, match="0 frames were pushed but a clip has 4"):
         live.encoded()
     num_questions = 0
     for count, frame in enumerate(pixels, start=1):
         live.push(frame)
         if count in (6, 102):
-            whole = count // 4 * 4
-            now, then = live.encoded(), offline(session, pixels[:whole], 2.0)
-            assert now.plan == then.plan
-            answers = [session.ask(video, QUESTIONS[0]) for video in (now, then)]
+            num_frames = count // 4 * 4
+            video, expected = live.encoded(), offline(session, pixels[:num_frames], 2.0)
+            assert video.plan == expected.plan
+            answers = [session.ask(v, QUESTIONS[0]) for v in (video, expected)]
             assert answers[0].token_ids == answers[1].token_ids, count
             assert answers[0].selected_frames == answers[1].selected_frames
-            assert (answers[0].selected_frames is not None) == (whole > 24)
+            assert (answers[0].selected_frames is not None) == (num_frames > 24)
             if answers[0].scores is not None:
                 np.testing.assert_allclose(answers[0].scores, answers[1].scores, rtol=1e-6)
             num_questions += 1
     assert num_questions == 2
 
 
-def test_push_wrong_size_is_refused(session: Session) -> None:
+def test_push_wrong_size_raises(session: Session) -> None:
     live = LiveVideo(session, fps=1.0)
     with pytest.raises(
         ValueError, match=r"the frame is uint8 \[8, 8, 3\], the model takes uint8 \[32, 32, 3\]"
@@ -91,15 +91,15 @@ def test_follow_growing_file_equals_offline(tmp_path: Path) -> None:
         video = live.encoded()
     frames = np.stack(list(stream_frames([data], name="whole.mkv", fps=2.0, size=32)))
     assert video.num_frames == 16
-    then = offline(session, frames[:16], 2.0)
-    answers = [session.ask(m, QUESTIONS[1]) for m in (video, then)]
+    expected = offline(session, frames[:16], 2.0)
+    answers = [session.ask(v, QUESTIONS[1]) for v in (video, expected)]
     assert answers[0].token_ids == answers[1].token_ids
 
 
-def test_unreadable_stream_is_refused(tmp_path: Path) -> None:
+def test_stream_frames_unreadable_raises(tmp_path: Path) -> None:
     data = make_video(tmp_path / "whole.mp4", 1)
     with pytest.raises(VideoError, match="readable from its beginning"):
         list(stream_frames([b"not a video at all" * 100], name="text.mkv", fps=1, size=32))
-    # An mp4 file whose index stands at its end.
+    # An mp4 file with its index at the end.
     with pytest.raises(VideoError, match="write mkv, webm or ts"):
         list(stream_frames([data[: len(data) // 2]], name="half.mp4", fps=1, size=32))

@@ -1,4 +1,4 @@
-"""Saved caches answer like computed ones; caches of anything else are refused."""
+"""Tests saving and loading the caches of an encoded video."""
 
 from __future__ import annotations
 
@@ -19,51 +19,51 @@ def session_fixture() -> Session:
     return demo_session(selection=SELECTION)
 
 
-def test_loaded_caches_leave_only_text(tmp_path: Path) -> None:
+def test_ask_with_loaded_caches_prefills_no_window(tmp_path: Path) -> None:
     session = demo_session(dtype="bfloat16", selection=SELECTION)
     video, _ = encode(session)
     with pytest.raises(ValueError, match="no caches to save"):
         save_caches(session, video, tmp_path / "caches")
     session.ask(video, QUESTIONS[0])
     save_caches(session, video, tmp_path / "caches")
-    later, _ = encode(session)
-    load_caches(session, later, tmp_path / "caches")
-    got, want = (session.ask(m, QUESTIONS[1]) for m in (later, video))
-    assert "windows prefilled" not in got.work
-    np.testing.assert_array_equal(got.scores, want.scores)
-    assert got.token_ids == want.token_ids
+    loaded, _ = encode(session)
+    load_caches(session, loaded, tmp_path / "caches")
+    answer, expected = (session.ask(v, QUESTIONS[1]) for v in (loaded, video))
+    assert "windows prefilled" not in answer.work
+    np.testing.assert_array_equal(answer.scores, expected.scores)
+    assert answer.token_ids == expected.token_ids
 
 
 def test_cache_of_all_frames_round_trips(tmp_path: Path) -> None:
     session = demo_session(selection=None)
     video, _ = encode(session, 24)
-    want = session.ask(video, QUESTIONS[0])
+    expected = session.ask(video, QUESTIONS[0])
     save_caches(session, video, tmp_path / "whole")
-    later, _ = encode(session, 24)
-    load_caches(session, later, tmp_path / "whole")
-    got = session.ask(later, QUESTIONS[0])
-    assert got.token_ids == want.token_ids
-    assert got.work.keys() == {"text rows"}
+    loaded, _ = encode(session, 24)
+    load_caches(session, loaded, tmp_path / "whole")
+    answer = session.ask(loaded, QUESTIONS[0])
+    assert answer.token_ids == expected.token_ids
+    assert answer.work.keys() == {"text rows"}
 
 
-def test_foreign_or_damaged_caches_are_refused(session: Session, tmp_path: Path) -> None:
+def test_load_caches_foreign_or_damaged_raises(session: Session, tmp_path: Path) -> None:
     video, _ = encode(session)
     session.ask(video, QUESTIONS[0])
     path = tmp_path / "caches"
     save_caches(session, video, path)
     shorter, _ = encode(session, 100)
     other = demo_session(selection=dataclasses.replace(SELECTION, repeats=2))
-    for owner, later in ((session, shorter), (other, encode(other)[0])):
+    for owner, target in ((session, shorter), (other, encode(other)[0])):
         with pytest.raises(ValueError, match="caches of another video, frames, model or selection"):
-            load_caches(owner, later, path)
-        assert later.window_caches == {}
-    later, _ = encode(session)
+            load_caches(owner, target, path)
+        assert target.window_caches == {}
+    target, _ = encode(session)
     data = bytearray(path.read_bytes())
     data[-5] ^= 1
     path.write_bytes(data)
     with pytest.raises(ValueError, match="does not match its checksum"):
-        load_caches(session, later, path)
+        load_caches(session, target, path)
     path.write_bytes(data[:100])
-    with pytest.raises(ValueError, match="not a readable file of caches"):
-        load_caches(session, later, path)
-    assert later.window_caches == {}
+    with pytest.raises(ValueError, match="not a readable cache file"):
+        load_caches(session, target, path)
+    assert target.window_caches == {}

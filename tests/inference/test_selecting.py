@@ -1,4 +1,4 @@
-"""Frame selection by the question: equal to the definition, and nothing is computed twice."""
+"""Tests that frame selection equals its reference definition and reuses its caches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from xcomp_jax.selection.reference import reference_scores
 from xcomp_jax.text.prompts import ChatIds
 from xcomp_jax.video.sampling import FramePlan
 
-# Windows of 64 + 32 frames over 104: one wraps around, and the shift cuts other clips.
+# Windows of 64 + 32 frames over 104: some wrap around, and shifts cut new clips.
 SELECTION = SelectionConfig(
     select=24,
     min_frames=0,
@@ -60,7 +60,7 @@ def session_fixture() -> Session:
     return demo_session(selection=SELECTION)
 
 
-def test_scores_equal_definition(session: Session) -> None:
+def test_score_frames_equals_reference(session: Session) -> None:
     video, source = encode(session)
     assert video.windows is not None
     assert video.num_selected == SELECTION.select
@@ -80,15 +80,15 @@ def test_scores_equal_definition(session: Session) -> None:
             encode=engine.encoder.encode,
         )
         expected.append(scores_of_frames(scores, video.windows).total)
-    for question, want, other in zip(QUESTIONS, expected, expected[::-1], strict=True):
+    for question, reference, other in zip(QUESTIONS, expected, expected[::-1], strict=True):
         scores = session.score_frames(video, question)
         assert scores is not None
-        np.testing.assert_allclose(scores.total, want, rtol=2e-5)
+        np.testing.assert_allclose(scores.total, reference, rtol=2e-5)
         assert np.abs(scores.total / other - 1).max() > 1e-3, "control: the other question"
-        assert session.select_frames(video, question) == best_frames(want, 24)
+        assert session.select_frames(video, question) == best_frames(reference, 24)
 
 
-def test_second_question_processes_only_text(session: Session) -> None:
+def test_ask_second_question_reuses_windows(session: Session) -> None:
     video, source = encode(session)
     assert video.windows is not None
     first = session.ask(video, QUESTIONS[0])
@@ -99,21 +99,21 @@ def test_second_question_processes_only_text(session: Session) -> None:
     assert second.work["windows scored"] == 8
     assert second.selected_frames is not None
     assert len(second.selected_frames) == 24
-    # Only clips of selected frames that were never cut like this are decoded and encoded.
+    # Only newly cut clips of selected frames are decoded and encoded.
     clip = session.config.vision.clip_frames
     cut = [second.selected_frames[i : i + clip] for i in range(0, 24, clip)]
     starts = {start for window in range(8) for start in video.windows.clip_starts(window, clip)}
     new = [c for c in cut if c != video.clips.clip_at(c[0]) or c[0] not in starts]
     assert second.work.get("clips encoded", 0) == len(new)
     assert source.num_read - num_read == clip * len(new)
-    # The same question again gives the same answer.
+    # A repeated question gives the same answer.
     again = session.ask(video, QUESTIONS[0])
     assert again.token_ids == first.token_ids
     np.testing.assert_array_equal(again.scores, first.scores)
     assert again.selected_frames == first.selected_frames
 
 
-def test_questions_together_equal_one_by_one(session: Session) -> None:
+def test_ask_all_equals_single_questions(session: Session) -> None:
     video, _ = encode(session)
     together = session.ask_all(video, QUESTIONS)
     for question, answer in zip(QUESTIONS, together, strict=True):
@@ -139,7 +139,7 @@ def test_clip_granularity_encodes_each_clip_once() -> None:
     )
 
 
-def test_window_caches_over_limit_are_recomputed(
+def test_window_caches_over_limit_are_prefilled_again(
     session: Session, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cached = session.ask(encode(session)[0], QUESTIONS[0])
@@ -151,14 +151,14 @@ def test_window_caches_over_limit_are_recomputed(
     assert first.selected_frames == second.selected_frames == cached.selected_frames
 
 
-def test_invalid_selection_is_refused_before_work() -> None:
+def test_encode_invalid_selection_raises() -> None:
     for change, message in (
         (
             {"select": 23},
             r"select=23 is not a multiple of 4, the encoder's clip length; use 20 or 24",
         ),
         ({"layers": (0, 99)}, "beyond the model's 4 layers"),
-        ({"segment_clips": 40, "segment_stride": 20}, "at least 320 frames, this one has 104"),
+        ({"segment_clips": 40, "segment_stride": 20}, "at least 320 frames, this video has 104"),
     ):
         session = demo_session(selection=SelectionConfig(**{**SELECTION.__dict__, **change}))
         with pytest.raises(ConfigError, match=message):

@@ -1,4 +1,4 @@
-"""Questions about real video files with the demo model."""
+"""Tests questions about video files with the demo model."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def videos_fixture(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     return [make_video(folder / f"{i}.mp4", 2 + i, i) for i in range(2)]
 
 
-def test_ask_in_same_bucket_compiles_nothing(session: Session, videos: list[Path]) -> None:
+def test_ask_in_same_bucket_does_not_compile(session: Session, videos: list[Path]) -> None:
     def ask(video: Path, question: str, frames: int) -> int:
         before = COMPILATIONS.count
         session.ask(session.encode_video(video, num_frames=frames), question)
@@ -43,7 +43,7 @@ def test_ask_in_same_bucket_compiles_nothing(session: Session, videos: list[Path
 
     assert ask(videos[0], "What color is it?", 16) > 0
     ask(videos[0], "What color is it?", 40)
-    # Another question, another video, another number of frames of the same bucket.
+    # Other questions, videos and numbers of frames in the same bucket.
     for video, question, frames in (
         (videos[0], "Which way does it move?", 16),
         (videos[1], "When does it flash?", 16),
@@ -51,7 +51,7 @@ def test_ask_in_same_bucket_compiles_nothing(session: Session, videos: list[Path
         (videos[0], "What color is it?", 48),
     ):
         assert ask(video, question, frames) == 0, (video, question, frames)
-    # Control: another bucket does compile.
+    # Control: another bucket compiles.
     assert ask(videos[0], "What color is it?", 96) > 0
 
 
@@ -70,19 +70,21 @@ def test_ask_batch_equals_single_questions(session: Session, videos: list[Path])
     assert alone[0] != alone[1]
 
 
-def test_invalid_requests_are_refused(session: Session, videos: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"num_frames=10 is not a positive multiple of 4"):
+def test_invalid_requests_raise(session: Session, videos: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"num_frames=10 is not a positive multiple of 4.*use 8 or 12"
+    ):
         session.encode_video(videos[0], num_frames=10)
     with pytest.raises(VideoError, match=r"missing\.mp4"):
         session.encode_video(tmp_path / "missing.mp4")
     with pytest.raises(ValueError, match="the question is empty"):
         session.ask(session.encode_video(videos[0], num_frames=16), "  ")
     encoded = session.encode_video(videos[0], num_frames=8)
-    with pytest.raises(ValueError, match="1 videos need as many questions, got 2"):
+    with pytest.raises(ValueError, match="got 1 videos and 2 questions"):
         session.ask_batch([encoded], ["a", "b"])
 
 
-def test_strides_not_dividing_are_refused(session: Session, videos: list[Path]) -> None:
+def test_ask_strides_not_dividing_raises(session: Session, videos: list[Path]) -> None:
     compression = CompressionConfig(
         schedule="stepwise", keep="average", drop_after_layers=(2,), strides=(3,)
     )
@@ -92,7 +94,7 @@ def test_strides_not_dividing_are_refused(session: Session, videos: list[Path]) 
         other.ask(other.encode_video(videos[0], num_frames=8), "What?")
 
 
-def test_foreign_tokenizer_is_refused(session: Session) -> None:
+def test_session_larger_tokenizer_raises(session: Session) -> None:
     class Large:
         def __len__(self) -> int:
             return 10**6
@@ -101,7 +103,7 @@ def test_foreign_tokenizer_is_refused(session: Session) -> None:
         Session(session.config, session.params, Large())
 
 
-def test_buckets() -> None:
+def test_bucket_pads_by_at_most_half() -> None:
     assert [bucket(n, 8) for n in (0, 1, 8, 9, 17, 25, 33, 1000, 1025)] == [
         *(8, 8, 8, 16, 24, 32, 48, 1024, 1536)
     ]

@@ -1,4 +1,4 @@
-"""Windows, segments, frame scores and selection: pure functions of numbers."""
+"""Tests windows, segments, frame scores and selection."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from xcomp_jax.selection.plan import (
 
 
 @pytest.mark.parametrize(
-    ("select", "frames", "seconds", "want"),
+    ("select", "num_frames", "seconds", "expected"),
     [
         (None, 1024, 3599.9, 512),
         (None, 4096, 3600.0, 2048),
@@ -41,19 +41,19 @@ from xcomp_jax.selection.plan import (
     ],
 )
 def test_frames_to_select_follows_paper(
-    select: int | None, frames: int, seconds: float, want: int | None
+    select: int | None, num_frames: int, seconds: float, expected: int | None
 ) -> None:
     config = SelectionConfig(select=select)
-    assert frames_to_select(config, num_frames=frames, duration=seconds) == want
+    assert frames_to_select(config, num_frames=num_frames, duration=seconds) == expected
 
 
-def test_published_windows() -> None:
+def test_plan_windows_published_settings() -> None:
     windows = plan_windows(SelectionConfig(repeats=8), 1024)
     assert windows.length == 576
     assert windows.num_clips == 72
     assert windows.starts[:6] == (0, 512, 65, 577, 130, 642)
     assert windows.clip_starts(1, 8)[-1] == (512 + 568) % 1024
-    # The departure: whole clips only.
+    # granularity="clip": shifts by whole clips.
     clips = plan_windows(SelectionConfig(repeats=8, granularity="clip"), 1024)
     assert clips.starts[:4] == (0, 512, 64, 576)
     assert all(start % 8 == 0 for start in clips.starts)
@@ -66,8 +66,8 @@ def test_published_windows() -> None:
     scope=st.sampled_from(["segments", "global"]),
 )
 @settings(max_examples=200, deadline=None)
-def test_every_frame_gets_a_score(frames: int, repeats: int, stride: int, scope: str) -> None:
-    """With segments that overlap by half, as the original's margin supposes."""
+def test_plan_windows_cover_every_frame(frames: int, repeats: int, stride: int, scope: str) -> None:
+    """Uses segments that overlap by half, which the original's margin assumes."""
     config = SelectionConfig(
         repeats=repeats,
         segment_clips=2 * stride,
@@ -76,34 +76,34 @@ def test_every_frame_gets_a_score(frames: int, repeats: int, stride: int, scope:
     )
     windows = plan_windows(config, frames)
     segments = plan_segments(config, num_clips=windows.num_clips, visual_tokens=10**6)
-    one = scores_of_clips(np.ones((1, segments.count, segments.size)), segments)
-    scores = scores_of_frames([one] * len(windows.starts), windows)
+    window_scores = scores_of_clips(np.ones((1, segments.count, segments.size)), segments)
+    scores = scores_of_frames([window_scores] * len(windows.starts), windows)
     assert scores.windows.min() >= 1
     np.testing.assert_array_equal(scores.total, 1.0)
 
 
-def test_clips_at_the_ends_are_marked() -> None:
+def test_clip_scores_at_window_ends_uncovered() -> None:
     config = SelectionConfig(segment_clips=4, segment_stride=2)
     segments = plan_segments(config, num_clips=9, visual_tokens=90)
     assert (segments.count, segments.clip_tokens) == (3, 10)
     by_segment = np.arange(12.0).reshape(3, 4)
-    got = scores_of_clips(by_segment, segments)
+    scores = scores_of_clips(by_segment, segments)
     # Clips 2-5 lie in two segments; 0, 1, 6, 7 in one; 8 in none.
-    assert got.tolist() == [
+    assert scores.tolist() == [
         *(UNCOVERED, UNCOVERED),
         *((2 + 4) / 2, (3 + 5) / 2, (6 + 8) / 2, (7 + 9) / 2),
         *(UNCOVERED, UNCOVERED, UNCOVERED),
     ]
 
 
-def test_a_frame_without_a_score_is_an_error() -> None:
+def test_frame_without_score_raises() -> None:
     windows = plan_windows(SelectionConfig(min_frames=0), 1024)
     scores = [np.full((2, windows.num_clips), np.nan)] * len(windows.starts)
-    with pytest.raises(ValueError, match="frame 0 of 1024 got no score from any of 4 windows"):
+    with pytest.raises(ValueError, match="frame 0 of 1024 has no score in any of 4 windows"):
         scores_of_frames(scores, windows)
 
 
-def test_ties_go_to_the_earlier_frame() -> None:
+def test_best_frames_tie_keeps_earlier() -> None:
     scores = np.array([1.0, 3.0, 2.0, 3.0, 2.0, 2.0])
     assert best_frames(scores, 3) == (1, 2, 3)
     assert best_frames(scores, 4) == (1, 2, 3, 4)
@@ -127,13 +127,13 @@ def test_scoring_plan_ends_at_last_scored_layer() -> None:
         if group.segments is not None
     ]
     assert sum(count for count, _ in scored) == 18
-    assert scored[0] == (1, 8 * 14), "layer 6 sees 14 tokens of a frame, as layer 5 before it"
+    assert scored[0] == (1, 8 * 14), "layers 5 and 6 have 14 tokens per frame"
     assert scored[-1][1] == 16
     # A layer group that is cut in two drops its tokens once.
     assert sum(group.layers.drop is not None for group in plan.groups) == 14
 
 
-def test_layers_to_score() -> None:
+def test_layers_to_score_scales_with_depth() -> None:
     assert layers_to_score(SelectionConfig(), 28) == (6, 24)
     assert layers_to_score(SelectionConfig(), 4) == (0, 3)
     assert layers_to_score(SelectionConfig(layers=(2, 4)), 4) == (2, 4)
@@ -141,18 +141,18 @@ def test_layers_to_score() -> None:
         layers_to_score(SelectionConfig(layers=(2, 5)), 4)
 
 
-def test_leftover_tokens() -> None:
+def test_scoring_plan_counts_leftover_tokens() -> None:
     layer_groups = (LayerGroup(1), LayerGroup(2, Drop(run=16, keep=tuple(range(1, 16)))))
     config = SelectionConfig(layers=(0, 3))
     plan = scoring_plan(layer_groups, config, visual_tokens=1600)
     assert [group.leftover for group in plan.groups] == [1600 % 12, 1500 % 12]
 
 
-def test_invalid_plans_are_refused() -> None:
-    with pytest.raises(ConfigError, match="at least 64 frames, this one has 63"):
+def test_invalid_plan_raises() -> None:
+    with pytest.raises(ConfigError, match="at least 64 frames, this video has 63"):
         plan_windows(SelectionConfig(), 63)
     ranked = (LayerGroup(2), LayerGroup(2, RankedDrop(0.5, by_attention=False)))
-    with pytest.raises(ConfigError, match="has no such states"):
+    with pytest.raises(ConfigError, match="does not have; use 'none' or LP-Comp"):
         scoring_plan(ranked, SelectionConfig(), visual_tokens=2048)
     for change, message in (
         ({"segment_stride": 9}, "must not exceed segment_clips=8"),

@@ -104,9 +104,9 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     """Adds the options of frame selection."""
     group = parser.add_argument_group(
         "frame selection",
-        "By default, a question selects frames of videos with at least 1,024 sampled frames: 512 "
-        "frames below an hour, 2,048 from an hour on. Videos with no more frames than that use "
-        "all of them.",
+        "By default, a question selects frames of videos with at least 1,024 sampled frames:\n"
+        "512 frames below an hour, 2,048 from an hour on. Videos with no more frames than\n"
+        "that use all of them.",
     )
     group.add_argument(
         "--select",

@@ -67,7 +67,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 def _add_mixture(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "mixture",
-        "The encoder comes from --checkpoint, or from the configuration's init_from. The store "
+        "The encoder comes from --checkpoint, or from the configuration's init_from. The store\n"
         "(--store, or data.mixture.features) holds features only and has no size limit.",
     )
     group.add_argument(

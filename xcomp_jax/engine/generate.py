@@ -210,7 +210,7 @@ def generate(
 
     Args:
         first_logits: [B, vocab] float32 of the last prompt token.
-        cache: from `programs.prefill` or `programs.prefill_video`.
+        cache: result of `programs.prefill` or `programs.prefill_video`.
         text: text cache after the video, with room for `config.max_new_tokens` more tokens;
             text_length [B]: its real tokens. Default: an empty cache.
         record: also return every step's logits and scores (memory: M x vocab).

@@ -1,8 +1,8 @@
 """Places parameters and batches of inference on one device or a mesh.
 
 On a mesh, the rule table `sharding.RULES` places the parameters: sharded along `fsdp`, `tensor` and
-`context`, replicated along `data`. Batches of videos, windows and questions are
-split over `data` and `fsdp`, clips over all devices.
+`context`, replicated along `data`. Batches of videos, windows and questions are split
+over `data` and `fsdp`, clips over all devices.
 """
 
 from __future__ import annotations

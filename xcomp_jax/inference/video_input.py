@@ -23,7 +23,7 @@ def sample_frames(
     start: float | None,
     end: float | None,
 ) -> tuple[Path, FramePlan]:
-    """Probes a video and plans which frames to read.
+    """Probes a video and plans the sampled frames.
 
     Args:
         num_frames: exact number of frames; a shorter video repeats some. Default: by `sampling`.

@@ -63,9 +63,9 @@ def scores_of_frames(
     count = np.zeros((layers, windows.num_frames), int)
     for start, scores in zip(windows.starts, clip_scores, strict=True):
         # Frames after the last whole clip have no score in this window.
-        whole = frames_of_clips < np.shape(scores)[1]
-        frames = (start + np.flatnonzero(whole)) % windows.num_frames
-        values = np.asarray(scores, np.float64)[:, frames_of_clips[whole]]
+        in_clip = frames_of_clips < np.shape(scores)[1]
+        frames = (start + np.flatnonzero(in_clip)) % windows.num_frames
+        values = np.asarray(scores, np.float64)[:, frames_of_clips[in_clip]]
         valid = ~np.isnan(values) & (values < 1000)
         total[:, frames] += np.where(valid, values, 0.0)
         count[:, frames] += valid

@@ -137,9 +137,9 @@ class WindowLayerGroup:
 class ScoringPlan:
     """Static description of scoring a window; hashable, for use as a static argument of `jax.jit`.
 
-    groups: the decoder's layers up to the last scored one.
+    groups: layer groups up to the last scored layer.
     prefix_length: text tokens before the video.
-    query_bias: first rows of the text after the video, which are no query rows.
+    query_bias: number of first rows after the video that are not query rows.
     whole_text: True if the assistant's header is among the keys (global scope).
     """
 

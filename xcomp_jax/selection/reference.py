@@ -1,8 +1,8 @@
-"""Defines QC-Comp's scores by the computation of the original.
+"""Defines QC-Comp's scores as the original computes them.
 
 For every window of every question, all frames are encoded again, the whole window runs through
 every decoder layer, and each segment's full attention map is built, although only a few rows and
-columns are read. Omitted is only the answer that the original generates per window and discards.
+columns are read. Only the answer that the original generates per window and discards is omitted.
 Tests and `xcomp bench selection-speed` compare the fast path with this slow one.
 """
 

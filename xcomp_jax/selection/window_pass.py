@@ -118,8 +118,8 @@ def _prefill_group(
         return out, WindowCache(key, value, query[:, first_leftover:])
 
     def body(x: Array, layer: Any) -> Any:
-        whole = gathered_layer("llm/layers", layer, decoder.dtype)
-        return decoder.layer.apply({"params": whole}, x, attend)
+        gathered = gathered_layer("llm/layers", layer, decoder.dtype)
+        return decoder.layer.apply({"params": gathered}, x, attend)
 
     return lax.scan(body, x, params)
 
