@@ -45,7 +45,7 @@ def scores(
         tokens_per_frame=model.config.projector.tokens_per_frame,
         prefix_length=len(prefix),
     )
-    caches = engine.prefill_windows(np.asarray(visual), prefix, plan)
+    caches = engine.prefill_windows(np.asarray(visual), prefix.tolist(), plan)
     query = Query(tuple(suffix.tolist()), header)
     return engine.score_windows(caches, query, plan, num_windows=1)[0]
 

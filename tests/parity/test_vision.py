@@ -64,11 +64,12 @@ def test_umt_recorded_first_layers_equal(case) -> None:
         )
         assert_parity(patches, case.io[f"{run}__patch_embed"], atol=ATOL, control=swapped)
         frames = pixels.shape[1]
-        x = patches + (
+        positions = (
             image_position_table(config.grid, config.width)
             if frames == 1
             else video_position_table(frames, config.grid, config.width)
         )
+        x = patches + positions[None]
         for name, want in case.io.optional(rf"{run}__block\d+_out").items():
             number = int(re.search(r"block(\d+)_out", name).group(1))
             out = x

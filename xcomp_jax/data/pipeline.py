@@ -2,7 +2,7 @@
 
 A batch is a dict of numpy arrays:
 
-    frames         uint8 [B, F, S, S, 3]   zeros after the video's own frames
+    frames         uint8 [B, F, X, X, 3]   zeros after the video's own frames
     num_frames     int32 [B]
     prefix_ids     int32 [B, P]            text before the video, zeros after `prefix_len`
     prefix_len     int32 [B]

@@ -60,7 +60,7 @@ class FrameSource(Protocol):
     """Yields sampled frames of a video, any number of times."""
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
-        """Yields uint8 [S, S, 3] for each index into the sampled frames; indices ascend."""
+        """Yields uint8 [X, X, 3] for each index into the sampled frames; indices ascend."""
 
 
 class FileFrames:
@@ -75,7 +75,7 @@ class FileFrames:
 
 
 class ArrayFrames:
-    """Serves sampled frames from memory, uint8 [F, S, S, 3]."""
+    """Serves sampled frames from memory, uint8 [F, X, X, 3]."""
 
     def __init__(self, pixels: np.ndarray) -> None:
         self.pixels = pixels
@@ -88,7 +88,7 @@ class ArrayFrames:
 def cut_clips(
     indices: Sequence[int], frames: Iterator[Frame], clips: Sequence[Clip]
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the number and pixels [T, S, S, 3] of each clip once its last frame is read.
+    """Yields the number and pixels [T, X, X, 3] of each clip once its last frame is read.
 
     Only frames of unfinished clips are held.
 

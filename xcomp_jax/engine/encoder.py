@@ -27,7 +27,7 @@ class ClipEncoder:
     """Runs a compiled encoder on a fixed number of clips per call.
 
     Args:
-        program: maps uint8 clips [C, T, S, S, 3] to tokens [C, N, D] on the device, where C is
+        program: maps uint8 clips [C, T, X, X, 3] to tokens [C, N, D] on the device, where C is
             `clips_per_call`.
     """
 
@@ -36,11 +36,11 @@ class ClipEncoder:
         self._program = program
 
     def encode(self, clips: np.ndarray) -> np.ndarray:
-        """Encodes any number of uint8 clips [C, T, S, S, 3] into [C, N, D] on the host."""
+        """Encodes any number of uint8 clips [C, T, X, X, 3] into [C, N, D] on the host."""
         return np.stack([tokens for _, tokens in self.stream(enumerate(clips))])
 
     def stream(self, clips: Iterable[tuple[Key, np.ndarray]]) -> Iterator[tuple[Key, np.ndarray]]:
-        """Yields the tokens [N, D] of each keyed clip [T, S, S, 3], in order.
+        """Yields the tokens [N, D] of each keyed clip [T, X, X, 3], in order.
 
         A thread advances `clips` a bounded number of clips ahead; the device runs one call while
         the results of the previous call are consumed. The last call is padded with black clips, so

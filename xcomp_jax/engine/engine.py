@@ -17,9 +17,10 @@ import numpy as np
 from jax.sharding import Mesh
 
 from xcomp_jax import account
-from xcomp_jax.compression.schedule import RankedDrop, check_visual_length, plan_layer_groups
+from xcomp_jax.compression.schedule import RankedDrop, plan_layer_groups
 from xcomp_jax.config import ModelConfig
 from xcomp_jax.engine import programs
+from xcomp_jax.engine.batches import SUFFIX_UNIT, Batches
 from xcomp_jax.engine.buckets import bucket
 from xcomp_jax.engine.decode_state import DecodeState
 from xcomp_jax.engine.encoder import CLIPS_PER_DEVICE, ClipEncoder
@@ -33,9 +34,6 @@ from xcomp_jax.selection.frame_scores import scores_of_clips
 from xcomp_jax.selection.plan import ScoringPlan
 from xcomp_jax.selection.query import Query
 from xcomp_jax.selection.window_pass import TextQuery
-
-PREFIX_UNIT, SUFFIX_UNIT = 16, 64
-"""Smallest buckets of the text before and after the video."""
 
 CAPACITY_UNIT = 256
 """Smallest bucket of a conversation's text cache."""
@@ -63,6 +61,7 @@ class Engine:
             num_layers=config.llm.num_hidden_layers,
             tokens_per_frame=config.projector.tokens_per_frame,
         )
+        self._batches = Batches(config, self.layer_groups, self.placement)
 
     @property
     def caches_video(self) -> bool:
@@ -102,7 +101,7 @@ class Engine:
             ConfigError: the compression's strides do not divide a video's number of tokens.
         """
         with account.measure("prefill video"), self.placement.scope():
-            prefix_ids, tokens, lengths = self._padded_videos(visual, prefixes, None)
+            prefix_ids, tokens, lengths = self._batches.videos(visual, prefixes)
             cache = jax.block_until_ready(
                 programs.prefill_video(self.model, self.params, prefix_ids, tokens, lengths)
             )
@@ -123,8 +122,8 @@ class Engine:
             visual, prefixes: as in `prefill_video`; suffixes: ids after each video.
         """
         with account.measure("prefill"), self.placement.scope():
-            prefix_ids, tokens, lengths = self._padded_videos(visual, prefixes, suffixes)
-            suffix_ids = self._padded_batch(_padded_ids(suffixes, SUFFIX_UNIT))
+            prefix_ids, tokens, lengths = self._batches.videos(visual, prefixes, suffixes)
+            suffix_ids = self._batches.ids(suffixes, SUFFIX_UNIT)
             logits, cache = jax.block_until_ready(
                 programs.prefill(self.model, self.params, prefix_ids, tokens, suffix_ids, lengths)
             )
@@ -147,9 +146,9 @@ class Engine:
             text: text cache of `text_length` tokens appended earlier.
         """
         with account.measure("extend text"), self.placement.scope():
-            ids = self._padded_batch(_padded_ids(suffixes, SUFFIX_UNIT))
+            ids = self._batches.ids(suffixes, SUFFIX_UNIT)
             lengths = np.array(list(map(len, suffixes)), np.int32)
-            total = self._padded_batch(lengths + np.int32(text_length))
+            total = self._batches.rows(lengths + np.int32(text_length))
             capacity = text_length + ids.shape[1] + max_new_tokens
             if text is None:
                 text = programs.empty_text_cache(self.model, self.params, len(ids), capacity)
@@ -160,8 +159,8 @@ class Engine:
                     self.model,
                     self.params,
                     ids,
-                    self._padded_batch(lengths),
-                    self._padded_batch(np.full_like(lengths, text_length)),
+                    self._batches.rows(lengths),
+                    self._batches.rows(np.full_like(lengths, text_length)),
                     cache,
                     text,
                 )
@@ -210,7 +209,7 @@ class Engine:
         """Encodes a training batch into visual tokens [B, F * tokens_per_frame, D].
 
         Args:
-            batch: global arrays with `merged_features`, or with `frames` [B, F, S, S, 3] uint8
+            batch: global arrays with `merged_features`, or with `frames` [B, F, X, X, 3] uint8
                 (`data.pipeline`).
         """
         with self.placement.scope():
@@ -246,7 +245,7 @@ class Engine:
             Window caches of at least W windows; later ones are padding.
         """
         with account.measure("prefill windows"), self.placement.scope():
-            windows = self._padded_batch(visual, batch_size)
+            windows = self._batches.rows(visual, batch_size)
             ids = np.asarray(prefix_ids, np.int32)
             caches = jax.block_until_ready(
                 programs.prefill_windows(self.model, self.params, ids, windows, plan)
@@ -281,47 +280,6 @@ class Engine:
             for scores, segments in zip(group_scores, plan.scored, strict=True)
         ]
         return np.moveaxis(np.concatenate(clips), 0, 1)
-
-    def _padded_videos(
-        self,
-        visual: Sequence[np.ndarray],
-        prefixes: Sequence[Sequence[int]],
-        suffixes: Sequence[Sequence[int]] | None,
-    ) -> tuple[Any, Any, Any]:
-        """Returns padded and placed prefix ids [B, P], visual tokens [B, V, D] and lengths."""
-        clip_tokens = self.config.vision.clip_frames * self.config.projector.tokens_per_frame
-        capacity = bucket(max(map(len, visual)), clip_tokens)
-        for length in (capacity, *map(len, visual)):
-            check_visual_length(self.layer_groups, length)
-        tokens = np.stack([np.pad(x, ((0, capacity - len(x)), (0, 0))) for x in visual])
-        prefix_length, visual_length = (
-            np.array(list(map(len, part)), np.int32) for part in (prefixes, visual)
-        )
-        suffix_length = (
-            np.zeros_like(visual_length)
-            if suffixes is None
-            else np.array(list(map(len, suffixes)), np.int32)
-        )
-        return (
-            self._padded_batch(_padded_ids(prefixes, PREFIX_UNIT)),
-            self._padded_batch(tokens),
-            Lengths(*map(self._padded_batch, (prefix_length, visual_length, suffix_length))),
-        )
-
-    def _padded_batch(self, rows: np.ndarray, size: int | None = None) -> Any:
-        """Pads to a bucket of rows by repeating the last, and splits the rows over the devices."""
-        padding = bucket(size or len(rows), self.placement.batch_multiple) - len(rows)
-        if padding:
-            rows = np.concatenate([rows, np.repeat(rows[-1:], padding, axis=0)])
-        return self.placement.batch(rows)
-
-
-def _padded_ids(sequences: Sequence[Sequence[int]], unit: int) -> np.ndarray:
-    """Returns ids [B, S] int32, padded with zeros at the end; S is a bucket."""
-    length = bucket(max(map(len, sequences)), unit)
-    return np.stack(
-        [np.pad(np.asarray(ids, np.int32), (0, length - len(ids))) for ids in sequences]
-    )
 
 
 def _enlarged(text: TextCache, capacity: int) -> TextCache:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+from jaxtyping import Bool, Float, Int
 
 from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.engine.placement import replicated
@@ -81,8 +82,14 @@ class _State:
 
 
 def process_scores(
-    logits: Array, seen: Array, *, temperature: Array, top_p: Array, top_k: Array, penalty: Array
-) -> Array:
+    logits: Float[Array, "B vocab"],
+    seen: Bool[Array, "B vocab"],
+    *,
+    temperature: Float[Array, ""],
+    top_p: Float[Array, ""],
+    top_k: Int[Array, ""],
+    penalty: Float[Array, ""],
+) -> Float[Array, "B vocab"]:
     """Turns logits [B, vocab] into the scores that the next token is sampled from.
 
     Greedy decoding applies only the penalty.
@@ -197,7 +204,7 @@ def _generate(
 def generate(
     model: XComp,
     params: Params,
-    first_logits: Array,
+    first_logits: Float[Array, "B vocab"],
     cache: tuple[LayerGroupCache, ...],
     config: GenerationConfig,
     *,

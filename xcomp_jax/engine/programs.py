@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jaxtyping import Float, Int, UInt8
 
 from xcomp_jax.engine.placement import replicated
 from xcomp_jax.models import apply, clip_encoding
@@ -24,15 +25,19 @@ from xcomp_jax.selection.window_pass import TextQuery, prefill_window, score_win
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode_clips(model: XComp, params: Params, clips: Array) -> Array:
-    """Encodes uint8 clips [C, T, S, S, 3] into visual tokens [C, T * tokens_per_frame, D]."""
+def encode_clips(
+    model: XComp, params: Params, clips: UInt8[Array, "C T X X 3"]
+) -> Float[Array, "C V D"]:
+    """Encodes uint8 clips [C, T, X, X, 3] into visual tokens [C, T * tokens_per_frame, D]."""
     merged = clip_encoding.encode_clips(model, params["vision"], clips)
     return replicated(apply.project_merged(model, params, merged))
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode_videos(model: XComp, params: Params, frames: Array) -> Array:
-    """Encodes uint8 videos [B, F, S, S, 3] into visual tokens [B, F * tokens_per_frame, D].
+def encode_videos(
+    model: XComp, params: Params, frames: UInt8[Array, "B F X X 3"]
+) -> Float[Array, "B V D"]:
+    """Encodes uint8 videos [B, F, X, X, 3] into visual tokens [B, F * tokens_per_frame, D].
 
     A single frame is an image, which is a clip of its own.
     """
@@ -45,8 +50,10 @@ def encode_videos(model: XComp, params: Params, frames: Array) -> Array:
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def encode_features(model: XComp, vision: Params, clips: Array) -> Array:
-    """Encodes uint8 clips [C, T, S, S, 3] into merged features [C, T * tokens_per_frame, D_vision].
+def encode_features(
+    model: XComp, vision: Params, clips: UInt8[Array, "C T X X 3"]
+) -> Float[Array, "C V D_vision"]:
+    """Encodes uint8 clips [C, T, X, X, 3] into merged features [C, T * tokens_per_frame, D_vision].
 
     These are the encoder's output after token merging, before the projector.
     """
@@ -57,11 +64,11 @@ def encode_features(model: XComp, vision: Params, clips: Array) -> Array:
 def prefill(
     model: XComp,
     params: Params,
-    prefix_ids: Array,
-    visual: Array,
-    suffix_ids: Array,
+    prefix_ids: Int[Array, "B prefix"],
+    visual: Float[Array, "B V D"],
+    suffix_ids: Int[Array, "B suffix"],
     lengths: Lengths,
-) -> tuple[Array, tuple[LayerGroupCache, ...]]:
+) -> tuple[Float[Array, "B vocab"], tuple[LayerGroupCache, ...]]:
     """Returns logits [B, vocab] after the last text token, and the cache of every layer group."""
     out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, keep_cache=True)
     assert out.cache is not None
@@ -71,7 +78,11 @@ def prefill(
 
 @functools.partial(jax.jit, static_argnames="model")
 def prefill_video(
-    model: XComp, params: Params, prefix_ids: Array, visual: Array, lengths: Lengths
+    model: XComp,
+    params: Params,
+    prefix_ids: Int[Array, "B prefix"],
+    visual: Float[Array, "B V D"],
+    lengths: Lengths,
 ) -> tuple[LayerGroupCache, ...]:
     """Returns the cache of the prefix [B, P] and the video [B, V, D], both padded."""
     return apply.prefill_video(model, params, prefix_ids, visual, lengths)
@@ -81,12 +92,12 @@ def prefill_video(
 def extend(
     model: XComp,
     params: Params,
-    ids: Array,
-    length: Array,
-    text_length: Array,
+    ids: Int[Array, "B Q"],
+    length: Int[Array, " B"],
+    text_length: Int[Array, " B"],
     cache: tuple[LayerGroupCache, ...],
     text: TextCache,
-) -> tuple[Array, TextCache]:
+) -> tuple[Float[Array, "B vocab"], TextCache]:
     """Appends text [B, Q] of `length` [B] real tokens to a video and `text_length` [B] tokens.
 
     Returns:
@@ -105,7 +116,11 @@ def empty_text_cache(model: XComp, params: Params, batch: int, capacity: int) ->
 
 @functools.partial(jax.jit, static_argnames=("model", "plan"))
 def prefill_windows(
-    model: XComp, params: Params, prefix_ids: Array, visual: Array, plan: ScoringPlan
+    model: XComp,
+    params: Params,
+    prefix_ids: Int[Array, " prefix"],
+    visual: Float[Array, "B V D"],
+    plan: ScoringPlan,
 ) -> tuple[WindowCache, ...]:
     """Returns the caches of scoring windows [W, V, D] that follow the same prefix [P]."""
     ids = jnp.broadcast_to(prefix_ids, (visual.shape[0], prefix_ids.shape[0]))
@@ -119,7 +134,7 @@ def score_windows(
     caches: tuple[WindowCache, ...],
     query: TextQuery,
     plan: ScoringPlan,
-) -> tuple[Array, ...]:
+) -> tuple[Float[Array, "_ B _ _"], ...]:
     """Scores one question's text in every cached window (`selection.window_pass`)."""
     windows = caches[0].key.shape[1]
     query = jax.tree.map(lambda x: jnp.broadcast_to(x, (windows, *x.shape)), query)
@@ -127,19 +142,25 @@ def score_windows(
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def vision_features(model: XComp, params: Params, pixels: Array) -> Array:
+def vision_features(
+    model: XComp, params: Params, pixels: Float[Array, "C T X X 3"]
+) -> Float[Array, "C S D_vision"]:
     """Returns the vision tower's output [C, T * P, D_vision] for normalised clips."""
     return apply.vision_features(model, params, pixels)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def project_features(model: XComp, params: Params, features: Array) -> Array:
+def project_features(
+    model: XComp, params: Params, features: Float[Array, "C S D_vision"]
+) -> Float[Array, "C V D"]:
     """Merges and projects vision features [C, T * P, D_vision] into visual tokens."""
     return apply.project(model, params, features)
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def project_merged(model: XComp, params: Params, merged: Array) -> Array:
+def project_merged(
+    model: XComp, params: Params, merged: Float[Array, "*batch D_vision"]
+) -> Float[Array, "*batch D"]:
     """Projects merged features [..., D_vision] into visual tokens [..., D]."""
     return apply.project_merged(model, params, merged)
 
@@ -148,11 +169,11 @@ def project_merged(model: XComp, params: Params, merged: Array) -> Array:
 def prefill_layers(
     model: XComp,
     params: Params,
-    prefix_ids: Array,
-    visual: Array,
-    suffix_ids: Array,
+    prefix_ids: Int[Array, "B prefix"],
+    visual: Float[Array, "B V D"],
+    suffix_ids: Int[Array, "B suffix"],
     lengths: Lengths,
-) -> tuple[PrefillOutput, Array]:
+) -> tuple[PrefillOutput, Float[Array, "B R vocab"]]:
     """Returns the output of every layer, and the logits [B, S, vocab] of all remaining rows."""
     out = apply.prefill(model, params, prefix_ids, visual, suffix_ids, lengths, collect_layers=True)
     rows = jnp.concatenate([out.prefix, out.visual, out.suffix], axis=1)

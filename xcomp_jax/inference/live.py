@@ -28,7 +28,7 @@ class FrameSpool:
         self.count = 0
 
     def append(self, frame: Frame) -> None:
-        """Adds one frame, uint8 [S, S, 3]."""
+        """Adds one frame, uint8 [X, X, 3]."""
         with self._lock:
             self._file.seek(self.count * self._bytes)
             self._file.write(np.ascontiguousarray(frame).tobytes())
@@ -92,7 +92,7 @@ class LiveVideo:
         return self._spool.count
 
     def push(self, frame: Frame) -> None:
-        """Adds the next frame, uint8 [S, S, 3] of the model's image size.
+        """Adds the next frame, uint8 [X, X, 3] of the model's image size.
 
         Raises:
             ValueError: the frame has another shape or dtype.

@@ -41,11 +41,11 @@ def reference_scores(
     *,
     encode: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
-    """Scores one question about uint8 frames [F, S, S, 3].
+    """Scores one question about uint8 frames [F, X, X, 3].
 
     Args:
         prefix: token ids before the video.
-        encode: maps uint8 clips [C, T, S, S, 3] to visual tokens [C, T * tokens_per_frame, D].
+        encode: maps uint8 clips [C, T, X, X, 3] to visual tokens [C, T * tokens_per_frame, D].
 
     Returns:
         [windows, layers, clips] float32, the input of `frame_scores.scores_of_frames`.

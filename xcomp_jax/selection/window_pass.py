@@ -12,6 +12,7 @@ from typing import Any
 import flax.struct
 import jax.numpy as jnp
 from jax import Array, lax
+from jaxtyping import Float, Int
 
 from xcomp_jax.compression.drop import apply_drop
 from xcomp_jax.compression.schedule import Drop
@@ -40,7 +41,11 @@ class TextQuery:
 
 
 def prefill_window(
-    model: XComp, params: Params, prefix_ids: Array, visual: Array, plan: ScoringPlan
+    model: XComp,
+    params: Params,
+    prefix_ids: Int[Array, "B prefix"],
+    visual: Float[Array, "B V D"],
+    plan: ScoringPlan,
 ) -> tuple[WindowCache, ...]:
     """Computes the window states for scoring any number of questions.
 
@@ -70,7 +75,7 @@ def score_window(
     query: TextQuery,
     caches: tuple[WindowCache, ...],
     plan: ScoringPlan,
-) -> tuple[Array, ...]:
+) -> tuple[Float[Array, "_ B _ _"], ...]:
     """Computes the attention from the question to each clip of a window (paper 3.3).
 
     Args:

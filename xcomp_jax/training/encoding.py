@@ -20,7 +20,7 @@ def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Any) 
 
     Args:
         batch: arrays with `merged_features` [B, F * tokens_per_frame, D_vision], the encoder's
-            output after token merging, or `frames` [B, F, S, S, 3] uint8 (`data.pipeline`).
+            output after token merging, or `frames` [B, F, X, X, 3] uint8 (`data.pipeline`).
 
     Raises:
         ConfigError: the batch has `merged_features`, but the stage trains the encoder.
@@ -43,7 +43,7 @@ def visual_tokens(model: XComp, stage: StageConfig, params: Params, batch: Any) 
 
 
 def merged_features(model: XComp, stage: StageConfig, params: Params, frames: Array) -> Array:
-    """Encodes uint8 [B, F, S, S, 3] into merged features [B, F * tokens_per_frame, D_vision]."""
+    """Encodes uint8 [B, F, X, X, 3] into merged features [B, F * tokens_per_frame, D_vision]."""
     batch_size, num_frames = frames.shape[:2]
     # A single frame is an image, which is a clip of its own.
     clip = 1 if num_frames == 1 else model.config.vision.clip_frames

@@ -89,7 +89,7 @@ class MixtureReader:
             self.features.require(sample.media, plan, self._facts(sample).bytes)
 
     def visual(self, sample: Sample, plan: FramePlan) -> np.ndarray:
-        """Reads frames, uint8 [F, S, S, 3], or features, [F * tokens_per_frame, D_vision].
+        """Reads frames, uint8 [F, X, X, 3], or features, [F * tokens_per_frame, D_vision].
 
         Raises:
             VideoError, TokenStoreError: they cannot be read.

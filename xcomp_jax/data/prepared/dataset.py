@@ -60,7 +60,7 @@ class PreparedDataset:
         return self.rows[row].id
 
     def frames(self, video: int) -> np.ndarray:
-        """Returns the frames of one video, uint8 [F, S, S, 3]."""
+        """Returns the frames of one video, uint8 [F, X, X, 3]."""
         return self._frames_in_memory[video] if self.in_memory else self._videos[video]["frames"]
 
     def examples(self, *, batch_size: int, seed: int) -> Callable[[int], Example]:

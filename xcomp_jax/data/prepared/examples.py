@@ -53,14 +53,14 @@ def example_shape(
 def training_example(
     index: int, tokens: TokenRow, frames: np.ndarray, shape: ExampleShape
 ) -> Example:
-    """Pads the conversation and `frames` [F, S, S, 3] of row `index`."""
+    """Pads the conversation and `frames` [F, X, X, 3] of row `index`."""
     return _example(index, tokens.input_ids, tokens.labels, frames, shape)
 
 
 def evaluation_example(
     index: int, tokens: TokenRow, frames: np.ndarray, shape: ExampleShape
 ) -> Example:
-    """Pads the prompt, the expected answer and `frames` [F, S, S, 3] of row `index`."""
+    """Pads the prompt, the expected answer and `frames` [F, X, X, 3] of row `index`."""
     no_labels = np.full_like(tokens.prompt_ids, IGNORE)
     return {
         **_example(index, tokens.prompt_ids, no_labels, frames, shape),

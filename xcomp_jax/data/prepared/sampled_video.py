@@ -42,7 +42,7 @@ class VideoView:
 class SampledVideo:
     """One video as model input.
 
-    frames: uint8 [F, S, S, 3].
+    frames: uint8 [F, X, X, 3].
     duration: in seconds.
     time_message: sentence of the prompt that gives duration and number of frames.
     """
