@@ -60,16 +60,15 @@ def test_umt_recorded_first_layers_equal(case) -> None:
         config, params = vision_config(case, pixels.shape[1])
         vision = params["vision"]
         patches, swapped = (
-            patches_of(config, vision["patch_embed"], rgb) for rgb in (pixels, pixels[..., ::-1])
+            patches_of(config, vision["patch_embed"], some) for some in (pixels, pixels[..., ::-1])
         )
         assert_parity(patches, case.io[f"{run}__patch_embed"], atol=ATOL, control=swapped)
         frames = pixels.shape[1]
-        table = (
+        x = patches + (
             image_position_table(config.grid, config.width)
             if frames == 1
             else video_position_table(frames, config.grid, config.width)
         )
-        x = patches + table[None]
         for name, want in case.io.optional(rf"{run}__block\d+_out").items():
             number = int(re.search(r"block(\d+)_out", name).group(1))
             out = x
