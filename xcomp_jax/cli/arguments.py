@@ -41,7 +41,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--revision",
         metavar="REV",
-        help="branch, tag or commit of a hub id (default: the default branch)",
+        help="branch, tag or commit of a hub id (default: main)",
     )
     parser.add_argument(
         "--dtype",

@@ -34,7 +34,7 @@ class ClipCache(Protocol):
         """Returns the starts that are not stored, in order."""
 
     def read(self, starts: Iterable[int]) -> dict[int, np.ndarray]:
-        """Returns the clips of those starts that are stored."""
+        """Returns the stored clips among `starts`."""
 
     def write(self, clips: Mapping[int, np.ndarray]) -> None:
         """Stores clips."""

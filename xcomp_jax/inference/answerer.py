@@ -81,7 +81,11 @@ class Answerer:
         return split_at_video(ids)[1]
 
     def check_question(self, question: str) -> None:
-        """Raises ValueError for a question that is empty or contains `<image>`."""
+        """Checks a question.
+
+        Raises:
+            ValueError: it is empty or contains `<image>`.
+        """
         if not question.strip():
             raise ValueError("the question is empty; pass a text")
         inference_ids(self.tokenizer, question, "")

@@ -27,7 +27,7 @@ class EncodedVideo:
     selection, windows, num_selected: settings and plan of frame selection; the latter two are None
         if all frames are used.
     prefix_ids: token ids of the text before the video.
-    cache: KV cache of the whole video, after the first question that uses all frames.
+    cache: KV cache of all frames; None before the first question that uses them.
     window_caches: window caches by batch of windows, in host memory.
     """
 

@@ -139,7 +139,7 @@ class ScoringPlan:
 
     groups: layer groups up to the last scored layer.
     prefix_length: text tokens before the video.
-    query_bias: number of first rows after the video that are not query rows.
+    query_bias: rows after the video that precede the query rows.
     whole_text: True if the assistant's header is among the keys (global scope).
     """
 
