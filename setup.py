@@ -18,7 +18,6 @@ setup(
     package_data={"xcomp_jax.ops": ["block_sizes.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
-        "jaxtyping>=0.3.4",
         "flax>=0.12",
         "optax>=0.2.8",
         "orbax-checkpoint>=0.12.8",
@@ -42,7 +41,6 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
-            "beartype>=0.20",
             "ruff==0.17.5",
             "mypy>=1.13",
             "tensorboardX>=2.6",
