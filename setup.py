@@ -18,7 +18,6 @@ setup(
     package_data={"xcomp_jax.ops": ["block_sizes.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
-        "jaxtyping>=0.3.4",
         "flax>=0.12",
         "optax>=0.2.8",
         # Shapes in signatures; only tests check them, with beartype.
@@ -45,7 +44,6 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
-            "beartype>=0.20",
             "ruff==0.17.5",
             "mypy>=1.13",
             "setuptools>=70",
