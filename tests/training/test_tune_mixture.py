@@ -97,7 +97,7 @@ def features_fixture(folder: Path) -> Path:
     for task in tasks:
         out, err = task.communicate(timeout=300)
         assert task.returncode == 0, err[-3000:]
-        assert f"{VIDEOS // 2} files encoded, 0 could not be" in out
+        assert f"{VIDEOS // 2} files encoded, 0 failed" in out
     return folder / "features"
 
 
