@@ -18,11 +18,10 @@ setup(
     package_data={"xcomp_jax.ops": ["block_sizes.json"]},
     install_requires=[
         "jax>=0.10,<0.12",
-        "jaxtyping>=0.3.4",
         "flax>=0.12",
         "optax>=0.2.8",
         # Shapes in signatures; only tests check them, with beartype.
-        "jaxtyping>=0.3",
+        "jaxtyping>=0.3.4",
         "orbax-checkpoint>=0.12.8",
         "grain>=0.2.18",
         "tensorflow-datasets>=4.9.10",

@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
+from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
 from xcomp_jax.convert.config import stored_dtype, to_model_config
@@ -95,6 +96,8 @@ def convert_from_torch(
     if mesh is not None:
         _check_revision(name, revision)
     source = find_source(name, revision, endpoint=endpoint, cache_dir=cache_dir)
+    if (source.folder / PARAMS_FOLDER).is_dir():
+        raise ConversionError(name, ["is an XComp-JAX checkpoint already; use it as it is"])
     hf_config, model, tensors = _read_folder(source.folder, None, compression)
     model, leaves = plan_leaves(name, tensors, model, dtype=dtype, declared=stored_dtype(hf_config))
     stored = leaves[0].dtype.name
@@ -123,7 +126,12 @@ def convert_from_torch(
 
 def _summary(text: str, folder: Path) -> str:
     missing = missing_companions(folder)
-    return text + (f"\nmissing in the source: {', '.join(missing)}" if missing else "")
+    if not missing:
+        return text
+    return (
+        f"{text}\nmissing in the source: {', '.join(missing)}; xcomp ask and from_pretrained need "
+        "the tokenizer files in the folder"
+    )
 
 
 def _check_revision(name: str, revision: str | None) -> None:
