@@ -121,17 +121,7 @@ def convert_from_torch(
             texts={"README.md": jax_card(model, provenance, stored)},
         )
         raise_problems(name, [problem for leaf in leaves for problem in leaf.problems])
-    return _summary(f"{out}: {len(tensors)} tensors as {stored}", source.folder)
-
-
-def _summary(text: str, folder: Path) -> str:
-    missing = missing_companions(folder)
-    if not missing:
-        return text
-    return (
-        f"{text}\nmissing in the source: {', '.join(missing)}; xcomp ask and from_pretrained need "
-        "the tokenizer files in the folder"
-    )
+    return f"{out}: {len(tensors)} tensors as {stored}" + missing_companions(source.folder)
 
 
 def _check_revision(name: str, revision: str | None) -> None:

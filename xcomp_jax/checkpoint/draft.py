@@ -52,8 +52,8 @@ def check_free(target: Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise CheckpointError(
-            f"{target}: exists already; choose another name, or replace it with --force (in Python "
-            "overwrite=True)"
+            f"{target}: exists already; choose another name, or replace it (`xcomp convert "
+            "--force`, in Python overwrite=True)"
         )
     if not (target / CONFIG_FILE).is_file():
         raise CheckpointError(

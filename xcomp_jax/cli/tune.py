@@ -82,7 +82,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--export",
         type=Path,
         metavar="DIR",
-        help="do not train; write the parameters of the newest checkpoint to DIR, for xcomp ask",
+        help="do not train; write the parameters of the newest checkpoint to DIR, a new folder, "
+        "for xcomp ask",
     )
     add_cache_dir(parser)
     _add_processes(parser)
