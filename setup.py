@@ -44,7 +44,6 @@ setup(
             "pytest>=8",
             "pytest-xdist>=3",
             "hypothesis>=6",
-            "beartype>=0.20",
             "ruff==0.17.5",
             "mypy>=1.13",
             "setuptools>=70",

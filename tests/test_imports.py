@@ -143,3 +143,15 @@ def test_upward_import_and_cycle_are_found() -> None:
     assert cycles(graph) == [
         ["xcomp_jax.models.qwen2", "xcomp_jax.ops.rope", "xcomp_jax.models.qwen2"]
     ]
+
+
+def test_inference_compiles_in_engine_only() -> None:
+    files = module_files()
+    jitting = {
+        module
+        for module, path in files.items()
+        if "jax.jit" in path.read_text(encoding="utf-8")
+        and level_of(module) in ("cli", "pretrained", "inference", "convert", "selection", "data")
+    }
+    # The slow definition is compiled by itself; the plan only mentions the word.
+    assert jitting == {"xcomp_jax.selection.reference", "xcomp_jax.selection.plan"}

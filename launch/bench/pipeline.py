@@ -78,7 +78,7 @@ def _balanced(path: Path, num_frames: int) -> tuple[Session, FramePlan, FrameSou
 
 def _session(depth: int) -> Session:
     config = dataclasses.replace(SMOKE, vision=dataclasses.replace(SMOKE.vision, depth=depth))
-    params = jax.jit(init_params, static_argnums=0)(config, jax.random.key(0))
+    params = init_params(config, jax.random.key(0))
     return Session(config, params, builtin_tokenizer())
 
 

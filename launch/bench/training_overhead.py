@@ -114,7 +114,7 @@ def measure_loop(
 
 
 def _random_params(config: ExperimentConfig) -> Any:
-    return jax.jit(lambda: init_params(config.model, jax.random.key(0)))()
+    return init_params(config.model, jax.random.key(0))
 
 
 def _no_evaluation(*_: Any) -> Any:

@@ -29,7 +29,7 @@ def test_stored_features_match_frames() -> None:
     control = tokens(params, {**stored, "merged_features": features[:, ::-1]})
     assert_parity(got, want, atol=1e-6, control=control)
     trains_vision = dataclasses.replace(STAGE, trainable=("vision", "llm"))
-    with pytest.raises(ConfigError, match="take 'vision' out, or read videos"):
+    with pytest.raises(ConfigError, match="remove 'vision', or train from videos"):
         visual_tokens(MODEL, trains_vision, params, stored)
 
 

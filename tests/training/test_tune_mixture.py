@@ -38,7 +38,7 @@ def folder_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Returns a folder with base/, another/ (another encoder), mixture.yaml and scan.csv."""
     folder = tmp_path_factory.mktemp("mixture")
     for seed, name in enumerate(("base", "another")):
-        params = jax.jit(lambda key: init_params(MODEL, key))(jax.random.key(seed))
+        params = init_params(MODEL, jax.random.key(seed))
         save_params(folder / name, MODEL, params, source={})
     videos = generated(folder)
     entry = {"json_path": str(videos.train_manifest), "data_root": str(videos.folder)}

@@ -245,7 +245,7 @@ class ModelConfig:
         require(
             self.vision.patches_per_frame > self.projector.tokens_per_frame,
             f"projector.tokens_per_frame={self.projector.tokens_per_frame} must be less than the "
-            f"{self.vision.patches_per_frame} patches of a frame, so that tokens can be merged",
+            f"{self.vision.patches_per_frame} patches of a frame: token merging has to merge",
         )
         layers = self.llm.num_hidden_layers
         after = self.compression.drop_after_layers

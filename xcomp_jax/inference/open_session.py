@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 DEFAULT_SELECTION = SelectionConfig()
 """The paper's rule."""
 
-_init = jax.jit(init_params, static_argnums=0)
 
 
 def default_dtype(dtype: DType | None) -> DType | None:
@@ -117,6 +116,6 @@ def demo_session(
 ) -> Session:
     """Builds the smoke model with seeded random weights; its answers are meaningless."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
-    params = _init(config, jax.random.key(0))
+    params = init_params(config, jax.random.key(0))
     tokenizer = load_tokenizer(None)
     return Session(config, params, tokenizer, selection=selection, store=store, mesh=mesh)

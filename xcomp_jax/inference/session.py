@@ -140,7 +140,9 @@ class Session(Answerer):
         """
         windows, num_selected = plan_selection(self.engine, self.selection, plan)
         num_frames, clip_frames = len(plan.indices), self.config.vision.clip_frames
-        clips = self.clips_of(source, clip_cache or MemoryClipCache(), num_frames)
+        if clip_cache is None:
+            clip_cache = MemoryClipCache()
+        clips = self.clips_of(source, clip_cache, num_frames)
         starts = list(range(0, num_frames, clip_frames))
         if windows is not None:
             for window in range(len(windows.starts)):

@@ -149,6 +149,7 @@ class XComp(nn.Module):
         return self.llm.output_table()
 
 
+@functools.partial(jax.jit, static_argnums=0)  # op by op it takes a minute
 def init_params(config: ModelConfig, key: Array) -> Params:
     """Draws random float32 parameters; traceable, so `jax.eval_shape` gives shapes at any size."""
     vision = config.vision
