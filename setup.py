@@ -21,7 +21,7 @@ setup(
         "flax>=0.12",
         "optax>=0.2.8",
         # Shapes in signatures; only tests check them, with beartype.
-        "jaxtyping>=0.3.4",
+        "jaxtyping>=0.3",
         "orbax-checkpoint>=0.12.8",
         "grain>=0.2.18",
         "tensorflow-datasets>=4.9.10",
