@@ -109,6 +109,8 @@ def open_checkpoint(folder: Path) -> OpenCheckpoint:
     Raises:
         ConversionError, CheckpointError: the folder is not a readable checkpoint.
     """
+    if not folder.is_dir():
+        raise ConversionError(str(folder), ["no such folder; a local checkpoint folder is needed"])
     if (folder / PARAMS_FOLDER).is_dir():
         return JaxCheckpoint(CheckpointReader(folder))
     return TorchCheckpoint(folder)

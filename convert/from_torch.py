@@ -11,6 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
+from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
 from xcomp_jax.convert.config import stored_dtype, to_model_config
@@ -95,6 +96,8 @@ def convert_from_torch(
     if mesh is not None:
         _check_revision(name, revision)
     source = find_source(name, revision, endpoint=endpoint, cache_dir=cache_dir)
+    if (source.folder / PARAMS_FOLDER).is_dir():
+        raise ConversionError(name, ["is an XComp-JAX checkpoint already; use it as it is"])
     hf_config, model, tensors = _read_folder(source.folder, None, compression)
     model, leaves = plan_leaves(name, tensors, model, dtype=dtype, declared=stored_dtype(hf_config))
     stored = leaves[0].dtype.name
@@ -118,12 +121,7 @@ def convert_from_torch(
             texts={"README.md": jax_card(model, provenance, stored)},
         )
         raise_problems(name, [problem for leaf in leaves for problem in leaf.problems])
-    return _summary(f"{out}: {len(tensors)} tensors as {stored}", source.folder)
-
-
-def _summary(text: str, folder: Path) -> str:
-    missing = missing_companions(folder)
-    return text + (f"\nmissing in the source: {', '.join(missing)}" if missing else "")
+    return f"{out}: {len(tensors)} tensors as {stored}" + missing_companions(source.folder)
 
 
 def _check_revision(name: str, revision: str | None) -> None:

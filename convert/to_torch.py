@@ -76,8 +76,7 @@ def convert_to_torch(
         card = torch_card(reader.model, reader.source, stored, files)
         (draft / "README.md").write_text(card, encoding="utf-8")
     summary = f"{out}: {len(specs)} tensors as {stored} in {len(shards)} file(s)"
-    missing = missing_companions(checkpoint)
-    return summary + (f"\nmissing in the checkpoint: {', '.join(missing)}" if missing else "")
+    return summary + missing_companions(checkpoint)
 
 
 def _stored_dtype(reader: CheckpointReader, dtype: str | None) -> str:

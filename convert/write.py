@@ -33,9 +33,9 @@ COMPANIONS = (
 """Files copied in both directions if present. Code files are never copied."""
 
 # Required, besides the weights, to answer questions with a checkpoint.
+_TOKENIZER_PARTS = ("vocab.json", "merges.txt")
 _REQUIRED_COMPANIONS = (
-    "vocab.json",
-    "merges.txt",
+    *_TOKENIZER_PARTS,
     "tokenizer_config.json",
     "generation_config.json",
 )
@@ -177,8 +177,18 @@ def companions(folder: Path) -> list[Path]:
     return [folder / name for name in COMPANIONS if (folder / name).is_file()]
 
 
-def missing_companions(folder: Path) -> list[str]:
-    return [name for name in _REQUIRED_COMPANIONS if not (folder / name).is_file()]
+def missing_companions(folder: Path) -> str:
+    """Returns the line of a summary that names missing files, or "" if none is missing."""
+    missing = [name for name in _REQUIRED_COMPANIONS if not (folder / name).is_file()]
+    has_tokenizer = (folder / "tokenizer.json").is_file()
+    if has_tokenizer:  # replaces both
+        missing = [name for name in missing if name not in _TOKENIZER_PARTS]
+    if not missing:
+        return ""
+    line = f"\nmissing in {folder}: {', '.join(missing)}"
+    if has_tokenizer or not set(_TOKENIZER_PARTS) & set(missing):
+        return line
+    return line + "; asking questions needs the tokenizer files"
 
 
 def describe_file(path: Path) -> dict[str, Any]:

@@ -36,6 +36,7 @@ _MODULES = {
     "init_params": "models.xcomp",
     "XComp": "models.xcomp",
     "Session": "inference.session",
+    "CompressionConfig": "config",
     "ModelConfig": "config",
     "SamplingConfig": "config",
     "SelectionConfig": "config",
@@ -44,6 +45,7 @@ _MODULES = {
 }
 
 __all__ = [
+    "CompressionConfig",
     "GenerationConfig",
     "ModelConfig",
     "SamplingConfig",

@@ -41,7 +41,8 @@ def from_pretrained(
             it resolves to is printed.
         dtype: dtype of parameters and arithmetic (default: float32 on a CPU, elsewhere the
             checkpoint's).
-        compression: compression of a checkpoint in PyTorch layout (default: LP-Comp as published).
+        compression: compression of a checkpoint in PyTorch layout (default: LP-Comp as published);
+            a base model has `CompressionConfig(schedule="none")`.
         sampling: frame sampling (default: the checkpoint's, else the original's).
         selection: frame selection (default: the paper's rule); None uses all frames.
         store: token store, or its folder, that keeps visual tokens between processes.
@@ -51,6 +52,11 @@ def from_pretrained(
         ValueError: there is no such folder or repository, or it is not a checkpoint; the message
             lists the problems.
     """
+    if compression is not None and not isinstance(compression, CompressionConfig):
+        raise ValueError(
+            f"compression={compression!r} is not a CompressionConfig; for a base model pass "
+            'xcomp_jax.CompressionConfig(schedule="none")'
+        )
     if store is not None and not isinstance(store, TokenStore):
         store = TokenStore(Path(store).expanduser())
     folder = Path(name).expanduser()

@@ -91,7 +91,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.set_defaults(run=run)
-    table = parser.add_subparsers(metavar="table").add_parser(
+    table = parser.add_subparsers(metavar="[table]").add_parser(
         "table",
         help="print the table of pods (xcomp preflight table --help)",
         description=TABLE_DESCRIPTION,
@@ -147,6 +147,11 @@ def run(options: argparse.Namespace) -> int:
                 f"--{name} is missing; for example --config configs/xcomp_2b.py --topology "
                 "v5p:4x4x4, or `table` for the table of pods"
             )
+    print(
+        f"xcomp preflight: compiling for {options.topology}, which takes up to some minutes",
+        file=sys.stderr,
+        flush=True,
+    )
     figures = check(options)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

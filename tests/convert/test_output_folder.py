@@ -27,6 +27,13 @@ def test_source_file_is_rejected(source: Path) -> None:
         convert_from_torch(str(source / "model.safetensors"), source.parent / "out")
 
 
+def test_converted_source_is_rejected(source: Path) -> None:
+    out = source.parent / "out"
+    convert_from_torch(str(source), out)
+    with pytest.raises(ConversionError, match="is an XComp-JAX checkpoint already"):
+        convert_from_torch(str(out), source.parent / "again")
+
+
 def test_full_disk_is_rejected(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
@@ -45,7 +52,7 @@ def test_existing_folder_is_kept_without_force(source: Path) -> None:
     out = source.parent / "out"
     convert_from_torch(str(source), out)
     before = (out / "config.json").read_bytes()
-    with pytest.raises(CheckpointError, match="exists already"):
+    with pytest.raises(CheckpointError, match=r"exists already.*--force"):
         convert_from_torch(str(source), out, dtype="bfloat16")
     assert (out / "config.json").read_bytes() == before
     convert_from_torch(str(source), out, dtype="bfloat16", overwrite=True)

@@ -29,6 +29,12 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> TokenStore:
     return TokenStore(tmp_path_factory.mktemp("store"))
 
 
+def test_store_opens_a_folder_named_by_str(tmp_path: Path) -> None:
+    store = TokenStore(str(tmp_path / "store"), max_bytes=1 << 20)
+    assert store.root == tmp_path / "store"
+    assert store.root.is_dir()
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     data=st.data(),

@@ -51,7 +51,10 @@ def check_free(target: Path, *, overwrite: bool) -> None:
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
-        raise CheckpointError(f"{target}: exists already; choose another name or allow overwriting")
+        raise CheckpointError(
+            f"{target}: exists already; choose another name, or replace it (`xcomp convert "
+            "--force`, in Python overwrite=True)"
+        )
     if not (target / CONFIG_FILE).is_file():
         raise CheckpointError(
             f"{target}: not overwritten, because it has no {CONFIG_FILE} and is no checkpoint"

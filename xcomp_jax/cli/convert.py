@@ -42,10 +42,11 @@ card. Only configuration, tokenizer and safetensors files are downloaded, at tha
 """
 
 TO_TORCH_EXAMPLES = """examples:
-  xcomp convert to-torch runs/smoke/checkpoint exports/smoke
+  xcomp convert to-torch checkpoints/tuned exports/tuned
   xcomp convert to-torch checkpoints/xcomp-2b exports/xcomp-2b --dtype float16 --max-shard-size 2GB
 
-Python files are not written; add those of the PyTorch release that you use.
+Python files are not written; add those of the PyTorch release that you use. The sizes of the vision
+encoder must be those of the PyTorch code, so the smoke model cannot be exported.
 """
 
 VERIFY_EXAMPLES = """examples:

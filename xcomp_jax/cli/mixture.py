@@ -43,7 +43,7 @@ def add_mixture_options(parser: argparse._ArgumentGroup | argparse.ArgumentParse
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="override one field of --config; may be repeated",
+        help="override one field of --config, such as data.mixture.max_bad=0.05; may be repeated",
     )
     parser.add_argument(
         "--root",

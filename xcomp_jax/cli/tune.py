@@ -55,7 +55,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="experiment file, such as configs/smoke.py; required unless --export is set",
+        help="experiment file such as configs/smoke.py, or the bare name of a shipped one such as "
+        "smoke; required unless --export is set",
     )
     parser.add_argument(
         "--workdir",
@@ -69,7 +70,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="override one field of the configuration; may be repeated (default: none)",
+        help="override one field of the configuration; VALUE is a number, a word or a Python list "
+        "such as \"['projector', 'llm']\"; may be repeated (default: none)",
     )
     parser.add_argument(
         "--quiet",
@@ -80,7 +82,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--export",
         type=Path,
         metavar="DIR",
-        help="do not train; write the parameters of the newest checkpoint to DIR, for xcomp ask",
+        help="do not train; write the parameters of the newest checkpoint to DIR, a new folder, "
+        "for xcomp ask",
     )
     add_cache_dir(parser)
     _add_processes(parser)

@@ -77,7 +77,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return from_dict(hint, value, path)  # type: ignore[arg-type]
     origin, args = get_origin(hint), get_args(hint)
     if origin is tuple:
-        require(isinstance(value, (list, tuple)), f"{path}: expected a sequence, got {value!r}")
+        require(
+            isinstance(value, (list, tuple)),
+            f"{path}={value!r} must be a list, such as ['projector', 'llm'] or [1, 2]",
+        )
         return tuple(_convert(args[0], item, f"{path}[{i}]") for i, item in enumerate(value))
     if origin is Literal:
         require(value in args, f"{path}={value!r} must be one of {list(args)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
+import os
 from pathlib import Path
 
 from xcomp_jax.token_store import eviction, paths
@@ -50,7 +51,8 @@ class TokenStore:
             and the folder stores training features.
     """
 
-    def __init__(self, root: Path, max_bytes: int | None = None) -> None:
+    def __init__(self, root: str | os.PathLike[str], max_bytes: int | None = None) -> None:
+        root = Path(root)
         if max_bytes is not None and (type(max_bytes) is not int or max_bytes < 1):
             raise ValueError(
                 f"max_bytes={max_bytes!r} must be an int of at least 1, "
