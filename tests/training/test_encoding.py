@@ -61,7 +61,5 @@ def test_projector_gradient_long_video_is_zero() -> None:
 def test_visual_tokens_partial_clip_raises() -> None:
     batch = batch_of(1)
     batch["frames"] = batch["frames"][:, :6]
-    with pytest.raises(
-        ValueError, match=r"num_frames=6 is not a multiple of 4"
-    ):
+    with pytest.raises(ValueError, match=r"num_frames=6 is not a multiple of 4"):
         visual_tokens(MODEL, STAGE, tiny_params(), batch)

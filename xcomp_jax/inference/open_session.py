@@ -33,7 +33,6 @@ DEFAULT_SELECTION = SelectionConfig()
 """The paper's rule."""
 
 
-
 def default_dtype(dtype: DType | None) -> DType | None:
     """Returns `dtype`, or float32 on a CPU, where bfloat16 is many times slower."""
     return "float32" if dtype is None and jax.default_backend() == "cpu" else dtype
