@@ -40,6 +40,9 @@ EXAMPLES = """examples:
       --store /shared/features --num-processes 4 --process-id 0    # and 1, 2, 3 on other machines
   srun xcomp encode --distributed --mixture mixture.yaml --config configs/xcomp_2b.py \\
       --table scan.csv --store /shared/features
+
+Without --checkpoint, --mixture takes the encoder of the configuration's init_from.
+Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint.
 """
 
 JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -209,7 +212,7 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
         folder = request.mixture.features
     table_path = options.table or Path(request.mixture.table or default_table(options.mixture))
     for present, flag, meaning in (
-        (checkpoint, "--checkpoint DIR", "the model whose encoder runs"),
+        (checkpoint, "--checkpoint DIR or init_from in --config", "the model whose encoder runs"),
         (folder, "--store DIR", "a folder for features only"),
         (options.workers > 0, "--workers N", "at least 1"),
     ):
@@ -235,6 +238,7 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
         workers=options.workers,
     )
     for media, reason in problems:
-        print(f"xcomp encode: {media.path}: {reason}", file=sys.stderr)
+        name = "" if str(media.path) in reason else f"{media.path}: "
+        print(f"xcomp encode: {name}{reason}", file=sys.stderr)
     print(f"{folder}: {encoded} files encoded, {len(problems)} failed")
     return 1 if problems else 0
