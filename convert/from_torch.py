@@ -100,8 +100,7 @@ def convert_from_torch(
         raise ConversionError(name, ["is an XComp-JAX checkpoint already; use it as it is"])
     hf_config, model, tensors = _read_folder(source.folder, None, compression)
     model, leaves = plan_leaves(name, tensors, model, dtype=dtype, declared=stored_dtype(hf_config))
-    stored = leaves[0].dtype.name
-    size = sum(leaf.nbytes for leaf in leaves)
+    stored, size = leaves[0].dtype.name, sum(leaf.nbytes for leaf in leaves)
     check_disk(out, size)
     provenance = _provenance(source, hf_config, tensors)
     with (

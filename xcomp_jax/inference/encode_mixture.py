@@ -74,41 +74,11 @@ def encode_media(
     Returns:
         The number of encoded files, and the failed files with reasons.
     """
-    clip_frames = config.vision.clip_frames
     media = list(dict.fromkeys(sample.media for sample in samples))[process_index::process_count]
-
-    def encode(job: tuple[int, Media]) -> bool | Problem:
-        number, file = job
-        facts = table.get((file.path, file.kind))
-        if facts is None:
-            return file, "is not in the scan's table; run xcomp scan again"
-        try:
-            plan = facts.plan(file, root, sampling=sampling, clip_frames=clip_frames)
-            if store.complete(file, plan, facts.bytes):
-                return False
-            encode_file(number, file, plan, facts)
-        except VideoError as error:
-            return file, str(error)
-        return True
-
-    def encode_file(number: int, file: Media, plan: FramePlan, facts: Facts) -> None:
-        path, source = _frame_source(file, root, plan, config.vision.image_size)
-        with store.clip_cache(file, path, plan) as clip_cache:
-            clip_cache.verify()
-            length = clip_cache.key.clip_frames
-            clips = VideoClips(
-                encoder.for_file(number, clip_frames=length),
-                source,
-                clip_cache,
-                num_frames=plan.num_frames,
-                clip_frames=length,
-            )
-            clips.prepare(range(0, plan.num_frames, length))
-            store.register(file, plan, facts.bytes, clip_cache, process_index)
-
+    files = _FileEncoder(table, store, encoder, root, sampling, config, process_index)
     num_encoded, problems = 0, []
     outcomes = tqdm(
-        ordered_map(encode, enumerate(media), workers=workers),
+        ordered_map(files.encode, enumerate(media), workers=workers),
         desc="encoding",
         total=len(media),
         unit="file",
@@ -120,6 +90,50 @@ def encode_media(
         else:
             num_encoded += outcome
     return num_encoded, problems
+
+
+@dataclasses.dataclass(frozen=True)
+class _FileEncoder:
+    """Encodes single files of a mixture; called from many threads."""
+
+    table: Table
+    store: FeatureStore
+    encoder: FeatureEncoder
+    root: Path
+    sampling: SamplingConfig
+    config: ModelConfig
+    process_index: int
+
+    def encode(self, job: tuple[int, Media]) -> bool | Problem:
+        """Encodes the file unless it is stored; returns whether it did, or what failed."""
+        number, file = job
+        facts = self.table.get((file.path, file.kind))
+        if facts is None:
+            return file, "is not in the scan's table; scan the mixture again"
+        clip_frames = self.config.vision.clip_frames
+        try:
+            plan = facts.plan(file, self.root, sampling=self.sampling, clip_frames=clip_frames)
+            if self.store.complete(file, plan, facts.bytes):
+                return False
+            self._encode(number, file, plan, facts)
+        except VideoError as error:
+            return file, str(error)
+        return True
+
+    def _encode(self, number: int, file: Media, plan: FramePlan, facts: Facts) -> None:
+        path, source = _frame_source(file, self.root, plan, self.config.vision.image_size)
+        with self.store.clip_cache(file, path, plan) as clip_cache:
+            clip_cache.verify()
+            length = clip_cache.key.clip_frames
+            clips = VideoClips(
+                self.encoder.for_file(number, clip_frames=length),
+                source,
+                clip_cache,
+                num_frames=plan.num_frames,
+                clip_frames=length,
+            )
+            clips.prepare(range(0, plan.num_frames, length))
+            self.store.register(file, plan, facts.bytes, clip_cache, self.process_index)
 
 
 def _frame_source(
