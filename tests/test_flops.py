@@ -71,17 +71,17 @@ def test_flops_scoring_window_equal_compiler_count() -> None:
     assert all(group.segments and group.segments.count == 1 for group in plan.groups)
     ids = jax.ShapeDtypeStruct((PREFIX,), jnp.int32)
     tokens = jax.ShapeDtypeStruct((1, visual, 256), jnp.float32)
-    watching = compiled_flops(prefill_windows, model, params, ids, tokens, plan)
+    watching = compiled_flops(prefill_windows, model, params, ids, tokens, plan.groups)
     want = prefill_flops(MODEL, stages, text=PREFIX, visual=visual, as_computed=True)
     # The compiler removes all of the last layer but its keys and values.
     last = PREFIX + visual // 4
     want -= unused(last, last * last, queries=True)
     assert watching == pytest.approx(want, rel=0.1)
 
-    keys = jax.eval_shape(prefill_windows, model, params, ids, tokens, plan)
+    keys = jax.eval_shape(prefill_windows, model, params, ids, tokens, plan.groups)
     scalar = jax.ShapeDtypeStruct((), jnp.int32)
     text = jax.ShapeDtypeStruct((ROWS,), jnp.int32)
-    query = TextQuery(text, scalar, scalar)
+    query = TextQuery(text, scalar, scalar, scalar)
     scoring = compiled_flops(score_windows, model, params, keys, query, plan)
     want = reading_flops(
         MODEL, stages, before=PREFIX, visual=visual, rows=ROWS, as_computed=True

@@ -46,7 +46,9 @@ def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tu
     assert windows is not None
     assert config is not None
     suffix = session.text_after(video, QUESTION.format(0))
-    query = Query.of(suffix, chat.start, chat.assistant)
+    query = Query.of(
+        suffix, question_start=config.query_bias, header_ids=(chat.start, chat.assistant)
+    )
 
     def definition() -> np.ndarray:
         scores = reference_scores(

@@ -103,20 +103,20 @@ def _selection(
     groups = [group.layers for group in plan.groups]
     window = split_over_batch(mesh, (count, visual, config.llm.hidden_size), config.compute_dtype)
     before = replicated(mesh, (sizes.prefix,), jnp.int32)
-    caches = jax.eval_shape(prefill_windows, model, params, before, window, plan)
+    caches = jax.eval_shape(prefill_windows, model, params, before, window, plan.groups)
     # [layers, windows, ...]: the states of a window stay on the devices that computed them.
     by_window = NamedSharding(mesh, PartitionSpec(None, *BATCH))
     caches = placed(caches, jax.tree.map(lambda _: by_window, caches))
     scalar: Any = replicated(mesh, (), jnp.int32)
     question: Any = replicated(mesh, (sizes.suffix,), jnp.int32)
-    query = TextQuery(question, scalar, scalar)
+    query = TextQuery(question, scalar, scalar, scalar)
     reading = reading_flops(config, groups, before=sizes.prefix, visual=visual, rows=sizes.suffix)
     scores = scoring_flops(config, plan, rows=sizes.suffix)
     read_once = device_bytes(params)
     return [
         Program(
             name=f"prefill of {WINDOWS_PER_DEVICE} windows per device",
-            lower=lambda: prefill_windows.lower(model, params, before, window, plan),
+            lower=lambda: prefill_windows.lower(model, params, before, window, plan.groups),
             flops=count * prefill_flops(config, groups, text=sizes.prefix, visual=visual),
             moved_bytes=read_once,
         ),

@@ -76,7 +76,11 @@ def test_score_frames_equals_reference(session: Session) -> None:
             video.windows,
             source.pixels,
             video.prefix_ids,
-            Query.of(suffix, chat.start, chat.assistant),
+            Query.of(
+                suffix,
+                question_start=SELECTION.query_bias,
+                header_ids=(chat.start, chat.assistant),
+            ),
             encode=engine.encoder.encode,
         )
         expected.append(scores_of_frames(scores, video.windows).total)

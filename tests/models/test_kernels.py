@@ -35,8 +35,13 @@ def score(model: XComp, params: Params) -> Any:
         layer_groups, selection, visual_tokens=128, tokens_per_frame=4, prefix_length=3
     )
     visual = jnp.zeros((1, 128, 32))
-    caches = prefill_window(XComp(TINY), params, IDS, visual, plan)
-    query = TextQuery(ids=IDS, length=jnp.array([3]), header=jnp.array([3]))
+    caches = prefill_window(XComp(TINY), params, IDS, visual, plan.groups)
+    query = TextQuery(
+        ids=IDS,
+        length=jnp.array([3]),
+        question_start=jnp.array([0]),
+        header=jnp.array([3]),
+    )
     return score_window(model, params, query, caches, plan)
 
 

@@ -46,7 +46,7 @@ def scores(
         prefix_length=len(prefix),
     )
     caches = engine.prefill_windows(np.asarray(visual), prefix.tolist(), plan)
-    query = Query(tuple(suffix.tolist()), header)
+    query = Query(tuple(suffix.tolist()), config.query_bias, header)
     return engine.score_windows(caches, query, plan, num_windows=1)[0]
 
 

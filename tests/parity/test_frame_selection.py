@@ -178,7 +178,11 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     )
 
     header = meta["first_conv_length"][0] - len(prefix) - 1
-    query = Query.of(suffix, suffix[header], suffix[header + 1])
+    query = Query.of(
+        suffix,
+        question_start=config.query_bias,
+        header_ids=(suffix[header], suffix[header + 1]),
+    )
     (scores,) = score_frames(engine, video, [query])
     # A sum over the layers of a mean over windows.
     layers = layers_to_score(config, model.config.llm.num_hidden_layers)

@@ -248,7 +248,7 @@ class Engine:
             windows = self._batches.rows(visual, batch_size)
             ids = np.asarray(prefix_ids, np.int32)
             caches = jax.block_until_ready(
-                programs.prefill_windows(self.model, self.params, ids, windows, plan)
+                programs.prefill_windows(self.model, self.params, ids, windows, plan.groups)
             )
         account.count("windows prefilled", len(visual))
         return caches
@@ -268,7 +268,10 @@ class Engine:
         """
         length = len(query.ids)
         ids = np.pad(np.asarray(query.ids, np.int32), (0, bucket(length, SUFFIX_UNIT) - length))
-        text = TextQuery(*map(jnp.asarray, (ids, np.int32(length), np.int32(query.header))))
+        text = TextQuery(
+            jnp.asarray(ids),
+            *(jnp.int32(row) for row in (length, query.question_start, query.header)),
+        )
         with account.measure("score windows"), self.placement.scope():
             # Scores of each layer group: [L, W, segments, clips of a segment].
             group_scores: Any = jax.device_get(

@@ -20,7 +20,7 @@ from xcomp_jax.models import apply, clip_encoding
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
-from xcomp_jax.selection.plan import ScoringPlan
+from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
 from xcomp_jax.selection.window_pass import TextQuery, prefill_window, score_window
 
 
@@ -114,17 +114,17 @@ def empty_text_cache(model: XComp, params: Params, batch: int, capacity: int) ->
     return apply.empty_text_cache(model, params, batch, capacity)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "plan"))
+@functools.partial(jax.jit, static_argnames=("model", "groups"))
 def prefill_windows(
     model: XComp,
     params: Params,
     prefix_ids: Int[Array, " prefix"],
     visual: Float[Array, "B V D"],
-    plan: ScoringPlan,
+    groups: tuple[WindowLayerGroup, ...],
 ) -> tuple[WindowCache, ...]:
     """Returns the caches of scoring windows [W, V, D] that follow the same prefix [P]."""
     ids = jnp.broadcast_to(prefix_ids, (visual.shape[0], prefix_ids.shape[0]))
-    return prefill_window(model, params, ids, visual, plan)
+    return prefill_window(model, params, ids, visual, groups)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "plan"))

@@ -139,7 +139,16 @@ class Answerer:
             if video.windows is not None:
                 by_video.setdefault(id(video), []).append(i)
         for indices in by_video.values():
-            queries = [Query.of(suffixes[i], chat.start, chat.assistant) for i in indices]
+            selection = videos[indices[0]].selection
+            assert selection is not None
+            queries = [
+                Query.of(
+                    suffixes[i],
+                    question_start=selection.query_bias,
+                    header_ids=(chat.start, chat.assistant),
+                )
+                for i in indices
+            ]
             results = score_frames(self.engine, videos[indices[0]], queries, progress)
             for i, result in zip(indices, results, strict=True):
                 scores[i] = result

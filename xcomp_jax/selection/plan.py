@@ -139,13 +139,11 @@ class ScoringPlan:
 
     groups: layer groups up to the last scored layer.
     prefix_length: text tokens before the video.
-    query_bias: rows after the video that precede the query rows.
     whole_text: True if the assistant's header is among the keys (global scope).
     """
 
     groups: tuple[WindowLayerGroup, ...]
     prefix_length: int
-    query_bias: int
     whole_text: bool
 
     @property
@@ -193,7 +191,7 @@ def plan_scoring(
                 groups.append(WindowLayerGroup(LayerGroup(num_layers, drop), leftover, scored))
                 drop = None
         layer = end
-    return ScoringPlan(tuple(groups), prefix_length, config.query_bias, config.scope == "global")
+    return ScoringPlan(tuple(groups), prefix_length, config.scope == "global")
 
 
 def layers_to_score(config: SelectionConfig, num_layers: int) -> tuple[int, int]:

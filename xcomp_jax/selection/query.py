@@ -9,23 +9,28 @@ from collections.abc import Sequence
 
 @dataclasses.dataclass(frozen=True)
 class Query:
-    """Token ids of the text after the video, and the index of the assistant's header.
+    """Token ids of the text after the video, and the rows of it whose attention is the score.
 
-    Rows before the header are the question; the header and later rows are not scored.
+    question_start: first row of the question (`SelectionConfig.query_bias`); header: index of the
+    assistant's header, which ends the question.
     """
 
     ids: tuple[int, ...]
+    question_start: int
     header: int
 
     @classmethod
-    def of(cls, ids: Sequence[int], start: int, assistant: int) -> Query:
-        """Builds a query by finding the first header, the pair of ids (`start`, `assistant`).
+    def of(cls, ids: Sequence[int], *, question_start: int, header_ids: tuple[int, int]) -> Query:
+        """Builds a query whose question ends at the first header.
+
+        Args:
+            header_ids: token ids that open the assistant's turn.
 
         Raises:
             ValueError: there is no header.
         """
         pairs = itertools.pairwise(ids)
-        header = next((i for i, pair in enumerate(pairs) if pair == (start, assistant)), None)
+        header = next((i for i, pair in enumerate(pairs) if pair == header_ids), None)
         if header is None:
             raise ValueError("the text after the video contains no assistant header")
-        return cls(tuple(ids), header)
+        return cls(tuple(ids), question_start, header)

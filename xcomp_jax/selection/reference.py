@@ -67,19 +67,28 @@ def reference_scores(
         clips = frames[indices].reshape(-1, model.config.vision.clip_frames, *frames.shape[1:])
         tokens = encode(clips)
         visual = tokens.reshape(-1, tokens.shape[-1])
-        layers = window_scores(model, params, ids, visual, plan=plan, header=query.header)
+        layers = window_scores(
+            model, params, ids, visual, plan=plan, question=(query.question_start, query.header)
+        )
         window_results.append(np.stack([np.asarray(layer) for layer in layers[scored_layers]]))
     return np.stack(window_results)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "plan", "header"))
+@functools.partial(jax.jit, static_argnames=("model", "plan", "question"))
 def window_scores(
-    model: XComp, params: Params, ids: Array, visual: Array, *, plan: ScoringPlan, header: int
+    model: XComp,
+    params: Params,
+    ids: Array,
+    visual: Array,
+    *,
+    plan: ScoringPlan,
+    question: tuple[int, int],
 ) -> list[Array]:
     """Scores the clips of one window at every layer of the plan.
 
     Args:
-        ids: [P + Q] text before and after the video; the assistant's header begins at P + `header`.
+        ids: [P + Q] text before and after the video.
+        question: first row of the question after the video, and one past its last.
         visual: [V, D].
 
     Returns:
@@ -106,18 +115,23 @@ def window_scores(
             layer += 1
             if group.segments is not None:
                 scores.append(
-                    _layer_scores(model.config.llm, query, key, group.segments, plan, header)
+                    _layer_scores(model.config.llm, query, key, group.segments, plan, question)
                 )
     return scores
 
 
 def _layer_scores(
-    llm: LLMConfig, query: Array, key: Array, segments: Segments, plan: ScoringPlan, header: int
+    llm: LLMConfig,
+    query: Array,
+    key: Array,
+    segments: Segments,
+    plan: ScoringPlan,
+    question: tuple[int, int],
 ) -> Array:
     """Computes scores [clips] from queries and keys [S, heads, H] of a layer, before rotation."""
     before, size = plan.prefix_length, segments.clip_tokens
     after = before + segments.num_clips * size
-    text = slice(after, None if plan.whole_text else after + header)
+    text = slice(after, None if plan.whole_text else after + question[1])
     scores, coverage = jnp.zeros(segments.num_clips), np.zeros(segments.num_clips)
     for number in range(segments.count):
         first = number * segments.stride
@@ -125,8 +139,8 @@ def _layer_scores(
         q, k = (jnp.concatenate([y[:before], y[inside], y[text]]) for y in (query, key))
         attention = _attention_map(llm, q, k, causal=False).mean(0)
         end = before + segments.size * size
-        question = slice(end + plan.query_bias, end + header)
-        clip_attention = attention[question, before:end].mean(0).reshape(segments.size, size)
+        rows = slice(end + question[0], end + question[1])
+        clip_attention = attention[rows, before:end].mean(0).reshape(segments.size, size)
         clips = slice(first, first + segments.size)
         scores = scores.at[clips].add(clip_attention.mean(1))
         coverage[clips] += 1

@@ -31,12 +31,13 @@ from xcomp_jax.sharding import constrained, gathered_layer
 class TextQuery:
     """Padded text after the video (`selection.query`), without or with a leading window axis.
 
-    ids: [..., Q]; length: [...] real rows; header: [...] first row of the assistant's header; all
-    int32.
+    ids: [..., Q]; length: [...] real rows; question_start, header: [...] first row of the question
+    and of the assistant's header; all int32.
     """
 
     ids: Array
     length: Array
+    question_start: Array
     header: Array
 
 
@@ -45,11 +46,11 @@ def prefill_window(
     params: Params,
     prefix_ids: Int[Array, "B prefix"],
     visual: Float[Array, "B V D"],
-    plan: ScoringPlan,
+    groups: tuple[WindowLayerGroup, ...],
 ) -> tuple[WindowCache, ...]:
     """Computes the window states for scoring any number of questions.
 
-    Runs only the layers of `plan.groups`. The states equal those of a prefill with any question,
+    Runs only the layers of `groups`. The states equal those of a prefill with any question,
     because video states do not depend on later text.
 
     Args:
@@ -62,9 +63,7 @@ def prefill_window(
 
     def run(model: XComp) -> tuple[WindowCache, ...]:
         dtype = model.config.compute_dtype
-        return _prefill_groups(
-            model.llm, model.llm.embed(prefix_ids), visual.astype(dtype), plan.groups
-        )
+        return _prefill_groups(model.llm, model.llm.embed(prefix_ids), visual.astype(dtype), groups)
 
     return apply.call(model, params, run)
 
@@ -138,7 +137,7 @@ def _score_groups(
     for group, cache, params in zip(plan.groups, caches, group_params, strict=True):
         rows = TextRows(
             prefix=jnp.full_like(query.length, plan.prefix_length),
-            question_start=jnp.full_like(query.length, plan.query_bias),
+            question_start=query.question_start,
             question_stop=query.header,
             # In the original, segments end before the header, but global windows include it.
             length=query.length + group.leftover if plan.whole_text else query.header,
