@@ -88,12 +88,14 @@ def _open_torch(
     from xcomp_jax.convert.from_torch import load_torch_checkpoint
     from xcomp_jax.convert.hub import find_source
     from xcomp_jax.engine.generation_config import greedy_as_evaluated
+    from xcomp_jax.engine.placement import default_mesh
     from xcomp_jax.text.tokenizer import load_tokenizer
 
     source = find_source(name, revision)
     config, params = load_torch_checkpoint(
         source.folder, dtype=default_dtype(dtype), compression=compression
     )
+    mesh = mesh or default_mesh(params)
     if mesh is None:
         params = jax.tree.map(jax.numpy.asarray, params)
     return Session(

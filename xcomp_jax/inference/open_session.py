@@ -116,5 +116,6 @@ def demo_session(
     """Builds the smoke model with seeded random weights; its answers are meaningless."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
     params = init_params(config, jax.random.key(0))
+    mesh = mesh or default_mesh(params)
     tokenizer = load_tokenizer(None)
     return Session(config, params, tokenizer, selection=selection, store=store, mesh=mesh)
