@@ -37,7 +37,7 @@ def from_pretrained(
     Args:
         name: a folder written by `xcomp tune`, `xcomp convert` or `save_pretrained`, a folder in
             the original's PyTorch layout, or a hub id such as "owner/name".
-        revision: branch, tag or commit of a hub id (default: the default branch); the commit that
+        revision: branch, tag or commit of a hub id (default: main); the commit that
             it resolves to is printed.
         dtype: dtype of parameters and arithmetic (default: float32 on a CPU, elsewhere the
             checkpoint's).

@@ -176,11 +176,12 @@ class VideoClips:
         account.count("clips reused", len(tokens))
         missing = [i for i in range(len(clips)) if i not in tokens]
         new: dict[int, np.ndarray] = {}
-        for number, clip_tokens in self._encoded([clips[i] for i in missing]):
-            index = missing[number]
-            tokens[index] = clip_tokens
-            if index in consecutive:
-                new[consecutive[index]] = clip_tokens
+        with contextlib.closing(self._encoded([clips[i] for i in missing])) as encoded:
+            for number, clip_tokens in encoded:
+                index = missing[number]
+                tokens[index] = clip_tokens
+                if index in consecutive:
+                    new[consecutive[index]] = clip_tokens
         if new:
             self._store(new)
         return np.stack([tokens[i] for i in range(len(clips))])
