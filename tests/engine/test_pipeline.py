@@ -63,7 +63,8 @@ def test_read_ahead_consumer_error_closes_source(error: type[BaseException]) -> 
         finally:
             closed.append(True)
 
-    with pytest.raises(error), read_ahead(endless()) as items:  # noqa: PT012
+    source = endless()  # a reference, so that nothing but a call of close ends it
+    with pytest.raises(error), read_ahead(source) as items:  # noqa: PT012
         next(items)
         raise error
     assert closed == [True]
