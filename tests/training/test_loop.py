@@ -158,7 +158,8 @@ def test_run_stage_non_finite_loss_saves_batch_and_raises(
     broken["llm"]["norm"]["scale"] = scale.at[3].set(np.nan)
     with pytest.raises(NonFiniteLossError, match=r"stage 'sct', step 1: loss=nan") as error:
         train(tmp_path / "run", dataset, broken)
-    saved = np.load(tmp_path / "run" / "nonfinite" / "sct-step-1-process-0.npz")
+    with np.load(tmp_path / "run" / "nonfinite" / "sct-step-1-process-0.npz") as file:
+        saved = dict(file)
     ids = [dataset.rows[row].id for row in saved["index"]]
     assert len(ids) == STAGE.batch_size
     assert saved["ids"].tolist() == ids

@@ -37,9 +37,9 @@ def results_fixture(folder: Path) -> dict:
 
 def distance(folder: Path, name: str) -> float:
     """Returns the relative distance of the gradients from those of one device."""
-    got, want = np.load(folder / f"{name}.npz"), np.load(folder / f"{ONE}.npz")
-    difference = math.sqrt(sum(np.sum((got[key] - want[key]) ** 2.0) for key in want))
-    return difference / math.sqrt(sum(np.sum(want[key] ** 2.0) for key in want))
+    with np.load(folder / f"{name}.npz") as got, np.load(folder / f"{ONE}.npz") as want:
+        difference = math.sqrt(sum(np.sum((got[key] - want[key]) ** 2.0) for key in want))
+        return difference / math.sqrt(sum(np.sum(want[key] ** 2.0) for key in want))
 
 
 @pytest.mark.parametrize("mesh", MESHES)
