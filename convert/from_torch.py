@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
+from xcomp_jax.checkpoint import FROM_TORCH, check_free, new_folder, write_checkpoint
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
@@ -83,7 +83,7 @@ def convert_from_torch(
         dtype, compression, progress: see `load_torch_checkpoint`.
         mesh: reads onto these devices, each process its own slices, and writes from there; every
             process calls this function. Default: this process alone, a few rows at a time.
-        overwrite: replaces a checkpoint at `out`.
+        overwrite: replaces a folder that this function wrote.
         endpoint, cache_dir: see `find_source`.
 
     Returns:
@@ -92,7 +92,7 @@ def convert_from_torch(
     Raises:
         ConversionError, CheckpointError: `out` is unchanged.
     """
-    check_free(out, overwrite=overwrite)
+    check_free(out, FROM_TORCH, overwrite=overwrite, sources=[Path(name)])
     if mesh is not None:
         _check_revision(name, revision)
     source = find_source(name, revision, endpoint=endpoint, cache_dir=cache_dir)
@@ -104,7 +104,7 @@ def convert_from_torch(
     check_disk(out, size)
     provenance = _provenance(source, hf_config, tensors)
     with (
-        new_folder(out, overwrite=overwrite) as draft,
+        new_folder(out, FROM_TORCH, overwrite=overwrite, sources=[source.folder]) as draft,
         tqdm(total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress) as bar,
     ):
         if mesh is None:

@@ -18,6 +18,7 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from xcomp_jax.checkpoint.draft import new_folder
+from xcomp_jax.checkpoint.ownership import SAVE, Writer
 from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
 from xcomp_jax.checkpoint.stream import LazyArray, StreamHandler
 from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
@@ -39,6 +40,7 @@ def save_params(
     tokenizer: SavableTokenizer | None = None,
     extra_files: Iterable[Path] = (),
     texts: Mapping[str, str] | None = None,
+    writer: Writer = SAVE,
     overwrite: bool = False,
 ) -> None:
     """Writes a checkpoint atomically: `folder` appears only once it is complete.
@@ -53,12 +55,13 @@ def save_params(
         tokenizer: written by its `save_pretrained`, so that `load_tokenizer(folder)` reads it.
         extra_files: files to copy under their own names.
         texts: further small files, name -> content, e.g. the model card.
-        overwrite: replace an existing checkpoint.
+        writer: command that the folder is attributed to.
+        overwrite: replace a checkpoint of the same writer.
 
     Raises:
         CheckpointError: the tree does not match `model`, `folder` exists, or writing fails.
     """
-    with new_folder(folder, overwrite=overwrite) as draft:
+    with new_folder(folder, writer, overwrite=overwrite) as draft:
         write_checkpoint(
             draft,
             model,
