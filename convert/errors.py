@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+
+LISTED = 10
+"""Length at which lists in messages are cut."""
 
 
 class ConversionError(ValueError):
@@ -18,9 +21,17 @@ class ConversionError(ValueError):
         self.subject, self.problems = subject, list(problems)
         if len(self.problems) == 1:
             super().__init__(f"{subject}: {self.problems[0]}")
-        else:
-            lines = "".join(f"\n  - {problem}" for problem in self.problems)
-            super().__init__(f"{subject}: {len(self.problems)} problems{lines}")
+            return
+        lines = [f"\n  - {problem}" for problem in self.problems[:LISTED]]
+        if len(self.problems) > LISTED:
+            lines.append(f"\n  and {len(self.problems) - LISTED} more")
+        super().__init__(f"{subject}: {len(self.problems)} problems{''.join(lines)}")
+
+
+def short_list(names: Sequence[str]) -> str:
+    """Joins names by commas; of more than ten, the rest is counted."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more
 
 
 def raise_problems(subject: object, problems: Iterable[str]) -> None:

@@ -8,7 +8,6 @@ have `kind`, `model`, `shapes` and `dtypes` by PyTorch name (in the order that r
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from xcomp_jax.checkpoint import CheckpointError, CheckpointReader
 from xcomp_jax.checkpoint.read import FORMAT, PARAMS_FOLDER
+from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.convert.config import to_model_config
 from xcomp_jax.convert.errors import ConversionError, raise_problems
 from xcomp_jax.convert.map import rules_for, tensor_slots
@@ -36,7 +36,7 @@ class TorchCheckpoint:
     kind = "safetensors"
 
     def __init__(self, folder: Path) -> None:
-        self.model = to_model_config(read_json_object(folder / CONFIG))
+        self.model = to_model_config(read_config(folder))
         tensors = read_weights(folder)
         copy, original = (tensors.get(name) for name in TIED_COPY)
         if self.model.llm.tie_word_embeddings and copy is not None and original is not None:
@@ -116,23 +116,16 @@ def open_checkpoint(folder: Path) -> OpenCheckpoint:
     return TorchCheckpoint(folder)
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file whose top level is an object.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads config.json of a folder in PyTorch layout; raises ConversionError if it is invalid."""
+    return _read_object(folder / CONFIG)
 
-    Raises:
-        ConversionError: the file is missing, not JSON, or not an object.
-    """
-    if not path.is_file():
-        raise ConversionError(str(path), ["no such file"])
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ConversionError(str(path), ["JSON nested too deeply"]) from None
+        return read_json_object(path)
     except ValueError as error:
-        raise ConversionError(str(path), [f"not valid JSON: {error}"]) from None
-    if not isinstance(value, dict):
-        raise ConversionError(str(path), [f"JSON {type(value).__name__}, expected an object"])
-    return value
+        raise ConversionError(str(path), [str(error)]) from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -165,7 +158,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Maps tensor names to file names, each a plain name of an existing file beside the index."""
-    weight_map = read_json_object(index).get("weight_map")
+    weight_map = _read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConversionError(str(index), ["expected a non-empty object under 'weight_map'"])
     files = sorted(set(map(str, weight_map.values())))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,15 @@ from xcomp_jax.checkpoint import FROM_TORCH, check_free, new_folder, write_check
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
-from xcomp_jax.convert.config import stored_dtype, to_model_config
-from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems
+from xcomp_jax.convert.config import stored_dtype, to_model_config, unknown_keys
+from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems, short_list
 from xcomp_jax.convert.fill import Shardings, fill_tree, lazy_tree, mesh_shardings, plan_leaves
-from xcomp_jax.convert.folder import CONFIG, read_json_object, read_weights, weight_files
+from xcomp_jax.convert.folder import read_config, read_weights, weight_files
 from xcomp_jax.convert.hub import Source, find_source, is_commit
 from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.convert.write import check_disk, companions, describe_file, missing_companions
+
+logger = logging.getLogger(__name__)
 
 
 def load_torch_checkpoint(
@@ -151,10 +154,17 @@ def _read_folder(
     """Reads configuration and tensors; the problems of both are reported together."""
     problems: list[str] = []
     with collect_problems(problems):
-        config = read_json_object(folder / CONFIG) if config is None else config
+        config = read_config(folder) if config is None else config
         model = to_model_config(config, compression=compression)
     with collect_problems(problems):
         tensors = read_weights(folder)
     raise_problems(folder, problems)
     assert config is not None
+    if unknown := unknown_keys(config):
+        logger.warning(
+            "%s: config.json has keys that are not read: %s. If one of them changes the model's "
+            "arithmetic, the results differ from PyTorch",
+            folder,
+            short_list(unknown),
+        )
     return config, model, tensors

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import shutil
@@ -21,6 +20,7 @@ from xcomp_jax.checkpoint.draft import new_folder
 from xcomp_jax.checkpoint.ownership import SAVE, Writer
 from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
 from xcomp_jax.checkpoint.stream import LazyArray, StreamHandler
+from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
 from xcomp_jax.config import ModelConfig, to_dict
 
@@ -106,7 +106,10 @@ def write_checkpoint(
         "source": dict(source or {}),
         "sha256": digests,
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text = format_json(config)
+    except ValueError as error:
+        raise CheckpointError(f"{CONFIG_FILE} cannot be written: {error}") from error
     (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 
