@@ -14,18 +14,21 @@ class ConversionError(ValueError):
 
     Attributes:
         subject: file, folder or model that the error is about.
-        problems: one sentence for each problem; never empty.
+        problems: one sentence for each problem; never empty. The message shows the first ten.
+        diagnosis: one sentence that explains them all, if there is one.
     """
 
-    def __init__(self, subject: str, problems: Iterable[str]) -> None:
-        self.subject, self.problems = subject, list(problems)
-        if len(self.problems) == 1:
+    def __init__(self, subject: str, problems: Iterable[str], diagnosis: str = "") -> None:
+        self.subject, self.problems, self.diagnosis = subject, list(problems), diagnosis
+        if len(self.problems) == 1 and not diagnosis:
             super().__init__(f"{subject}: {self.problems[0]}")
             return
-        lines = [f"\n  - {problem}" for problem in self.problems[:LISTED]]
+        count = f"{len(self.problems)} problems"
+        lines = [f"{subject}: {diagnosis} ({count})" if diagnosis else f"{subject}: {count}"]
+        lines += [f"  - {problem}" for problem in self.problems[:LISTED]]
         if len(self.problems) > LISTED:
-            lines.append(f"\n  and {len(self.problems) - LISTED} more")
-        super().__init__(f"{subject}: {len(self.problems)} problems{''.join(lines)}")
+            lines.append(f"  and {len(self.problems) - LISTED} more")
+        super().__init__("\n".join(lines))
 
 
 def short_list(names: Sequence[str]) -> str:

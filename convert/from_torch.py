@@ -16,6 +16,7 @@ from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
 from xcomp_jax.convert.config import stored_dtype, to_model_config, unknown_keys
+from xcomp_jax.convert.diagnose_folder import check_folder
 from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems, short_list
 from xcomp_jax.convert.fill import Shardings, fill_tree, lazy_tree, mesh_shardings, plan_leaves
 from xcomp_jax.convert.folder import read_config, read_weights, weight_files
@@ -152,6 +153,7 @@ def _read_folder(
     folder: Path, config: Mapping[str, Any] | None, compression: CompressionConfig | None
 ) -> tuple[Mapping[str, Any], ModelConfig, dict[str, Tensor]]:
     """Reads configuration and tensors; the problems of both are reported together."""
+    check_folder(folder)
     problems: list[str] = []
     with collect_problems(problems):
         config = read_config(folder) if config is None else config

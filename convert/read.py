@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from xcomp_jax.checkpoint.strict_json import parse_json
+from xcomp_jax.convert.diagnose_folder import file_head, foreign_content
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.tensors import FLOATS, Shape, Tensor
 
@@ -56,6 +57,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             str(path), [f"truncated: {size} bytes, but the header length alone takes {_PREFIX}"]
         )
     with path.open("rb") as file:
+        if kind := foreign_content(file_head(path)):
+            raise SafetensorsError(str(path), [kind])
         length = int.from_bytes(file.read(_PREFIX), "little")
         _check_header_length(path, length, size)
         header = _parse_header(path, file.read(length))

@@ -88,6 +88,11 @@ def write_checkpoint(
     For callers that add more files before the folder gets its name. Arguments and errors are those
     of `save_params`.
     """
+    if not isinstance(model, ModelConfig) or not isinstance(params, Mapping):
+        raise CheckpointError(
+            f"config is of type {type(model).__name__} and params of type {type(params).__name__}; "
+            "the order is (folder, config: ModelConfig, params: dict)"
+        )
     flat = traverse_util.flatten_dict(params, sep="/")
     check_shapes(draft, model, {path: tuple(leaf.shape) for path, leaf in flat.items()})
     digests = _save_arrays(draft / PARAMS_FOLDER, flat)
