@@ -22,6 +22,7 @@ from xcomp_jax.convert.map import rules_for, tensor_slots
 from xcomp_jax.convert.read import read_safetensors
 from xcomp_jax.convert.rules import TIED_COPY
 from xcomp_jax.convert.tensors import Tensor, equal_bits
+from xcomp_jax.files import read_text
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -125,7 +126,7 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise ConversionError(str(path), ["no such file"])
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_text(path))
     except RecursionError:
         raise ConversionError(str(path), ["JSON nested too deeply"]) from None
     except ValueError as error:

@@ -25,6 +25,7 @@ from jax.typing import DTypeLike
 from xcomp_jax.checkpoint.memory import aligned_empty, row_pieces
 from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
 from xcomp_jax.config import ConfigError, ModelConfig, from_dict
+from xcomp_jax.files import read_text
 
 FORMAT = "xcomp_jax"
 VERSION = 1
@@ -167,7 +168,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{names}. Convert a folder with safetensors by `xcomp convert from-torch`"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(read_text(path))
     except ValueError as error:
         raise CheckpointError(f"{path}: not valid JSON, {error}") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
