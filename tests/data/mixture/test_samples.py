@@ -121,6 +121,6 @@ def test_load_mixture_invalid_rows_are_bad_with_their_number(tmp_path: Path) -> 
 
 def test_load_mixture_without_samples_says_why(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [{"video": ["a", "b"], "conversations": TURNS}]
-    reason = r"no usable sample .* entries are 1 with several images or videos in 'set\.jsonl'"
+    reason = r"no usable sample .*entries with several images or videos in 'set\.jsonl': 1"
     with pytest.raises(MixtureError, match=reason):
         load_mixture(write(tmp_path, rows))

@@ -21,7 +21,7 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_entries, read_sets
         ("datasets: [{json_path: a.json, data_root: 5}]", "data_root=5 must be a text; quote it"),
         (
             "datasets: [{json_path: a.json, sampling_stategy: 'first:1'}]",
-            "set 0: unknown key 'sampling_stategy'; did you mean 'sampling_strategy'",
+            "set 0: unknown key 'sampling_stategy' .did you mean 'sampling_strategy'",
         ),
         ("datasets: [{json_path: a.json}]\nweight: 2", "unknown key 'weight' beside `datasets`"),
         ("datasets: [{json_path: a.json, sampling_strategy: }]", "sampling_strategy is empty"),

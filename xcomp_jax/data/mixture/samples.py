@@ -210,15 +210,15 @@ def _media(
 
 def _why_empty(mixture: Mixture) -> str:
     reasons = [
-        f"{count} with {reason} in {mixture.sets[number].json_path!r}"
+        f"entries with {reason} in {mixture.sets[number].json_path!r}: {count}"
         for (number, reason), count in mixture.left_out.items()
     ]
     if mixture.bad:
         first = mixture.bad[0]
         reasons.append(
-            f"{len(mixture.bad)} invalid, such as entry {first.entry} of "
+            f"invalid entries: {len(mixture.bad)}, such as entry {first.entry} of "
             f"{mixture.sets[first.set].json_path!r}: {first.message}"
         )
     if not reasons:
         return "no entry is selected; widen this share, or the sampling_strategy of the sets"
-    return f"entries are {'; '.join(reasons)}"
+    return "; ".join(reasons)
