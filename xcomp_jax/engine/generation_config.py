@@ -6,6 +6,8 @@ import dataclasses
 import json
 from pathlib import Path
 
+from xcomp_jax.files import read_text
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class GenerationConfig:
@@ -44,7 +46,7 @@ def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationCon
     without a penalty.
     """
     path = folder / "generation_config.json"
-    values = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    values = json.loads(read_text(path)) if path.is_file() else {}
     eos = values.get("eos_token_id")
     listed = [] if eos is None else eos if isinstance(eos, list) else [eos]
     return GenerationConfig(
