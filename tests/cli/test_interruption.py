@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -27,7 +26,8 @@ finally:
 
 UNINTERRUPTIBLE = """
 child = subprocess.Popen(["sleep", "60"])
-# The main thread neither returns from C nor receives a signal, as in a compilation.
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+# The main thread neither returns from C nor is woken by a signal, as in a compilation.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 print("ready", child.pid, flush=True)
 ctypes.CDLL(None).sleep(60)
@@ -79,7 +79,7 @@ atexit.register(lambda: (print("ready", flush=True), time.sleep(60)))
 
 def started(work: str) -> subprocess.Popen[str]:
     """Starts a command that runs `work` and waits until it prints that it is ready."""
-    program = "import ctypes, signal, subprocess, sys, time\n"
+    program = "import ctypes, signal, subprocess, sys, threading, time\n"
     program += "from xcomp_jax.interruption import run_command\n"
     program += f"def run():\n{textwrap.indent(work, '    ')}\n    return 0\n"
     program += "sys.exit(run_command('xcomp test', run))\n"
@@ -100,7 +100,12 @@ def line_of(process: subprocess.Popen[str]) -> str:
 
 def output_after(process: subprocess.Popen[str], number: int) -> tuple[str, str]:
     process.send_signal(number)
-    return process.communicate(timeout=PROMPT_SECONDS)
+    with process:
+        try:
+            return process.communicate(timeout=PROMPT_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            raise
 
 
 @pytest.mark.parametrize(
@@ -168,7 +173,6 @@ def test_supervised_command_forwards_sigint_to_child() -> None:
     work += "code = supervise_child('xcomp test')\nif code is not None:\n    return code\n"
     process = started(work + UNTIL_INTERRUPTED)
     assert line_of(process) == "ready"
-    os.kill(process.pid, signal.SIGINT)
-    output, errors = process.communicate(timeout=PROMPT_SECONDS)
-    assert (output, errors) == ("cleaned up\n", "xcomp test: interrupted\n")
+    expected = ("cleaned up\n", "xcomp test: interrupted\n")
+    assert output_after(process, signal.SIGINT) == expected
     assert process.returncode == 130
