@@ -87,7 +87,8 @@ class Watch:
         return code
 
     def exit(self, number: int) -> NoReturn:
-        """Prints the line of signal `number` and ends the process."""
+        """Ends child processes, prints the line of signal `number` and ends this process."""
+        _end_children()
         with contextlib.suppress(OSError, ValueError):
             line_break = "\n" if sys.stderr.isatty() else ""  # ends the line of a progress bar
             print(f"{line_break}{self._name}: {_VERBS[signal.Signals(number)]}", file=sys.stderr)
@@ -141,15 +142,20 @@ class Watch:
         self._force(number)
 
     def _force(self, number: int) -> NoReturn:
-        """Ends child processes, lets helper threads delete their files, and ends this process."""
+        """Ends the process after helper threads had time to delete their temporary files."""
         threading.excepthook = lambda _: None
-        children = child_processes()
-        for child in children:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(child, signal.SIGKILL)
-        if children:
+        if _end_children():
             time.sleep(REAPED_SECONDS)
         self.exit(number)
+
+
+def _end_children() -> int:
+    """Kills the children of this process and returns their number."""
+    children = child_processes()
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGKILL)
+    return len(children)
 
 
 def child_processes() -> list[int]:

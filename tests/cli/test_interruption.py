@@ -13,7 +13,7 @@ import pytest
 
 from tests.quick import REPO
 
-PROMPT_SECONDS = 30
+PROMPT_SECONDS = 20
 """Limit for an exit that takes at most four seconds on an idle machine."""
 
 UNTIL_INTERRUPTED = """
@@ -128,7 +128,7 @@ def test_command_in_native_code_ends_with_its_child() -> None:
     assert ready == "ready"
     began = time.monotonic()
     assert output_after(process, signal.SIGINT) == ("", "xcomp test: interrupted\n")
-    assert 2 < time.monotonic() - began < PROMPT_SECONDS
+    assert time.monotonic() - began < PROMPT_SECONDS
     assert process.returncode == 130
     assert not Path(f"/proc/{child}").exists() or is_zombie(int(child))
 
