@@ -43,6 +43,8 @@ class Watch:
         self._number: int | None = None
         self._raised = threading.Event()
         self._swallowed = False
+        self._num_repeated = 0
+        self._exiting = threading.RLock()
         self._finished = False
         self._others_received = False
         self._wakeup: tuple[int, int] | None = None
@@ -88,6 +90,8 @@ class Watch:
 
     def exit(self, number: int) -> NoReturn:
         """Ends child processes, prints the line of signal `number` and ends this process."""
+        if not self._exiting.acquire(blocking=False):
+            time.sleep(REAPED_SECONDS)  # another thread ends the process
         _end_children()
         with contextlib.suppress(OSError, ValueError):
             line_break = "\n" if sys.stderr.isatty() else ""  # ends the line of a progress bar
@@ -110,6 +114,7 @@ class Watch:
             sys.__unraisablehook__(unraisable)
             return
         self._swallowed = True
+        self._num_repeated += 1
         main = threading.main_thread().ident
         again = threading.Timer(0.05, signal.pthread_kill, (main, self._number))
         again.daemon = True
@@ -133,8 +138,9 @@ class Watch:
             second = os.read(self._wakeup[0], 1)[0]
             if second == 0:
                 return
-            if not self._swallowed:
+            if self._num_repeated == 0:
                 self._force(number)
+            self._num_repeated -= 1
 
     def _enforce(self, number: int) -> None:
         if self._raised.wait(NATIVE_SECONDS):
