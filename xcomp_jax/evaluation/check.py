@@ -95,7 +95,8 @@ def check_folder(
     Raises:
         DataError: the annotations are missing or damaged.
     """
-    questions = in_subset(task.load(folder), protocol.subset)
+    all_questions = task.load(folder)
+    questions = in_subset(all_questions, protocol.subset)
     by_video: dict[str, list[Question]] = {}
     for question in questions:
         by_video.setdefault(question.video, []).append(question)
@@ -109,7 +110,7 @@ def check_folder(
         )
         videos = tuple(tqdm(reports, total=len(places), unit="video", disable=not progress))
     return FolderReport(
-        question_set=recognise(task.name, questions),
+        question_set=recognise(task.name, all_questions),
         videos=videos,
         missing_subtitles=_missing_subtitles(folder, questions) if protocol.subtitles else (),
         without_answer=tuple(
