@@ -16,6 +16,7 @@ LEVELS = (
         "entry points",
         "cli",
         "launch",
+        "evaluation",
         "training",
         "pretrained",
         "inference",
