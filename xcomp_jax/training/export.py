@@ -21,6 +21,7 @@ from xcomp_jax.models.xcomp import Params
 from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
+from xcomp_jax.text.tokenizer_files import write_tokenizer
 from xcomp_jax.training.newest_params import newest_params
 
 
@@ -47,7 +48,7 @@ def export(
     with contextlib.ExitStack() as stack:
         if is_first():
             tokenizer_folder = stack.enter_context(tempfile.TemporaryDirectory())
-            tokenizer.save_pretrained(tokenizer_folder)
+            write_tokenizer(tokenizer, Path(tokenizer_folder))
             files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
         if config.init_from is not None:
             # `xcomp convert to-torch` needs these of a converted base to restore its layout.
