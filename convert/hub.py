@@ -7,6 +7,7 @@ import re
 import sys
 from pathlib import Path
 
+from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.write import COMPANIONS
 
@@ -15,8 +16,11 @@ DEFAULT_BRANCH = "main"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-# Nothing else is downloaded: no code, no pickles.
-_FILE_PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", *COMPANIONS)
+# Nothing else is downloaded: no code, no pickles. The last is the layout of XComp-JAX.
+_FILE_PATTERNS = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json", *COMPANIONS),
+    f"{PARAMS_FOLDER}/*",
+)
 
 
 @dataclasses.dataclass(frozen=True)
