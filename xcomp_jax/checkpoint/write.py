@@ -16,6 +16,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from xcomp_jax.checkpoint.checksums import file_checksums
 from xcomp_jax.checkpoint.draft import new_folder
 from xcomp_jax.checkpoint.ownership import SAVE, Writer
 from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
@@ -93,6 +94,7 @@ def write_checkpoint(
     digests = _save_arrays(draft / PARAMS_FOLDER, flat)
     if jax.process_index() != 0:
         return
+    names = [path.replace("/", ".") for path in digests]
     if tokenizer is not None:
         write_tokenizer(tokenizer, draft)
     for path in extra_files:
@@ -105,6 +107,7 @@ def write_checkpoint(
         "model": to_dict(model),
         "source": dict(source or {}),
         "sha256": digests,
+        "files": file_checksums(draft / PARAMS_FOLDER, names),
     }
     try:
         text = format_json(config)
