@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
@@ -21,6 +20,7 @@ from xcomp_jax.convert.folder import CONFIG, read_json_object, read_weights, wei
 from xcomp_jax.convert.hub import Source, find_source, is_commit
 from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.convert.write import check_disk, companions, describe_file, missing_companions
+from xcomp_jax.terminal.progress import ProgressBar
 
 
 def load_torch_checkpoint(
@@ -105,7 +105,9 @@ def convert_from_torch(
     provenance = _provenance(source, hf_config, tensors)
     with (
         new_folder(out, overwrite=overwrite) as draft,
-        tqdm(total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress) as bar,
+        ProgressBar(
+            total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress
+        ) as bar,
     ):
         if mesh is None:
             params = lazy_tree(leaves, bar)

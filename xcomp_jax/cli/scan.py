@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
+from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
     from xcomp_jax.data.mixture.scan_table import MediaReport
@@ -51,7 +52,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole_number(1, 4096),
         default=2 * (os.cpu_count() or 1),
         metavar="N",
         help="number of files checked in parallel; raise it for slow storage "
@@ -59,7 +60,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--max-bad",
-        type=float,
+        type=real_number(0, 1),
         metavar="SHARE",
         help="allowed share of samples with a bad file (default: as in --config, or 0.01)",
     )
@@ -69,18 +70,13 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    from xcomp_jax.config import ConfigError
     from xcomp_jax.data.mixture.samples import load_mixture
     from xcomp_jax.data.mixture.scan import scan
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
 
-    if options.workers < 1:
-        raise ConfigError(f"--workers {options.workers} must be at least 1")
     settings = resolve_mixture(options, options.mixture)
     out = options.out or default_table(options.mixture)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
-    if not 0 <= max_bad <= 1:
-        raise ConfigError(f"--max-bad {max_bad:g} must lie in [0, 1]")
     samples, root = load_mixture(settings.mixture).samples, Path(settings.mixture.root)
     table = scan(samples, root, out, workers=options.workers, progress=not options.quiet)
     reports = report_media(

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.data.mixture.buckets import Bucket, EpochPlanner, halvings
 from xcomp_jax.data.mixture.reader import MixtureReader
@@ -33,6 +32,7 @@ from xcomp_jax.data.padding import (
     video_position,
 )
 from xcomp_jax.data.tokens import RowError
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.token_store import TokenStoreError
 from xcomp_jax.video.errors import VideoError
@@ -181,7 +181,9 @@ def open_mixture(
     unusable: list[tuple[Sample, str]] = []
     lengths: list[tuple[int, int, int]] = []
     texts = hashlib.sha256()
-    for sample in tqdm(mixture.samples, desc="tokenizing", unit="sample", disable=not progress):
+    for sample in ProgressBar(
+        mixture.samples, desc="tokenizing", unit="sample", disable=not progress
+    ):
         try:
             plan = reader.plan(sample)
             reader.require_features(sample, plan)
