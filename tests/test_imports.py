@@ -25,7 +25,7 @@ LEVELS = (
     ),
     *("experiment", "data", "evidence", "checkpoint", "models", "compression", "ops"),
     *("token_store", "video", "text", "sharding", "processes", "variants", "peaks", "config"),
-    *("account", "files", "shapes"),
+    *("account", "checksums", "files", "shapes"),
 )
 """Packages and top-level modules from top to bottom; each may import itself and later ones."""
 

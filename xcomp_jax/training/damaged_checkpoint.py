@@ -21,15 +21,19 @@ def damage_as_config_error(folder: Path) -> Iterator[None]:
     _ignore_late_reads()
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:
         if is_lost_process_error(error):
             raise
         reason = str(error).partition("\n")[0][:200]
-        raise ConfigError(
-            f"the checkpoint {folder} is damaged or belongs to another run "
-            f"({type(error).__name__}: {reason}); remove that folder to continue from the "
-            "checkpoint before it"
-        ) from error
+        raise damaged_checkpoint(folder, f"{type(error).__name__}: {reason}") from error
+
+
+def damaged_checkpoint(folder: Path, damage: str) -> ConfigError:
+    """Returns the error about a damaged checkpoint, with the remedy."""
+    return ConfigError(
+        f"the checkpoint {folder} is damaged or belongs to another run ({damage}); remove that "
+        "folder to continue from the checkpoint before it"
+    )
 
 
 @functools.cache
