@@ -16,7 +16,6 @@ from xcomp_jax.checkpoint import CheckpointError, load_params
 from xcomp_jax.config import ConfigError
 from xcomp_jax.experiment import load_experiment
 from xcomp_jax.training.export import export_newest
-from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.tune import tune
 
 EXPERIMENT = "tiny_experiment.py"
@@ -132,7 +131,7 @@ def test_export_newest_during_a_save_matches_final(undisturbed: Path, tmp_path: 
 
 
 def test_tune_damaged_newest_checkpoint_ends_the_same(
-    undisturbed: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    undisturbed: Path, folder: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(undisturbed, workdir)
@@ -143,9 +142,9 @@ def test_tune_damaged_newest_checkpoint_ends_the_same(
         (workdir / name).unlink()
     with pytest.raises(ConfigError, match=r"checkpoint .*/sct/4 is damaged"):
         export_newest(workdir, tmp_path / "exported")
-    observation = Observation(progress=False)
-    tune(load_experiment(EXPERIMENTS / EXPERIMENT), workdir, observation=observation)
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if "damaged" in line)
+    run = start(EXPERIMENT, workdir, folder / "cache", "--quiet")
+    run.wait_for_success()
+    (line,) = (line for line in run.output().splitlines() if "damaged" in line)
     assert f"the checkpoint {stage / '4'} is damaged" in line
     assert (stage / "damaged-4").is_dir()
     assert digests(workdir) == digests(undisturbed)

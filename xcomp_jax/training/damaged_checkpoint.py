@@ -38,7 +38,7 @@ def damaged_checkpoint(folder: Path, damage: str) -> ConfigError:
 
 @functools.cache
 def _ignore_late_reads() -> None:
-    """Drops "Event loop is closed" errors of reads that end after a failed restore.
+    """Drops the errors of reads that are cut off by a failed restore.
 
     Orbax closes its event loop at the first error, while other arrays are still being read in
     threads. Python would print a traceback for each of them and hide the error that matters.
@@ -47,7 +47,9 @@ def _ignore_late_reads() -> None:
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        is_closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        is_cut_off = error is not None and isinstance(error.__cause__, GeneratorExit)
+        if not (is_closed or is_cut_off):
             previous(unraisable)
 
     sys.unraisablehook = hook
