@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xcomp_jax.checkpoint import CheckpointReader, save_params
+from xcomp_jax.checkpoint import TUNE, CheckpointReader, save_params
 from xcomp_jax.config import (
     ConfigError,
     ExperimentConfig,
@@ -54,6 +54,7 @@ def export(
         source=source,
         tokenizer=tokenizer,
         extra_files=files,
+        writer=TUNE,
         overwrite=overwrite,
     )
 
