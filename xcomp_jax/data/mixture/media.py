@@ -62,7 +62,7 @@ def probe_media(media: Media, root: Path) -> VideoInfo:
     path = root / media.path
     if media.kind == "image":
         read_image(path)
-        return VideoInfo(path=path, num_frames=1, fps=1.0, duration=1.0, times=(0.0,))
+        return VideoInfo(path=path, num_frames=1, fps=1.0, duration=1.0, times=np.zeros(1))
     info = probe(path, folder_fps=3.0 if "tvqa" in str(path).lower() else 1.0, threads=1)
     if info.is_folder != (media.kind == "img"):
         actual, required = ("folder", "file") if info.is_folder else ("file", "folder of images")

@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from xcomp_jax.config import ConfigError, SamplingConfig
 from xcomp_jax.data.mixture.media import Media, plan_media
 from xcomp_jax.data.mixture.samples import Sample
@@ -74,7 +76,7 @@ class Facts:
             num_frames=self.file_frames,
             fps=self.fps,
             duration=self.seconds,
-            times=(),
+            times=np.zeros(0),
             is_folder=media.kind == "img",
         )
         return plan_media(media, info, sampling=sampling, clip_frames=clip_frames)
