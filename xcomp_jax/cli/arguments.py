@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xcomp_jax.cli.reading import with_reading
+
 if TYPE_CHECKING:
     from xcomp_jax.config import MeshConfig, SelectionConfig
     from xcomp_jax.inference.answer import Answer
@@ -229,6 +231,7 @@ def load_session(options: argparse.Namespace) -> Session:
     else:
         session = from_pretrained(options.checkpoint, revision=options.revision, **settings)
     session.generation = dataclasses.replace(session.generation, **generation)
+    session.sampling = with_reading(session.sampling, options)
     return session
 
 

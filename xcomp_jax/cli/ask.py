@@ -16,6 +16,7 @@ from xcomp_jax.cli.arguments import (
     cost_line,
     load_session,
 )
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 
 DESCRIPTION = """Answers questions about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
 images. Each answer is one line on stdout; its costs go to stderr. Several questions share the work
@@ -53,6 +54,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_generation(parser)
     add_selection(parser)
     add_store(parser, default=None)
@@ -65,13 +67,13 @@ def run(options: argparse.Namespace) -> int:
     from xcomp_jax.account import Account
     from xcomp_jax.evidence import check_evidence_path, write_evidence
     from xcomp_jax.inference.evidence import evidence_of
-    from xcomp_jax.video.probe import probe
 
     questions = _questions(options)
     pages = _pages(options.evidence, len(questions))
     for page in pages:
         check_evidence_path(page)
-    info = probe(options.video)  # before loading the model, to report a wrong path at once
+    # Before the model is loaded, to report a wrong path at once.
+    info = probe_video(options, options.video)
     session = load_session(options)
     for question in questions:
         session.check_question(question)
@@ -80,6 +82,7 @@ def run(options: argparse.Namespace) -> int:
             info, num_frames=options.frames, start=options.start, end=options.end, progress=bars
         )
         answers = session.ask_all(video, questions, seed=options.seed, progress=bars)
+    print_notes(video, "ask")
     for answer in answers:
         print(answer.text)
         print(cost_line(answer), file=sys.stderr)

@@ -17,6 +17,7 @@ from xcomp_jax.cli.arguments import (
     cost_line,
     load_session,
 )
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 
 if TYPE_CHECKING:
     from xcomp_jax.inference.chat import Conversation
@@ -57,6 +58,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_generation(parser)
     add_selection(parser)
     add_store(parser, default=None)
@@ -76,12 +78,13 @@ def run(options: argparse.Namespace) -> int:
             return _converse(session, options, live.encoded)
     with Bars() as bars:
         video = session.encode_video(
-            options.video,
+            probe_video(options, options.video),
             num_frames=options.frames,
             start=options.start,
             end=options.end,
             progress=bars,
         )
+    print_notes(video, "chat")
     print(f"encoded {video.num_frames} frames of {video.plan.duration:.2f} s", file=sys.stderr)
     return _converse(session, options, lambda: video)
 

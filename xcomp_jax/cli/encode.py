@@ -20,6 +20,7 @@ from xcomp_jax.cli.arguments import (
 )
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 
 DESCRIPTION = """Encodes every clip that questions about these videos may need and stores the visual
 tokens. xcomp ask and xcomp chat with the same --store, frames and selection then encode only the
@@ -61,6 +62,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video file or folder of images")
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_selection(parser)
     add_store(parser, default=STORE)
     _add_mixture(parser)
@@ -116,7 +118,7 @@ def run(options: argparse.Namespace) -> int:
     if options.mixture is None:
         _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
-    for add in (add_frames, add_selection):
+    for add in (add_frames, add_reading, add_selection):
         _check_unset(
             options, add, "applies to videos only; a mixture uses the sampling of --config"
         )
@@ -165,8 +167,8 @@ def _encode_videos(options: argparse.Namespace) -> int:
     for video in options.videos:
         try:
             with Account() as account, Bars() as bars:
-                session.encode_video(
-                    video,
+                encoded = session.encode_video(
+                    probe_video(options, video),
                     num_frames=options.frames,
                     start=options.start,
                     end=options.end,
@@ -178,6 +180,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
             print(f"xcomp encode: {error}", file=sys.stderr)
             continue
         work = account.work
+        print_notes(encoded, "encode")
         print(
             f"{video}: {work.get('clips encoded', 0)} clips encoded, "
             f"{work.get('clips reused', 0)} already stored"

@@ -16,7 +16,7 @@ from xcomp_jax.config.video import SamplingConfig
 from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.file_reader import FileReader
+from xcomp_jax.video.file_reader import FileReader, find_damage
 from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo
@@ -84,6 +84,26 @@ def read_frames(
     frames = reader.frames(distinct)
     resized = frames if size is None or resize == "ffmpeg" else _resized(frames, size)
     return _repeated(resized, requested, source)
+
+
+def count_damaged(info: VideoInfo, *, decode: bool, max_damaged: float = MAX_DAMAGED) -> int:
+    """Returns the number of damaged frames of a video.
+
+    Args:
+        decode: decode every frame; otherwise only packets that are marked, of zeros or missing
+            count.
+
+    Raises:
+        VideoError: more than the share `max_damaged` of the frames is damaged.
+    """
+    if info.packets is None:
+        return 0
+    if not decode:
+        return info.packets.damaged
+    damage = Damage(requested=info.num_frames)
+    find_damage(info, damage, threads=1, timeout=600.0)
+    damage.require_below(max_damaged, info.path, num_frames=info.num_frames)
+    return len(damage.lost) + damage.concealed
 
 
 def _repeated(frames: Frames, requested: list[int], path: Path) -> Frames:

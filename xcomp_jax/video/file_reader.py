@@ -115,9 +115,7 @@ class FileReader:
         if not len(ticks):
             raise self._undecodable()
         targets = nearest_frames(packets, indices, ticks)
-        if len(ticks) != len(packets.ticks):
-            wanted = packets.ticks[indices]
-            self._damage.lost.update(np.array(indices)[ticks[targets] != wanted].tolist())
+        self._damage.lost.update(lost_frames(packets, indices, ticks))
         self._require_few(packets)
         decodable = dataclasses.replace(packets, ticks=ticks)
         with contextlib.closing(self._pass(decodable, sorted(set(targets)))) as frames:
@@ -134,6 +132,20 @@ class FileReader:
         return VideoError(
             self._path, "no requested frame can be decoded: damaged", ffmpeg.COPY_AGAIN
         )
+
+
+def find_damage(info: VideoInfo, damage: Damage, *, threads: int, timeout: float) -> None:
+    """Decodes a whole video file and records its damage, without delivering pixels."""
+    packets = info.packets
+    assert packets is not None
+    ticks = decodable_ticks(info.path, packets, damage=damage, threads=threads, timeout=timeout)
+    if not packets.is_timed:
+        damage.lost.update(range(len(ticks), len(packets.ticks)))
+    elif not len(ticks):
+        damage.lost.update(range(len(packets.ticks)))
+    else:
+        indices = list(range(len(packets.ticks)))
+        damage.lost.update(lost_frames(packets, indices, ticks))
 
 
 def frame_keys(packets: PacketList, indices: Sequence[int]) -> list[tuple[int, int]]:
@@ -167,3 +179,12 @@ def nearest_frames(
     after = np.clip(left, None, len(ticks) - 1)
     closest = np.where(wanted - ticks[before] <= abs(ticks[after] - wanted), before, after)
     return np.where(right > left, left + np.minimum(copies, right - left - 1), closest).tolist()
+
+
+def lost_frames(packets: PacketList, indices: Sequence[int], ticks: NDArray[np.int64]) -> list[int]:
+    """Returns those of `indices` that have no frame among `ticks`; see `nearest_frames`."""
+    if len(ticks) == len(packets.ticks):
+        return []
+    targets = nearest_frames(packets, indices, ticks)
+    is_lost = ticks[targets] != packets.ticks[list(indices)]
+    return np.array(indices)[is_lost].tolist()
