@@ -9,9 +9,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+<<<<<<< HEAD
 from tqdm import tqdm
 
 from xcomp_jax.checkpoint.strict_json import format_json, read_json_object
+=======
+from xcomp_jax.checkpoint.strict_json import format_json
+>>>>>>> main
 from xcomp_jax.convert.activations import (
     ActivationDifference,
     compare_activations,
@@ -21,6 +25,7 @@ from xcomp_jax.convert.config import differing_fields
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.folder import OpenCheckpoint, TorchCheckpoint, open_checkpoint
 from xcomp_jax.convert.tensors import Comparison, compare
+from xcomp_jax.terminal.progress import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +132,7 @@ def verify(
     names = list(dict.fromkeys([*ordered.shapes, *left.shapes, *right.shapes]))
     rows = [
         _compare(name, left, right, atol, rtol, allow_dtype)
-        for name in tqdm(names, desc="comparing", unit="tensor", disable=not progress)
+        for name in ProgressBar(names, desc="comparing", unit="tensor", disable=not progress)
     ]
     result = Report(
         f"{a} ({left.kind})",

@@ -35,8 +35,9 @@ def open_datasets(
     if len(tokenizer) > config.model.llm.vocab_size:
         raise ConfigError(
             f"model.llm.vocab_size={config.model.llm.vocab_size} is below the {len(tokenizer)} "
-            f"tokens of data.tokenizer={config.data.tokenizer!r} (None: the built-in tokenizer); "
-            "increase it, or set data.tokenizer to the model's own tokenizer"
+            f"tokens of the tokenizer (data.tokenizer={config.data.tokenizer!r}; None: that of "
+            f"init_from={config.init_from!r}, or the built-in one); increase it, or set "
+            "data.tokenizer to the model's own tokenizer"
         )
     folders = on_first(lambda: _prepare(config, workdir / "data", tokenizer, progress))
     train, held_out = (

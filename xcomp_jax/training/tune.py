@@ -15,7 +15,6 @@ from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json
 from xcomp_jax.processes import on_first, open_on_first
 from xcomp_jax.sharding import make_mesh
-from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.held_out import HeldOutEvaluator
@@ -23,6 +22,7 @@ from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.report import Accuracy, Outcome, write_report
+from xcomp_jax.training.run_tokenizer import run_tokenizer
 from xcomp_jax.training.sources import check_init_from, initial_params, open_datasets
 from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
@@ -92,6 +92,7 @@ def _check(config: ExperimentConfig) -> None:
         check_micro_batches(stage, mesh)
         state_shardings(resolved.stage_model(stage), stage, mesh)
     check_init_from(config)
+    run_tokenizer(config)
 
 
 def _run(run: Run) -> None:
@@ -99,7 +100,7 @@ def _run(run: Run) -> None:
     axes = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     announce(f"Experiment {config.name!r} in {workdir}, {jax.default_backend()} mesh: {axes}")
     clock = Clock(workdir / "elapsed.json")
-    tokenizer = load_tokenizer(config.data.tokenizer)
+    tokenizer = run_tokenizer(config)
     announce(f"Data: opening the {config.data.source} training set")
     train, held_out = open_datasets(config, workdir, tokenizer, progress=run.observation.progress)
     announce(f"Data: {_describe(train, held_out)}")
