@@ -9,13 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-<<<<<<< HEAD
-from tqdm import tqdm
-
 from xcomp_jax.checkpoint.strict_json import format_json, read_json_object
-=======
-from xcomp_jax.checkpoint.strict_json import format_json
->>>>>>> main
 from xcomp_jax.convert.activations import (
     ActivationDifference,
     compare_activations,
