@@ -32,10 +32,15 @@ MAX_SECONDS = 10
 """Longest time that a reader may take for a file of a few kilobytes."""
 
 TURNS = [{"from": "human", "value": "<image>\nWhat möves?"}, {"from": "gpt", "value": "A ball."}]
+LONG = [*TURNS, {"from": "human", "value": "Where?"}, {"from": "gpt", "value": "Left."}]
+MESSAGES = [
+    {"role": "user", "content": "<video> Who?"},
+    {"role": "assistant", "content": "She."},
+]
 ROWS: list[dict[str, Any]] = [
     {"id": "a", "video": "a.mp4", "conversations": TURNS},
-    {"id": "b", "video": "b.mp4", "conversations": TURNS * 2, "start": 1.5, "end": "00:00:04"},
-    {"id": 3, "videos": ["c.mp4"], "messages": [{"role": "user", "content": "<video> Who?"}]},
+    {"id": "b", "video": "b.mp4", "conversations": LONG, "start": 1.5, "end": "00:00:04"},
+    {"id": 3, "videos": ["c.mp4"], "messages": MESSAGES},
     {"id": "t", "conversations": [{"from": "human", "value": "Hi?"}, TURNS[1]]},
     {"id": "i", "image": "ü.png", "conversations": TURNS},
 ]
