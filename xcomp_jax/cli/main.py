@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from xcomp_jax import __version__
 from xcomp_jax.cli import ask, bench, chat, convert, encode, preflight, scan, tune
+from xcomp_jax.interruption import run_command
 
 EXAMPLES = """examples:
   xcomp tune --config configs/smoke.py --workdir runs/smoke
@@ -38,16 +39,20 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. User errors print one paragraph on stderr and give exit code 2."""
+    """Runs one command. User errors print one paragraph on stderr and give exit code 2.
+
+    Without `arguments` it is the command of this process (`run_command`) and ends it after Ctrl-C
+    and SIGTERM; with them, as called from Python, it leaves signals to the caller.
+    """
+    if arguments is None:
+        name = " ".join(["xcomp", *sys.argv[1:2]])
+        return run_command(name, lambda: main(sys.argv[1:]))
     options = build_parser().parse_args(arguments)
     try:
         return options.run(options)
     except (ValueError, OSError) as error:
         print(f"xcomp {options.command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\nxcomp {options.command}: interrupted", file=sys.stderr)
-        return 130
 
 
 if __name__ == "__main__":
