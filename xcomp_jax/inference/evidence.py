@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails
+from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails, shown_name
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.encoded_video import EncodedVideo
 
@@ -44,7 +44,7 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     if thumbnails:
         costs.append(Cost("thumbnails", time.perf_counter() - begin, len(thumbnails), "pictures"))
     return Evidence(
-        video=video.name,
+        video=shown_name(video.name),
         duration=max(plan.duration, plan.times[-1] if plan.times else 0.0),
         question=answer.question,
         answer=answer.text,

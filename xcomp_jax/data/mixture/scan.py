@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from xcomp_jax.config import ConfigError
 from xcomp_jax.data.mixture.media import Media, image_path, probe_media
 from xcomp_jax.data.mixture.samples import Sample
@@ -28,6 +26,7 @@ from xcomp_jax.data.mixture.scan_table import (
     whole_file,
     write_table,
 )
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.errors import MissingVideoError, VideoError
 from xcomp_jax.video.size import size_of
@@ -49,7 +48,7 @@ def scan(
     write_table(path, (), table)  # removes a row that a kill has cut off
     with path.open("a", encoding="utf-8", newline="") as file, ThreadPoolExecutor(workers) as pool:
         writer = csv.DictWriter(file, list(COLUMNS), extrasaction="raise")
-        bar = tqdm(total=len(files), desc="scanning", unit="file", disable=not progress)
+        bar = ProgressBar(total=len(files), desc="scanning", unit="file", disable=not progress)
         results = pool.map(lambda key: _probe(files[key], root, table.get(key)), files)
         try:
             for key, facts in zip(files, results, strict=True):
