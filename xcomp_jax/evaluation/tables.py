@@ -9,6 +9,7 @@ from typing import Any
 
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question
+from xcomp_jax.files import read_text
 
 Row = dict[str, Any]
 
@@ -59,9 +60,9 @@ def _parse(path: Path) -> Any:
         import pyarrow.parquet as parquet  # a heavy import that only this format needs
 
         return parquet.read_table(path).to_pylist()
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     return json.loads(text)
 
 
