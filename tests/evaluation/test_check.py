@@ -114,11 +114,12 @@ def test_check_folder_clip_outside_video_reported(tmp_path: Path) -> None:
 
 def test_check_folder_subtitles_and_answers_counted(tmp_path: Path) -> None:
     layouts.videomme(tmp_path)
-    for number in (1, 2):
-        small_video(tmp_path / "videos" / f"video{number}.mp4")
+    for number, frames in ((1, 32), (2, 9)):
+        small_video(tmp_path / "videos" / f"video{number}.mp4", frames)
     protocol = dataclasses.replace(load_protocol("videomme_subtitles"), sampling=SAMPLING)
     report = check_folder(TASKS["videomme"], tmp_path, protocol, progress=False)
-    assert report.usable
+    assert report.usable  # A short video repeats frames.
+    assert report.count("short") == (1, 1)
     assert report.missing_subtitles == ("subtitle/video1.srt", "subtitle/video2.srt")
     assert "subtitles missing: 2, such as subtitle/video1.srt" in report.text
     long_only = dataclasses.replace(protocol, subset="duration=long", subtitles=False)
