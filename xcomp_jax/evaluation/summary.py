@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from xcomp_jax.evaluation.answers import Answered, read_answers
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.rows import Row
@@ -22,9 +23,6 @@ MAX_UNPARSED, MAX_ONE_LETTER = 0.2, 0.6
 
 MIN_LETTERS = 20
 """Answers below which one frequent letter may be chance."""
-
-Status = str
-Answered = tuple[Question, Row, Reading]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +52,7 @@ class ModeSummary:
     macro: float
     expected: float
     groups: dict[str, dict[str, GroupScore]]
-    statuses: dict[Status, int]
+    statuses: dict[str, int]
     left_out: int
     found: dict[float, float]
 
@@ -83,88 +81,65 @@ class Summary:
 def score_rows(task: Task, questions: Sequence[Question], rows: Iterable[Row]) -> Summary:
     """Reads every answer anew by the rules of `task` and summarizes the scores.
 
-    A question whose video could not be read counts as wrong in every mode.
-
     Raises:
-        DataError: no row belongs to a question, two rows answer one, or nothing was generated.
+        DataError: as `read_answers`.
     """
-    by_id = _by_id(row for row in rows if row.benchmark == task.name)
-    asked = [question for question in questions if question.id in by_id]
-    if not asked:
-        raise DataError(
-            f"none of the {len(by_id):,} rows of {task.name} belongs to a question of the data "
-            "folder; pass the folder that the run used"
-        )
-    if not any(by_id[question.id].answer.strip() for question in asked):
-        raise DataError(
-            f"nothing was generated for any of {len(asked):,} questions; the first error is "
-            f"{next((row.error for row in by_id.values() if row.error), 'none')!r}"
-        )
-    modes, letters = {}, Counter[str]()
-    for mode in MODES:
-        answered = [_answered(task, question, by_id[question.id], mode) for question in asked]
-        modes[mode] = _summarize(task, answered)
-        if mode == "reference" and task.metric == "accuracy":
-            letters.update(reading.parsed for *_, reading in answered if reading.parsed)
-    missing = len(questions) - len(asked)
+    answered = read_answers(task, questions, rows)
+    modes = {mode: _summarize(task, answered, mode) for mode in MODES}
+    letters = Counter(entry.readings["reference"].parsed for entry in answered)
+    del letters[""]
+    if task.metric == "grounding":
+        letters.clear()
+    missing = len(questions) - len(answered)
     return Summary(
         benchmark=task.name,
-        questions=len(asked),
+        questions=len(answered),
         missing=missing,
         modes=modes,
-        covered=_coverage([by_id[question.id] for question in asked]),
+        covered=_coverage([entry.row for entry in answered]),
         letters=dict(sorted(letters.items())),
-        seconds=sum(by_id[question.id].seconds for question in asked),
+        seconds=sum(entry.row.seconds for entry in answered),
         warnings=tuple(_warnings(modes["strict"], letters, missing)),
     )
 
 
-def _by_id(rows: Iterable[Row]) -> dict[str, Row]:
-    by_id: dict[str, Row] = {}
-    for row in rows:
-        if row.id in by_id:
-            raise DataError(
-                f"two rows answer question {row.id}, with other checkpoints, videos or settings "
-                f"(keys {by_id[row.id].key} and {row.key}); score the rows of one run"
-            )
-        by_id[row.id] = row
-    return by_id
-
-
-def _answered(task: Task, question: Question, row: Row, mode: Mode) -> Answered:
-    if row.error:
-        return question, row, Reading("", 0.0, "empty")
-    return question, row, task.read(question, row.answer)[mode]
-
-
-def _summarize(task: Task, answered: Sequence[Answered]) -> ModeSummary:
-    counted = [entry for entry in answered if entry[2].counted]
+def _summarize(task: Task, answered: Sequence[Answered], mode: Mode) -> ModeSummary:
+    read = [(entry.question, entry.readings[mode]) for entry in answered]
+    counted = [(question, reading) for question, reading in read if reading.counted]
     if not counted:
         raise DataError("every answer is empty, and the benchmark's rule leaves those out")
-    scores = [reading.score for *_, reading in counted]
-    groups: dict[str, dict[str, list[float]]] = {}
-    for question, _, reading in counted:
-        for kind in dict.fromkeys((task.macro_over, *task.report_by)):
-            for value in question.categories[kind]:
-                groups.setdefault(kind, {}).setdefault(value, []).append(reading.score)
-    statuses = Counter("failed" if row.error else reading.status for _, row, reading in answered)
-    macro = [float(np.mean(values)) for values in groups[task.macro_over].values()]
+    scores = [reading.score for _, reading in counted]
+    groups = _groups(task, counted)
+    statuses = Counter(
+        "failed" if entry.row.error else entry.readings[mode].status for entry in answered
+    )
     return ModeSummary(
-        estimate=estimate(scores, [question.cluster for question, *_ in counted]),
-        macro=float(np.mean(macro)),
-        expected=float(np.mean([reading.expected for *_, reading in counted])),
-        groups={
-            kind: {value: _group(scores) for value, scores in sorted(values.items())}
-            for kind, values in groups.items()
-        },
+        estimate=estimate(scores, [question.cluster for question, _ in counted]),
+        macro=float(np.mean([group.mean for group in groups[task.macro_over].values()])),
+        expected=float(np.mean([reading.expected for _, reading in counted])),
+        groups=groups,
         statuses=dict(statuses),
-        left_out=len(answered) - len(counted),
+        left_out=len(read) - len(counted),
         found={
             overlap: float(np.mean([score >= overlap for score in scores])) for overlap in OVERLAPS
         }
         if task.metric == "grounding"
         else {},
     )
+
+
+def _groups(
+    task: Task, counted: Sequence[tuple[Question, Reading]]
+) -> dict[str, dict[str, GroupScore]]:
+    scores: dict[str, dict[str, list[float]]] = {}
+    for question, reading in counted:
+        for kind in dict.fromkeys((task.macro_over, *task.report_by)):
+            for value in question.categories[kind]:
+                scores.setdefault(kind, {}).setdefault(value, []).append(reading.score)
+    return {
+        kind: {value: _group(group) for value, group in sorted(values.items())}
+        for kind, values in scores.items()
+    }
 
 
 def _group(scores: Sequence[float]) -> GroupScore:
