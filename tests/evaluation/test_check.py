@@ -68,9 +68,23 @@ def test_find_zipped_video_extracted_once(tmp_path: Path) -> None:
     changed = copy.stat().st_mtime_ns
     assert local_file(place, tmp_path / "cache").stat().st_mtime_ns == changed
     assert [path.name for path in copy.parent.iterdir()] == ["a.mp4"]
+    assert VideoFinder(tmp_path).find(question("a", "elsewhere")) == place
     (tmp_path / "b.zip").write_bytes(b"PK no archive")
     with pytest.raises(DataError, match=r"b\.zip is damaged"):
         VideoFinder(tmp_path).find(question("a", "videos"))
+
+
+def test_find_zipped_namesakes_by_folder(tmp_path: Path) -> None:
+    for source in ("clevrer/video_validation", "perception/videos"):
+        with zipfile.ZipFile(tmp_path / f"{source.split('/')[0]}.zip", "w") as archive:
+            archive.writestr(f"{source}/video_1.mp4", source)
+    finder = VideoFinder(tmp_path)
+    for source in ("perception/videos", "clevrer/video_validation"):
+        place = finder.find(question("video_1.mp4", f"video/{source}", source))
+        assert place.member == f"{source}/video_1.mp4"
+        assert local_file(place, tmp_path / "cache").read_text(encoding="utf-8") == source
+    with pytest.raises(DataError, match=r"several archives hold a video video_1\.mp4 \(clevrer"):
+        finder.find(question("video_1.mp4", "films"))
 
 
 def test_check_folder_each_fault_reported(tmp_path: Path) -> None:

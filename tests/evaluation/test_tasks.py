@@ -11,6 +11,7 @@ from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Needle, Question
 from xcomp_jax.evaluation.scoring import MODES
 from xcomp_jax.evaluation.subtitles import Subtitle, Subtitles, read_longvideobench
+from xcomp_jax.evaluation.tables import Fields, lettered_gold
 from xcomp_jax.evaluation.tasks import TASKS, task_named
 from xcomp_jax.evaluation.tasks.longvideobench import listed_subtitles, subtitle_moments
 from xcomp_jax.evaluation.tasks.lvbench import time_span
@@ -115,6 +116,19 @@ def test_load_faulty_rows_name_file_and_field(tmp_path: Path) -> None:
     (tmp_path / "json" / "lvbench_clean_tv.json").write_text("[{", encoding="utf-8")
     with pytest.raises(DataError, match=r"cannot be read .*; download it again"):
         TASKS["lvbench"].load(tmp_path)
+
+
+def test_load_answers_out_of_range_without_gold(tmp_path: Path) -> None:
+    rows = [layouts.longvideobench_row(id=f"v{choice}", correct_choice=choice) for choice in (2, 3)]
+    rows.append(layouts.longvideobench_row(id="test", correct_choice=-1))
+    layouts.write_parquet(tmp_path / "validation-00000-of-00001.parquet", rows)
+    questions = TASKS["longvideobench"].load(tmp_path)
+    assert [question.gold for question in questions] == [2, None, None]
+    assert lettered_gold("(B)", 2) == 1
+    assert lettered_gold("C", 2) is lettered_gold("", 2) is lettered_gold("é", 2) is None
+    row = {"correct_choice": "second"}
+    with pytest.raises(DataError, match="field 'correct_choice' is 'second', expected a whole"):
+        Fields(row, tmp_path, 0).integer("correct_choice")
 
 
 def test_load_duplicate_ids_refused(tmp_path: Path) -> None:

@@ -14,7 +14,13 @@ from pathlib import Path
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import Readings, choice_readings, videomme_letter
 from xcomp_jax.evaluation.subtitles import Subtitles, plain_text
-from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
+from xcomp_jax.evaluation.tables import (
+    Fields,
+    annotation_files,
+    fields_of,
+    lettered_gold,
+    require_distinct,
+)
 
 TASKS = {
     False: "These are the frames of a video. Select the best answer to the following "
@@ -71,14 +77,13 @@ def read(question: Question, answer: str) -> Readings:
 
 def _question(row: Fields) -> Question:
     options = row.texts("options")
-    gold = ord(row.text("answer")[:1]) - ord("A")
     return Question(
         id=row.text("question_id"),
         video=row.text("videoID"),
         folders=("images_2048", "videos", "data", "video", ""),
         text=row.text("question"),
         options=options,
-        gold=gold if 0 <= gold < len(options) else None,
+        gold=lettered_gold(row.text("answer"), len(options)),
         categories={
             "duration": (row.text("duration"),),
             "domain": (row.text("domain"),),
