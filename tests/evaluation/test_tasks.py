@@ -211,6 +211,8 @@ def test_videomme_subtitle_wordings_as_published(tmp_path: Path) -> None:
     assert with_text.endswith("D. Never.\nThe best answer is:")
     plain = Subtitle(0, 1, "<i>Hello</i>\nthere")
     assert "below: \nHello there\nThese" in prompt(question, Subtitles((plain,)))
+    split = Subtitle(0, 1, '<font color="white" size=".72c">Hello\nthere</font>')
+    assert prompt(question, Subtitles((split,))) == prompt(question, Subtitles())
     missing, empty = prompt(question, Subtitles(missing=True)), prompt(question, Subtitles())
     assert missing.startswith("\nThese are the frames of a video.")
     assert empty.startswith("This video's subtitles are listed below: \n\nThese are the frames of")

@@ -61,12 +61,14 @@ def prompt(question: Question, subtitles: Subtitles | None = None) -> str:
 def subtitle_texts(subtitles: Subtitles) -> list[str]:
     """Returns the text inside the white font tag, the first per line, as the published code.
 
-    A file without any such tag, of another source than the benchmark, gives its plain text instead
-    of nothing.
+    A file without font tags, of another source than the benchmark, gives its plain text instead of
+    nothing.
     """
-    lines = [line for entry in subtitles.entries for line in entry.text.split("\n")]
-    tagged = [match[1] for line in lines if (match := SUBTITLE.search(line))]
-    return tagged or [text for entry in subtitles.entries if (text := plain_text(entry.text))]
+    texts = [entry.text for entry in subtitles.entries]
+    if not any("<font" in text for text in texts):
+        return [plain for text in texts if (plain := plain_text(text))]
+    lines = [line for text in texts for line in text.split("\n")]
+    return [match[1] for line in lines if (match := SUBTITLE.search(line))]
 
 
 def read(question: Question, answer: str) -> Readings:
