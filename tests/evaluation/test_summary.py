@@ -133,7 +133,7 @@ def test_score_rows_spans_found_by_overlap() -> None:
 def test_question_cluster_needles_share_images() -> None:
     needle = Question(id="a", video="haystack", text="?", needles=(Needle("a.jpg", 3),))
     assert needle.cluster == "a.jpg"
-    assert dataclasses.replace(needle, needles=()).cluster == "haystack"
+    assert dataclasses.replace(needle, needles=()).cluster == "videos/haystack"
 
 
 def test_row_scores_not_trusted_when_read_again() -> None:

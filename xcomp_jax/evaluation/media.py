@@ -60,9 +60,10 @@ class VideoFinder:
     def _in_archives(self, question: Question) -> Place | None:
         """Returns the member in one of the question's folders, or the only one of its name."""
         if self._members is None:
-            self._members = {}
+            members: dict[str, list[Place]] = {}
             for place in self._archive_members():
-                self._members.setdefault(PurePosixPath(place.member).name, []).append(place)
+                members.setdefault(PurePosixPath(place.member).name, []).append(place)
+            self._members = members
         names = file_names(question.video)
         found = [
             place for name in names for place in self._members.get(PurePosixPath(name).name, ())
@@ -71,10 +72,10 @@ class VideoFinder:
         # Names such as video_1.mp4 occur in several sources of a benchmark.
         exact = [place for place in found if f"/{place.member}".endswith(ends)]
         if not exact and len(found) > 1:
-            members = ", ".join(f"{place.path.name}: {place.member}" for place in found[:3])
+            shown = ", ".join(f"{place.path.name}: {place.member}" for place in found[:3])
             raise DataError(
                 f"question {question.id}: several archives hold a video {question.video} "
-                f"({members}); unpack them into {self.folder / question.folders[0]}"
+                f"({shown}); unpack them into {self.folder / question.folders[0]}"
             )
         return next(iter(exact or found), None)
 
