@@ -11,7 +11,6 @@ import jax
 import numpy as np
 from flax import traverse_util
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from xcomp_jax.checkpoint import LazyArray, param_shapes
 from xcomp_jax.checkpoint.memory import aligned_empty
@@ -38,6 +37,7 @@ from xcomp_jax.convert.tensors import (
 )
 from xcomp_jax.models.xcomp import abstract_params
 from xcomp_jax.sharding import make_mesh, parameter_shardings
+from xcomp_jax.terminal.progress import ProgressBar
 
 Index = tuple[slice, ...]
 Shardings = jax.sharding.Sharding | Mapping[str, Any]
@@ -147,7 +147,7 @@ def fill_tree(
     else:
         by_path = {leaf.rule.target: shardings for leaf in leaves}
     flat = {}
-    for leaf in tqdm(leaves, desc="reading", unit="array", disable=not progress):
+    for leaf in ProgressBar(leaves, desc="reading", unit="array", disable=not progress):
         path = leaf.rule.target
         if by_path[path] is None:
             flat[path] = leaf.whole()
@@ -172,7 +172,7 @@ def _other_process_problems(count: int) -> list[str]:
     ]
 
 
-def lazy_tree(leaves: Sequence[Leaf], bar: tqdm[Any]) -> dict[str, Any]:
+def lazy_tree(leaves: Sequence[Leaf], bar: ProgressBar) -> dict[str, Any]:
     """Returns the parameters as arrays that are read while they are written.
 
     `Leaf.problems` is complete once everything has been written.

@@ -9,7 +9,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.checkpoint import FROM_TORCH, check_free, new_folder, write_checkpoint
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
@@ -23,6 +22,7 @@ from xcomp_jax.convert.folder import read_config, read_weights, weight_files
 from xcomp_jax.convert.hub import Source, find_source, is_commit
 from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.convert.write import check_disk, companions, describe_file, missing_companions
+from xcomp_jax.terminal.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
 
@@ -109,7 +109,9 @@ def convert_from_torch(
     provenance = _provenance(source, hf_config, tensors)
     with (
         new_folder(out, FROM_TORCH, overwrite=overwrite, sources=[source.folder]) as draft,
-        tqdm(total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress) as bar,
+        ProgressBar(
+            total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress
+        ) as bar,
     ):
         if mesh is None:
             params = lazy_tree(leaves, bar)

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from xcomp_jax.checkpoint import TO_TORCH, CheckpointReader, check_free, new_folder
 from xcomp_jax.convert.card import torch_card
 from xcomp_jax.convert.config import to_hf_config
@@ -23,6 +21,7 @@ from xcomp_jax.convert.write import (
     shard_index,
     write_json,
 )
+from xcomp_jax.terminal.progress import ProgressBar
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
 
@@ -62,7 +61,7 @@ def convert_to_torch(
     shards = plan_shards(specs, max_shard_bytes)
     problems: list[str] = []
     with new_folder(out, TO_TORCH, overwrite=overwrite, sources=[checkpoint]) as draft:
-        bar = tqdm(total=len(specs), desc="writing", unit="tensor", disable=not progress)
+        bar = ProgressBar(total=len(specs), desc="writing", unit="tensor", disable=not progress)
         files = [
             _write_shard(draft / name, part, source, problems, bar) for name, part in shards.items()
         ]
@@ -96,7 +95,7 @@ def _write_shard(
     specs: list[TensorSpec],
     source: JaxCheckpoint,
     problems: list[str],
-    bar: tqdm[Any],
+    bar: ProgressBar,
 ) -> dict[str, Any]:
     with SafetensorsWriter(path, specs) as writer:
         for spec in specs:

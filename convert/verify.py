@@ -8,8 +8,6 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.convert.activations import (
     ActivationDifference,
@@ -19,6 +17,7 @@ from xcomp_jax.convert.activations import (
 from xcomp_jax.convert.config import differing_fields
 from xcomp_jax.convert.folder import OpenCheckpoint, TorchCheckpoint, open_checkpoint
 from xcomp_jax.convert.tensors import Comparison, compare
+from xcomp_jax.terminal.progress import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +122,7 @@ def verify(
     names = list(dict.fromkeys([*ordered.shapes, *left.shapes, *right.shapes]))
     rows = [
         _compare(name, left, right, atol, rtol, allow_dtype)
-        for name in tqdm(names, desc="comparing", unit="tensor", disable=not progress)
+        for name in ProgressBar(names, desc="comparing", unit="tensor", disable=not progress)
     ]
     result = Report(
         f"{a} ({left.kind})",

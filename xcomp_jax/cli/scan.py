@@ -15,6 +15,7 @@ from xcomp_jax.cli.mixture import (
     resolve_mixture,
 )
 from xcomp_jax.cli.scan_summary import print_files, print_samples
+from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
     from xcomp_jax.data.mixture.reader import MixtureReader
@@ -56,7 +57,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--workers",
-        type=int,
+        type=whole_number(1, 4096),
         default=2 * (os.cpu_count() or 1),
         metavar="N",
         help="number of files checked in parallel; raise it for slow storage "
@@ -64,7 +65,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--max-bad",
-        type=float,
+        type=real_number(0, 1),
         metavar="SHARE",
         help="allowed share of bad samples, from 0 to 1 (default: as in --config, or 0.01)",
     )
@@ -74,19 +75,14 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
-    from xcomp_jax.config import ConfigError
     from xcomp_jax.data.mixture.judge import bad_set, check_entries, judge_samples
     from xcomp_jax.data.mixture.samples import BadSample, load_mixture
     from xcomp_jax.data.mixture.scan import scan
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
 
-    if options.workers < 1:
-        raise ConfigError(f"--workers {options.workers} must be at least 1")
     settings = resolve_mixture(options, options.mixture)
     out = options.out or default_table(options.mixture)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
-    if not 0 <= max_bad <= 1:
-        raise ConfigError(f"--max-bad {max_bad:g} must lie in [0, 1]")
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
     samples = mixture.samples

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from xcomp_jax.cli.arguments import add_cache_dir
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.terminal.values import whole_number
 from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
 from xcomp_jax.training.supervise import EXIT_CONTINUE
 
@@ -100,9 +101,14 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="address of process 0, with a free port; needs --num-processes and --process-id",
     )
-    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     group.add_argument(
-        "--process-id", type=int, metavar="I", help="number of this process, 0 to N - 1"
+        "--num-processes", type=whole_number(1, 1 << 20), metavar="N", help="number of processes"
+    )
+    group.add_argument(
+        "--process-id",
+        type=whole_number(0, 1 << 20),
+        metavar="I",
+        help="number of this process, 0 to N - 1",
     )
 
 

@@ -9,13 +9,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
 
-from tqdm import tqdm
-
 from xcomp_jax.config import ProtocolConfig
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.media import Place, VideoFinder, local_file
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.question_sets import SetReport, recognise
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.sampling import plan_frames
@@ -108,7 +107,7 @@ def check_folder(
             places,
             by_video.values(),
         )
-        videos = tuple(tqdm(reports, total=len(places), unit="video", disable=not progress))
+        videos = tuple(ProgressBar(reports, total=len(places), unit="video", disable=not progress))
     return FolderReport(
         question_set=recognise(task.name, all_questions),
         videos=videos,

@@ -66,6 +66,7 @@ def _title(question: str) -> str:
 
 
 def _header(evidence: Evidence) -> str:
+    notes = "".join(f'\n<p class="note">{escape_html(note)}</p>' for note in evidence.notes)
     size = ' class="long"' if len(evidence.question) > LONG_QUESTION else ""
     return f"""<header>
 <p class="about"><bdi>{escape_html(evidence.video)}</bdi></p>
@@ -74,5 +75,5 @@ def _header(evidence: Evidence) -> str:
 <h2>Answer</h2>
 <p class="answer" dir="auto">{escape_html(evidence.answer)}</p>
 </div>
-<p class="summary">{summary(evidence)}</p>
+<p class="summary">{summary(evidence)}</p>{notes}
 </header>"""

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import grain
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.data.mixture.buckets import Bucket, EpochPlanner, halvings
 from xcomp_jax.data.mixture.judge import bad_set, judge_samples
@@ -33,6 +32,7 @@ from xcomp_jax.data.padding import (
     text_fields,
     video_position,
 )
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.token_store import TokenStoreError
 from xcomp_jax.video.errors import VideoError
@@ -183,7 +183,7 @@ def open_mixture(
     bad = list(mixture.bad)
     lengths: list[tuple[int, int, int]] = []
     texts = hashlib.sha256()
-    samples = tqdm(mixture.samples, desc="tokenizing", unit="sample", disable=not progress)
+    samples = ProgressBar(mixture.samples, desc="tokenizing", unit="sample", disable=not progress)
     for result in judge_samples(samples, reader):
         if isinstance(result, BadSample):
             bad.append(result)

@@ -100,7 +100,13 @@ class MixtureReader:
             VideoError, TokenStoreError: they cannot be read.
         """
         if self.features is None:
-            return read_pixels(sample.media, self.root, plan, self.image_size)
+            return read_pixels(
+                sample.media,
+                self.root,
+                plan,
+                self.image_size,
+                max_damaged=self.sampling.max_damaged,
+            )
         return self.features.read(sample.media, plan, self._facts(sample).bytes)
 
     def visual_zeros(self, plan: FramePlan) -> np.ndarray:
