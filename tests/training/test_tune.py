@@ -144,7 +144,7 @@ def test_tune_damaged_newest_checkpoint_ends_the_same(
         export_newest(workdir, tmp_path / "exported")
     run = start(EXPERIMENT, workdir, folder / "cache", "--quiet")
     run.wait_for_success()
-    (line,) = (line for line in run.output().splitlines() if "damaged" in line)
+    (line,) = (line for line in run.output().splitlines() if "is damaged" in line)
     assert f"the checkpoint {stage / '4'} is damaged" in line
     assert (stage / "damaged-4").is_dir()
     assert digests(workdir) == digests(undisturbed)
