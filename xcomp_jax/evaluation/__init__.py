@@ -23,7 +23,7 @@ After a run:
 
     rows = rows.read_run(run)                           of all processes
     summary = summary.score_rows(task, questions, rows.values())
-    report.to_markdown(...), page.to_html(...)
+    markdown.to_markdown(report), page.to_html(report)
     comparison.compare_runs(task, questions, first, second)
 
 A runner joins these with `inference`. It groups questions by `Question.video_key`, so that a video
