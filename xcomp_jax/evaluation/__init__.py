@@ -14,7 +14,7 @@ For one question:
 
     place = media.VideoFinder(folder, extracted_frames=protocol.extracted_frames).find(question)
     path = media.local_file(place, cache)
-    prompt = task.prompt(question, subtitles)           None unless protocol.subtitles
+    prompt = prompts.question_prompt(task, question, folder, subtitles=protocol.subtitles)
     key = rows.row_key(...)                             contents; a row with it is not asked again
     row = make_rows.answer_row(...)                     or failed_row, if the video is broken
     rows.RowWriter(run / f"rows-{process}.jsonl").append(row)

@@ -123,7 +123,7 @@ def selection_note(selection: SelectionConfig | None) -> str:
 
 
 def subtitle_note(report: Report) -> str:
-    if not report.task.takes_subtitles:
+    if report.task.read_subtitles is None:
         return "no subtitles in this benchmark"
     return "subtitles in the prompt" if report.protocol.subtitles else "without subtitles"
 
