@@ -42,13 +42,17 @@ def add_cache_dir(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the model, its dtype and its devices."""
+def add_model(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
+    """Adds the options of the model, its dtype and its devices.
+
+    Args:
+        demo: whether the command runs the demo model without `--checkpoint`.
+    """
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
-        help="folder written by `xcomp tune` or `xcomp convert`, or a Hugging Face hub id "
-        "(default: a tiny demo model with random weights)",
+        help="folder written by `xcomp tune` or `xcomp convert`, or a Hugging Face hub id"
+        + (" (default: a tiny demo model with random weights)" if demo else ""),
     )
     parser.add_argument(
         "--revision",
@@ -134,7 +138,7 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--select",
-        type=_select,
+        type=parse_selected,
         metavar="K",
         help="number of frames to select, whatever the video's length; 'all' uses every frame",
     )
@@ -198,7 +202,8 @@ def add_verbose(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _select(text: str) -> int | str:
+def parse_selected(text: str) -> int | str:
+    """Parses a number of selected frames, or "all"."""
     try:
         return text if text == "all" else whole_number(1, MAX_FRAMES)(text)
     except argparse.ArgumentTypeError as error:

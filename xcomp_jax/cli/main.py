@@ -7,7 +7,18 @@ import sys
 from collections.abc import Sequence
 
 from xcomp_jax import __version__
-from xcomp_jax.cli import ask, bench, chat, convert, encode, preflight, scan, tune
+from xcomp_jax.cli import (
+    ask,
+    bench,
+    chat,
+    compare,
+    convert,
+    encode,
+    evaluate,
+    preflight,
+    scan,
+    tune,
+)
 from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.interruption import run_command
 from xcomp_jax.terminal.output import (
@@ -26,7 +37,7 @@ EXAMPLES = """examples:
   xcomp ask film.mp4 "Who arrives first?" --checkpoint checkpoints/xcomp-2b --frames 1024
 """
 
-NAMES_FLAGS = ("ask", "chat", "encode")
+NAMES_FLAGS = ("ask", "chat", "encode", "evaluate")
 """Commands whose flags set what messages of the library call by field names."""
 
 
@@ -41,8 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     ask.add_parser(commands)
     chat.add_parser(commands)
+    compare.add_parser(commands)
     convert.add_parser(commands)
     encode.add_parser(commands)
+    evaluate.add_parser(commands)
     scan.add_parser(commands)
     tune.add_parser(commands)
     preflight.add_parser(commands)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 
 from xcomp_jax.evaluation.coverage import covers, even_frames
@@ -45,6 +46,7 @@ def answer_row(
         parsed={mode: reading.parsed for mode, reading in readings.items()},
         scores={mode: reading.score for mode, reading in readings.items()},
         seconds=seconds,
+        time=time.time(),
     )
 
 
@@ -59,6 +61,7 @@ def failed_row(task: Task, question: Question, *, key: str, error: str) -> Row:
         frames=0,
         answer="",
         gold=gold_text(question),
+        time=time.time(),
         error=error,
     )
 

@@ -33,6 +33,8 @@ class Row:
         answer: generated text.
         parsed, scores: letter or span, and score, by scoring mode.
         gold: right option's letter or annotated span.
+        seconds: time that the question took; the first of a video includes encoding it.
+        time: seconds since 1970 at which the row was written.
         error: reason for which the question was not answered; empty if it was.
     """
 
@@ -49,6 +51,7 @@ class Row:
     parsed: dict[str, str] = dataclasses.field(default_factory=dict)
     scores: dict[str, float] = dataclasses.field(default_factory=dict)
     seconds: float = 0.0
+    time: float = 0.0
     error: str = ""
 
 

@@ -1,0 +1,162 @@
+"""Resolves the benchmarks of `xcomp evaluate` and `xcomp compare`, and prints their reports."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xcomp_jax.config import DType, ProtocolConfig
+    from xcomp_jax.evaluation.question import Question, Task
+    from xcomp_jax.evaluation.run_folder import RunRecord
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkRun:
+    """One benchmark of a command: its task, settings, data folder and chosen questions."""
+
+    name: str
+    task: Task
+    protocol: ProtocolConfig
+    data: Path
+    questions: list[Question]
+
+    def dtype(self, options: argparse.Namespace) -> DType | None:
+        """Returns the dtype to load the model in: --dtype, else the protocol's."""
+        from xcomp_jax.evaluation.prepare_session import requested_dtype
+
+        return options.dtype or requested_dtype(self.protocol)
+
+    def report(self, folder: Path, record: RunRecord, *, complete: bool) -> None:
+        """Writes the report, prints the score on stdout and warnings on stderr.
+
+        Args:
+            complete: False if other processes may not have answered any question yet.
+        """
+        from xcomp_jax.evaluation.report_tables import percent
+        from xcomp_jax.evaluation.run_folder import rows_of
+        from xcomp_jax.evaluation.write_report import PAGE, build_report, write_report
+
+        if not complete and not rows_of(folder):
+            print(f"{self.name}: this part has no videos", file=sys.stderr)
+            return
+        report = build_report(self.task, self.questions, folder, record)
+        write_report(folder, report)
+        estimate = report.headline.estimate
+        interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"
+        for warning in report.summary.warnings:
+            print(f"{self.name}: warning: {warning}", file=sys.stderr)
+        print(
+            f"{self.name}: {percent(estimate.mean)} ({interval}), {estimate.questions:,} "
+            f"questions; {folder / PAGE}"
+        )
+
+
+def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
+    """Loads protocols and questions of all benchmarks, before any model is loaded.
+
+    Raises:
+        ValueError: unknown benchmark or question, wrong data folder, or invalid settings.
+    """
+    from xcomp_jax.evaluation.prepare_session import require_supported
+    from xcomp_jax.evaluation.protocol import load_protocol
+
+    runs = []
+    for name in benchmark_names(options.benchmark):
+        task = _task_of(name)
+        protocol = _with_options(load_protocol(name, options.protocol), options)
+        folder = options.data.expanduser()
+        data = folder / name if (folder / name).is_dir() else folder
+        run = BenchmarkRun(
+            name=name,
+            task=task,
+            protocol=protocol,
+            data=data,
+            questions=_questions(task, data, protocol, options),
+        )
+        require_supported(protocol, run.questions)
+        runs.append(run)
+    return runs
+
+
+def score_runs(options: argparse.Namespace) -> int:
+    """Scores the rows of `--score-only RUN` again and writes new reports."""
+    from xcomp_jax.evaluation.run_folder import benchmark_folders, read_record
+
+    folders = benchmark_folders(options.score_only)
+    names = list(folders) if options.benchmark is None else benchmark_names(options.benchmark)
+    for name in names:
+        folder = chosen_folder(folders, name, options.score_only)
+        record = read_record(folder)
+        task, data = _task_of(name), options.data or Path(record.data)
+        run = BenchmarkRun(
+            name=name,
+            task=task,
+            protocol=record.protocol,
+            data=data,
+            questions=_questions(task, data, record.protocol, options),
+        )
+        run.report(folder, record, complete=True)
+    return 0
+
+
+def benchmark_names(text: str) -> list[str]:
+    """Splits "mlvu,videomme" at its commas."""
+    return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def chosen_folder(folders: dict[str, Path], name: str, run: Path) -> Path:
+    """Returns the folder of a benchmark of a run.
+
+    Raises:
+        ValueError: the run lacks it.
+    """
+    if name not in folders:
+        raise ValueError(f"{run} has no rows of {name}; it has {', '.join(folders)}")
+    return folders[name]
+
+
+def _task_of(name: str) -> Task:
+    from xcomp_jax.evaluation.tasks import task_named
+
+    return task_named(name.removesuffix("_subtitles"))
+
+
+def _questions(
+    task: Task, data: Path, protocol: ProtocolConfig, options: argparse.Namespace
+) -> list[Question]:
+    from xcomp_jax.evaluation.check import in_subset
+    from xcomp_jax.evaluation.grouping import choose_questions
+
+    questions = in_subset(task.load(data), protocol.subset)
+    return choose_questions(questions, limit=options.limit, ids=options.ids or ())
+
+
+def _with_options(protocol: ProtocolConfig, options: argparse.Namespace) -> ProtocolConfig:
+    """Applies --frames, --select and --repeats."""
+    from xcomp_jax.config import SelectionConfig
+
+    changes: dict[str, Any] = {}
+    if options.frames is not None:
+        sampling = protocol.sampling
+        changes["sampling"] = dataclasses.replace(
+            sampling,
+            max_frames=options.frames,
+            min_frames=min(sampling.min_frames, options.frames),
+        )
+    selection = protocol.selection
+    if options.select == "all":
+        selection = None
+    elif options.select is not None:
+        # An explicit number applies to videos of any length, as in xcomp ask.
+        selection = dataclasses.replace(
+            selection or SelectionConfig(), select=options.select, min_frames=0
+        )
+    if options.repeats is not None:
+        if selection is None:
+            raise ValueError("--repeats has no effect without frame selection; add --select K")
+        selection = dataclasses.replace(selection, repeats=options.repeats)
+    return dataclasses.replace(protocol, selection=selection, **changes)

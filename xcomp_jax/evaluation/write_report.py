@@ -1,0 +1,54 @@
+"""Scores the rows of a run and writes its report as Markdown and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.markdown import to_markdown
+from xcomp_jax.evaluation.page import to_html
+from xcomp_jax.evaluation.protocol import departures, load_protocol
+from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.question_sets import recognise
+from xcomp_jax.evaluation.report import Report, RunInfo
+from xcomp_jax.evaluation.run_folder import LOCK, RunRecord, latest_rows, rows_of
+from xcomp_jax.evaluation.summary import score_rows
+from xcomp_jax.files import write_text
+from xcomp_jax.token_store.locks import EXCLUSIVE, locked
+
+MARKDOWN, PAGE = "report.md", "report.html"
+
+
+def build_report(
+    task: Task, questions: Sequence[Question], folder: Path, record: RunRecord
+) -> Report:
+    """Scores the rows in a run's folder; no model is needed.
+
+    Raises:
+        DataError: there are no rows, or nothing was generated.
+    """
+    rows = latest_rows(rows_of(folder).values())
+    if not rows:
+        raise DataError(f"{folder} has no rows; no question was asked")
+    return Report(
+        task=task,
+        summary=score_rows(task, questions, rows),
+        protocol=record.protocol,
+        departures=departures(record.protocol, load_protocol(record.benchmark)),
+        info=RunInfo(
+            command=record.command,
+            checkpoint=record.checkpoint,
+            checkpoint_hash=record.checkpoint_hash,
+            question_set=recognise(task.name, questions).text,
+            version=record.version,
+            devices=record.devices,
+        ),
+    )
+
+
+def write_report(folder: Path, report: Report) -> None:
+    """Writes report.md and report.html; processes of one run take turns."""
+    with locked(folder / LOCK, EXCLUSIVE):
+        write_text(folder / MARKDOWN, to_markdown(report))
+        write_text(folder / PAGE, to_html(report))
