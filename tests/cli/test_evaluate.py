@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from tests.evaluation.layouts import longvideobench_row, write_json, write_parquet
 from tests.evaluation.scripted_model import write_scripted_model
 from tests.write_video import write_video
+from xcomp_jax.account import Account
 from xcomp_jax.cli.main import main
 
 Outcome = tuple[int, str, str]
@@ -177,41 +179,66 @@ def test_evaluate_changed_content_is_asked_again(
     assert main(arguments(root, mvbench, out, "--limit", "2")) == 0
     assert len({row["key"] for row in rows_in(out)}) == 4
     assert capsys.readouterr().out.count("2 questions;") == 2
-    shutil.copytree(root / "span", tmp_path / "copy")
     assert main(arguments(root, mvbench, out, "--limit", "2", model="span")) == 2
     assert "answers of another run (checkpoint:" in capsys.readouterr().err
     assert main(arguments(root, mvbench, out, "--frames", "32")) == 2
     assert "sampling.max_frames: 32 instead of 512" in capsys.readouterr().err
 
 
-def test_evaluate_ten_questions_encode_a_video_once(
-    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from xcomp_jax.account import Account
+@pytest.fixture(name="encoded")
+def encoded_fixture(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collects the numbers of encoded clips."""
+    counts: list[int] = []
+    add_work = Account.add_work
 
+    def record(account: Account, name: str, amount: int) -> None:
+        if name == "clips encoded":
+            counts.append(amount)
+        add_work(account, name, amount)
+
+    monkeypatch.setattr(Account, "add_work", record)
+    return counts
+
+
+@pytest.mark.parametrize("selected", ["all", "16"])
+def test_evaluate_ten_questions_encode_a_video_once(
+    selected: str,
+    root: Path,
+    tmp_path: Path,
+    encoded: list[int],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     data = tmp_path / "MLVU"
-    rows = [
-        {
-            "video": "long.mp4",
-            "duration": 8.0,
-            "question": f"How many {number}?",
-            "candidates": ["2", "1"],
-            "answer": "1",
-            "question_type": "count",
-        }
-        for number in range(10)
-    ]
-    write_json(data / "json" / "4_count.json", rows)
+    row = {
+        "video": "long.mp4",
+        "duration": 8.0,
+        "candidates": ["2", "1"],
+        "answer": "1",
+        "question_type": "count",
+    }
+    write_json(
+        data / "json" / "4_count.json",
+        [row | {"question": f"How many {number}?"} for number in range(10)],
+    )
     copy_videos(root, data / "video" / "4_count", ["long.mp4"])
     clips = []
-    for limit in ("1", "10"):
-        options = arguments(root, data, tmp_path / limit, "--limit", limit, "--select", "16")
+    for limit in (1, 10):
+        out = tmp_path / f"{limit}"
+        options = arguments(root, data, out, "--limit", f"{limit}", "--select", selected)
         options[options.index("mvbench")] = "mlvu"
-        with Account() as account:
+        with Account():
             assert main([*options, "--batch-size", "4"]) == 0
-        assert len(rows_in(tmp_path / limit, "mlvu")) == int(limit)
-        clips.append(account.work["clips encoded"])
-    assert 0 < clips[0] <= clips[1] <= 1.3 * clips[0]
+        assert len(rows_in(out, "mlvu")) == limit
+        clips.append(sum(encoded))
+        encoded.clear()
+        forecast = re.search(r"([0-9,]+) encoded clips", capsys.readouterr().err)
+        assert forecast is not None
+        if limit == 1:
+            assert int(forecast[1]) == pytest.approx(clips[0], rel=0.3)
+    if selected == "all":
+        assert clips == [32, 32]  # 128 frames in clips of 4
+    # The model scores all frames alike, so that every question selects the same 16.
+    assert clips[1] <= 1.3 * clips[0]
 
 
 def test_evaluate_subtitles_missing_file_costs_question(
@@ -262,6 +289,18 @@ def test_compare_two_runs_prints_difference(
     out = capsys.readouterr().out
     assert out.startswith("mvbench: difference -16.7 points")  # 5 of 12 after 7 of 12
     assert "right in one run alone: 7 in the first, 5 in the second" in out
+
+
+def test_scan_benchmark_missing_video_exits_1(
+    mvbench: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["scan", "--benchmark", "mvbench", str(mvbench)]
+    assert main([*command, "--quiet"]) == 0
+    (mvbench / "video" / "star" / "Charades_v1_480" / "3.mp4").unlink()
+    assert main([*command, "--quiet"]) == 1
+    assert "missing: 1 videos, 2 questions" in capsys.readouterr().out
+    assert main([*command, "--max-bad", "0.5"]) == 2
+    assert "--max-bad has no effect with --benchmark" in capsys.readouterr().err
 
 
 def test_evaluate_chosen_ids_asks_those(

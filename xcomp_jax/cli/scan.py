@@ -1,4 +1,4 @@
-"""`xcomp scan`: checks the samples and the media files of a mixture before training."""
+"""`xcomp scan`: checks a mixture before training, or a benchmark's folder before a run."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xcomp_jax.cli.checks import refuse_without_effect
 from xcomp_jax.cli.mixture import (
     MixtureSettings,
     add_mixture_options,
     default_table,
     resolve_mixture,
 )
+from xcomp_jax.cli.scan_benchmark import scan_benchmark
 from xcomp_jax.cli.scan_summary import print_files, print_samples
 from xcomp_jax.terminal.values import real_number, whole_number
 
@@ -27,14 +29,18 @@ readable and has enough frames. Frames are counted, not decoded. Writes a table 
 every file and prints the number of samples that a run would use, leave out and skip, with the
 reasons. A repeated scan skips files that were readable and whose size has not changed (for a
 folder: names and sizes of its images). Training reads the lengths of its examples from this table
-(data.mixture.table)."""
+(data.mixture.table).
+
+With --benchmark, checks the data folder of a benchmark instead: which published question set it
+holds, and which videos and subtitles are missing, unreadable or short."""
 
 EXAMPLES = """examples:
   xcomp scan mixture.yaml
   xcomp scan mixture.yaml --config configs/xcomp_2b.py --root /data --out scan.csv --workers 64
+  xcomp scan --benchmark lvbench /data/LVBench
 
-exit codes: 0 on success; 1 if the share of bad samples is above --max-bad, or most samples of a set
-are bad; 2 if the mixture or the options are invalid
+exit codes: 0 on success; 1 if the share of bad samples is above --max-bad, most samples of a set
+are bad, or a question of a benchmark would fail; 2 if the data or the options are invalid
 """
 
 
@@ -42,12 +48,25 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the sub-command."""
     parser = commands.add_parser(
         "scan",
-        help="check the samples and files of a data mixture",
+        help="check the samples and files of a data mixture, or the folder of a benchmark",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("mixture", type=Path, metavar="MIXTURE", help="yaml file of the mixture")
+    parser.add_argument(
+        "mixture",
+        type=Path,
+        metavar="MIXTURE",
+        help="yaml file of the mixture, or data folder of --benchmark",
+    )
+    parser.add_argument(
+        "--benchmark", metavar="NAME", help="benchmark whose data folder is checked, such as mlvu"
+    )
+    parser.add_argument(
+        "--protocol",
+        metavar="published|vcf|FILE",
+        help="with --benchmark: settings of the run (default: published)",
+    )
     add_mixture_options(parser)
     parser.add_argument(
         "--out",
@@ -75,6 +94,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
+    if options.benchmark is not None:
+        return scan_benchmark(options)
+    refuse_without_effect(options, ["protocol"], "without --benchmark NAME")
     from xcomp_jax.data.mixture.judge import bad_set, check_entries, judge_samples
     from xcomp_jax.data.mixture.samples import BadSample, load_mixture
     from xcomp_jax.data.mixture.scan import scan
