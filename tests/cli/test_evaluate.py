@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -138,6 +139,34 @@ def test_evaluate_killed_resumes_on_two_shards(
     for index in range(2):
         assert main(arguments(root, mvbench, out, "--shard", f"{index}/2")) == 0
     assert main(arguments(root, mvbench, out)) == 0
+    assert rows_in(out) == whole
+
+
+def test_evaluate_distributed_equals_one_process(
+    root: Path, mvbench: Path, whole: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    out = tmp_path / "distributed"
+    job = {
+        "SLURM_JOB_ID": str(random.SystemRandom().randrange(2**12)),  # determines the port
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_STEP_NUM_NODES": "1",
+        "SLURM_NTASKS": "2",
+    }
+    command = [sys.executable, "-m", "xcomp_jax.cli.main", *arguments(root, mvbench, out)]
+    processes = [
+        subprocess.Popen(
+            [*command, "--distributed"],
+            env={**os.environ, **job, "SLURM_PROCID": str(task), "SLURM_LOCALID": str(task)},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for task in range(2)
+    ]
+    for process in processes:
+        _, err = process.communicate(timeout=300)
+        assert process.returncode == 0, err
+    assert len(list((out / "mvbench").glob("rows*.jsonl"))) == 2
     assert rows_in(out) == whole
 
 

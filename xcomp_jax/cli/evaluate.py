@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -154,10 +153,9 @@ def run(options: argparse.Namespace) -> int:
         reason = "with --distributed, which reads the processes from the cluster"
         refuse_without_effect(options, ["shard"], reason)
     check_checkpoint(options)
-    runs = requested_runs(options)
     if options.distributed:
-        return run_distributed("xcomp evaluate", _join, lambda: _evaluate_shared(options, runs))
-    return _evaluate(options, runs, _shard(options))
+        return run_distributed("xcomp evaluate", _join, lambda: _evaluate_shared(options))
+    return _evaluate(options, _shard(options))
 
 
 def _shard(options: argparse.Namespace) -> Shard:
@@ -175,18 +173,19 @@ def _join() -> None:
     connect(shutdown_seconds=JOIN_TIMEOUT_SECONDS)
 
 
-def _evaluate_shared(options: argparse.Namespace, runs: Sequence[BenchmarkRun]) -> int:
+def _evaluate_shared(options: argparse.Namespace) -> int:
     import jax
 
     from xcomp_jax.evaluation.grouping import Shard
 
-    return _evaluate(options, runs, Shard(jax.process_index(), jax.process_count()))
+    return _evaluate(options, Shard(jax.process_index(), jax.process_count()))
 
 
-def _evaluate(options: argparse.Namespace, runs: Sequence[BenchmarkRun], shard: Shard) -> int:
+def _evaluate(options: argparse.Namespace, shard: Shard) -> int:
     from xcomp_jax.evaluation.prepare_session import checkpoint_hash
     from xcomp_jax.token_store import TokenStore
 
+    runs = requested_runs(options)
     store = None
     if options.store is not None:
         max_bytes = int((options.store_gib or STORE_GIB) * GIB)
@@ -202,6 +201,8 @@ def _evaluate(options: argparse.Namespace, runs: Sequence[BenchmarkRun], shard: 
 
 
 def _load(options: argparse.Namespace, dtype: str | None) -> Session:
+    import jax
+
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.sharding import make_mesh
@@ -212,7 +213,7 @@ def _load(options: argparse.Namespace, dtype: str | None) -> Session:
         revision=options.revision,
         dtype=dtype,  # type: ignore[arg-type]
         selection=None,
-        mesh=None if options.mesh is None else make_mesh(options.mesh),
+        mesh=None if options.mesh is None else make_mesh(options.mesh, jax.local_devices()),
     )
 
 

@@ -1,7 +1,7 @@
-"""Evaluation on public benchmarks: questions, prompts, scoring, protocols, statistics, reports.
+"""Evaluation on public benchmarks: questions, prompts, scoring, protocols, statistics, reports, runs.
 
-No part imports JAX's programs or the engine. `scoring`, `tasks`, `tables`, `subtitles`, `media`,
-`rows` and `statistics` import nothing heavy at all.
+`scoring`, `tasks`, `tables`, `subtitles`, `media`, `rows` and `statistics` import nothing heavy. Only
+`prepare_session`, `runner` and `forecast` use a model.
 
 Before a run:
 
@@ -10,27 +10,22 @@ Before a run:
     questions = check.in_subset(task.load(folder), protocol.subset)
     check.check_folder(task, folder, protocol)          missing videos, published question set
 
-For one question:
+A run, as `cli.evaluate` starts it:
 
-    place = media.VideoFinder(folder, extracted_frames=protocol.extracted_frames).find(question)
-    path = media.local_file(place, cache)
-    prompt = prompts.question_prompt(task, question, folder, subtitles=protocol.subtitles)
-    key = rows.row_key(...)                             contents; a row with it is not asked again
-    row = make_rows.answer_row(...)                     or failed_row, if the video is broken
-    rows.RowWriter(run / f"rows-{process}.jsonl").append(row)
+    session, protocol = prepare_session.protocol_session(loaded, protocol, store)
+    run_folder.open_run(run, run_folder.RunRecord(...)) refuses another checkpoint or protocol
+    forecast.forecast_cost(session, groups, folder)     from a sample of the videos
+    runner.run_questions(runner.Evaluation(...), shard) rows of this part of the videos
 
 After a run:
 
-    rows = rows.read_run(run)                           of all processes
-    summary = summary.score_rows(task, questions, rows.values())
-    markdown.to_markdown(report), page.to_html(report)
+    rows = run_folder.latest_rows(run_folder.rows_of(run).values())
+    summary = summary.score_rows(task, questions, rows)
+    write_report.write_report(run, write_report.build_report(task, questions, run, record))
     comparison.compare_runs(task, questions, first, second)
 
-A runner joins these with `inference`. It groups questions by `Question.video_key`, so that a video
-is decoded and encoded once, and takes from here: the frames (`protocol.sampling`, `question.clip`,
-`question.folder_fps`), `protocol.selection`, the generation settings, and whether the time message
-stands before the prompt (`protocol.time_message`). In a haystack (`question.needles`) each needle's
-visual tokens stand before the frame that it names, and the answer is the most likely token at each
-position of the gold letter. The runner passes back the generated text, the seconds of the sampled
-frames and the indices of the selected ones.
+The runner does not run haystacks (`Question.needles`). There, each needle's visual tokens stand
+before the frame that it names, and the answer is the most likely token at each position of the gold
+letter. Selection then keeps visual tokens that are already encoded, so that the published selection
+of a single frame needs no clip of one frame, which `Session` refuses.
 """
