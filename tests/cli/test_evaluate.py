@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluation.layouts import longvideobench_row, write_json, write_parquet
+from tests.evaluation.layouts import longvideobench_row, niah, write_json, write_parquet
 from tests.evaluation.scripted_model import write_scripted_model
 from tests.write_video import write_video
 from xcomp_jax.account import Account
@@ -195,6 +195,28 @@ def test_evaluate_missing_video_costs_its_questions(
     assert main(arguments(root, mvbench, out)) == 0
     assert capsys.readouterr().out.startswith("mvbench: 58.3 % (")
     assert [row for row in rows_in(out) if not row["error"]] == whole
+
+
+def test_evaluate_zipped_videos_give_same_answers(
+    root: Path, mvbench: Path, whole: list[dict[str, Any]], tmp_path: Path
+) -> None:
+    folder, out = mvbench / "video" / "star", tmp_path / "zipped"
+    shutil.make_archive(str(mvbench / "video" / "star"), "zip", mvbench / "video", "star")
+    shutil.rmtree(folder)
+    for _ in range(2):
+        assert main(arguments(root, mvbench, out)) == 0
+    rows = rows_in(out)
+    assert [row | {"key": ""} for row in rows] == [row | {"key": ""} for row in whole]
+    assert not [path for path in (out / "mvbench" / "extracted").rglob("*") if path.is_file()]
+
+
+def test_evaluate_haystack_names_the_limit(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = arguments(root, niah(tmp_path / "niah"), tmp_path / "run")
+    options[options.index("mvbench")] = "niah_multi"
+    assert main(options) == 2
+    assert "inserts needles into a haystack" in capsys.readouterr().err
 
 
 def test_evaluate_changed_content_is_asked_again(

@@ -67,7 +67,7 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
     runs = []
     for name in benchmark_names(options.benchmark):
         task = _task_of(name)
-        protocol = _with_options(load_protocol(name, options.protocol), options)
+        protocol = _with_options(load_protocol(name, options.protocol or "published"), options)
         folder = options.data.expanduser()
         data = folder / name if (folder / name).is_dir() else folder
         run = BenchmarkRun(

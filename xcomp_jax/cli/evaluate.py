@@ -45,6 +45,12 @@ EXAMPLES = """examples:
 Exit codes: 0 report written, 2 wrong options, data or checkpoint, or nothing was generated.
 """
 
+NOT_FOR_SCORING = (
+    *("out", "checkpoint", "revision", "dtype", "mesh", "store", "store_gib"),
+    *("protocol", "frames", "select", "repeats", "shard"),
+)
+"""Options that have no effect with --score-only."""
+
 JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600
 """Time that a finished process waits for the others; videos differ in length."""
 
@@ -86,7 +92,6 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("protocol")
     group.add_argument(
         "--protocol",
-        default="published",
         metavar="published|vcf|FILE",
         help="settings of XComp's paper, of VideoChat-Flash, or of a Python file "
         "(default: published)",
@@ -141,8 +146,8 @@ def _add_questions(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     if options.score_only is not None:
-        names = ("out", "checkpoint", "frames", "select", "repeats", "shard")
-        refuse_without_effect(options, names, "with --score-only, which asks no question")
+        reason = "with --score-only, which asks no question"
+        refuse_without_effect(options, NOT_FOR_SCORING, reason)
         return score_runs(options)
     for name in ("benchmark", "data", "checkpoint", "out"):
         if getattr(options, name) is None:

@@ -1,7 +1,7 @@
-"""Evaluation on public benchmarks: questions, prompts, scoring, protocols, statistics, reports, runs.
+"""Evaluation on public benchmarks: questions, prompts, scoring, protocols, statistics, runs.
 
-`scoring`, `tasks`, `tables`, `subtitles`, `media`, `rows` and `statistics` import nothing heavy. Only
-`prepare_session`, `runner` and `forecast` use a model.
+`scoring`, `tasks`, `tables`, `subtitles`, `media`, `rows` and `statistics` import nothing heavy.
+Only `prepare_session`, `runner` and `forecast` use a model.
 
 Before a run:
 

@@ -27,6 +27,7 @@ from xcomp_jax.evaluation.scoring import Span
 from xcomp_jax.inference.session import Session
 from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.folder import sidecar_duration
 from xcomp_jax.video.probe import VideoInfo, probe
 
 EXTRACTED = "extracted"
@@ -211,7 +212,10 @@ class _Runner:
     def _video_hash(self, place: Place) -> str:
         """Hashes a video; an archive's directory has a checksum of every member."""
         if not place.member:
-            return self._run.hash_video(place.path)
+            video_hash = self._run.hash_video(place.path)
+            # The prompt states the duration, which a folder of images has in a file beside it.
+            duration = sidecar_duration(place.path) if place.path.is_dir() else None
+            return video_hash if duration is None else f"{video_hash} {duration}"
         with zipfile.ZipFile(place.path) as archive:
             member = archive.getinfo(place.member)
         return f"{member.CRC:08x}-{member.file_size}"
