@@ -17,7 +17,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.evaluation.layouts import longvideobench_row, niah, write_json, write_parquet
+from tests.evaluation.layouts import (
+    longvideobench_row,
+    niah,
+    perceptiontest,
+    videomme,
+    write_json,
+    write_parquet,
+)
 from tests.evaluation.scripted_model import write_scripted_model
 from tests.write_video import write_video
 from xcomp_jax.account import Account
@@ -352,6 +359,25 @@ def test_scan_benchmark_missing_video_exits_1(
     assert "missing: 1 videos, 2 questions" in capsys.readouterr().out
     assert main([*command, "--max-bad", "0.5"]) == 2
     assert "--max-bad has no effect with --benchmark" in capsys.readouterr().err
+
+
+def test_evaluate_two_benchmarks_read_folders_by_name(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = tmp_path / "data"
+    copy_videos(root, perceptiontest(data / "perceptiontest") / "videos", ["video_1.mp4"])
+    videomme(data / "videomme")
+    copy_videos(root, data / "videomme" / "videos", ["video1.mp4", "video2.mp4"])
+    options = arguments(root, data, tmp_path / "run", "--protocol", "vcf")
+    options[options.index("mvbench")] = "perceptiontest,videomme"
+    assert main(options) == 0
+    # One benchmark's folder may hold one of its name.
+    options = arguments(root, data / "videomme", tmp_path / "run", "--protocol", "vcf")
+    options[options.index("mvbench")] = "videomme"
+    assert main(options) == 0
+    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == ["perceptiontest", "videomme", "videomme"]
+    assert [row["id"] for row in rows_in(tmp_path / "run", "videomme")] == ["001-1", "002-1"]
 
 
 def test_evaluate_chosen_ids_asks_those(

@@ -64,12 +64,12 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
     from xcomp_jax.evaluation.prepare_session import require_supported
     from xcomp_jax.evaluation.protocol import load_protocol
 
-    runs = []
-    for name in benchmark_names(options.benchmark):
+    runs, names = [], benchmark_names(options.benchmark)
+    for name in names:
         task = _task_of(name)
         protocol = _with_options(load_protocol(name, options.protocol or "published"), options)
         folder = options.data.expanduser()
-        data = folder / name if (folder / name).is_dir() else folder
+        data = folder if len(names) == 1 else folder / task.name
         run = BenchmarkRun(
             name=name,
             task=task,

@@ -71,7 +71,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="data folder of the benchmark, or the folder that holds one per benchmark, named NAME",
+        help="data folder of the benchmark; of several benchmarks, the folder with one per NAME",
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder for rows and reports")
     parser.add_argument(
