@@ -58,5 +58,9 @@ setup(
         "tpu": ["jax[tpu]>=0.10,<0.12"],
         "cuda": ["jax[cuda12]>=0.10,<0.12"],
     },
-    entry_points={"console_scripts": ["xcomp=xcomp_jax.cli.main:main"]},
+    entry_points={
+        "console_scripts": ["xcomp=xcomp_jax.cli.main:main"],
+        # Read by lmms-eval only, which brings PyTorch.
+        "lmms_eval.models": ["xcomp_jax=xcomp_jax.evaluation.lmms_eval_manifest:manifest"],
+    },
 )
