@@ -7,6 +7,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING
 
+from xcomp_jax.terminal.values import real_number, whole_number
+
 if TYPE_CHECKING:
     from xcomp_jax.config import SamplingConfig
     from xcomp_jax.inference.encoded_video import EncodedVideo
@@ -18,7 +20,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("video file")
     group.add_argument(
         "--stream",
-        type=int,
+        type=whole_number(1),
         metavar="N",
         help="number of the video stream to read, from 1 (default: as the original's reader "
         "chooses)",
@@ -26,12 +28,13 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--partial",
         action="store_true",
+        default=None,
         help="read what a truncated file still holds (default: refuse it)",
     )
     limit = group.add_mutually_exclusive_group()
     limit.add_argument(
         "--max-damaged",
-        type=float,
+        type=real_number(0, 1),
         metavar="SHARE",
         help="largest share of damaged frames to accept; the nearest good frame replaces each "
         "(default: the checkpoint's setting, else 0.08)",
@@ -49,7 +52,7 @@ def probe_video(options: argparse.Namespace, video: str) -> VideoInfo:
     """Probes a video with the options of `add_reading`."""
     from xcomp_jax.video.probe import probe
 
-    return probe(video, stream=options.stream, partial=options.partial)
+    return probe(video, stream=options.stream, partial=bool(options.partial))
 
 
 def with_reading(sampling: SamplingConfig, options: argparse.Namespace) -> SamplingConfig:

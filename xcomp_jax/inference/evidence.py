@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 from xcomp_jax.engine.clips import FileFrames
-from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails
+from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails, shown_name
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.video.probe import VideoInfo
@@ -34,9 +34,8 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     begin = time.perf_counter()
     thumbnails: tuple[Thumbnail, ...] = ()
     if video.path is not None:
-        thumbnails = make_thumbnails(
-            _file(video), plan.indices, plan.times, selected_frames, scores
-        )
+        file = _file(video)
+        thumbnails = make_thumbnails(file, plan.indices, plan.times, selected_frames, scores)
     costs = [
         Cost(step, seconds, answer.work.get(UNITS.get(step, "")), UNITS.get(step, ""))
         for step, seconds in answer.seconds.items()
@@ -49,7 +48,7 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     if thumbnails:
         costs.append(Cost("thumbnails", time.perf_counter() - begin, len(thumbnails), "pictures"))
     return Evidence(
-        video=video.name,
+        video=shown_name(video.name),
         duration=max(plan.duration, plan.times[-1] if plan.times else 0.0),
         question=answer.question,
         answer=answer.text,

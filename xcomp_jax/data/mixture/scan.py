@@ -13,8 +13,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from tqdm import tqdm
-
 from xcomp_jax.config import ConfigError
 from xcomp_jax.data.mixture.media import Media, image_path, probe_media
 from xcomp_jax.data.mixture.samples import Sample
@@ -29,6 +27,7 @@ from xcomp_jax.data.mixture.scan_table import (
     whole_file,
     write_table,
 )
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.decode import MAX_DAMAGED, count_damaged
 from xcomp_jax.video.errors import MissingVideoError, VideoError
@@ -62,7 +61,7 @@ def scan(
     write_table(path, (), table)  # removes a row that a kill has cut off
     with path.open("a", encoding="utf-8", newline="") as file, ThreadPoolExecutor(workers) as pool:
         writer = csv.DictWriter(file, list(COLUMNS), extrasaction="raise")
-        bar = tqdm(total=len(files), desc="scanning", unit="file", disable=not progress)
+        bar = ProgressBar(total=len(files), desc="scanning", unit="file", disable=not progress)
         probe = functools.partial(_probe, root=root, decode=decode, max_damaged=max_damaged)
         results = pool.map(lambda key: probe(files[key], table.get(key)), files)
         try:

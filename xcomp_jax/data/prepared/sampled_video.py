@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.config import SamplingConfig
 from xcomp_jax.data.ordered_map import ordered_map
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.probe import probe
@@ -87,7 +87,7 @@ def decode_videos(
         except VideoError as error:
             return error
 
-    yield from tqdm(
+    yield from ProgressBar(
         ordered_map(read, paths, max_workers=MAX_WAITING_BYTES // view.max_video_bytes),
         desc=label,
         total=len(paths),
