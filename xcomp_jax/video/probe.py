@@ -180,7 +180,18 @@ def _truncation(path: Path, packets: PacketList, messages: str) -> str:
         return "truncated: it ends with zeros, as an unfinished download does"
     if packets.ends_damaged and container != "mpegts":
         return "truncated: its last frame is incomplete"
-    return ""
+    return _avi_truncation(path) if container == "avi" else ""
+
+
+def _avi_truncation(path: Path) -> str:
+    """Returns a reason if an avi file is shorter than its header says, as after a crash."""
+    with path.open("rb") as file:
+        stated = 8 + int.from_bytes(file.read(8)[4:], "little")
+        size = file.seek(0, 2)
+    # Programs that do not know the size write 0 or the largest number.
+    if not size + ZERO_TAIL < stated < 2**32 - 16:
+        return ""
+    return f"truncated: it has {size} bytes, its header states {stated}"
 
 
 def _ends_with_zeros(path: Path) -> bool:
