@@ -124,7 +124,7 @@ def probe_file(
         times=(ticks - ticks[0]) * float(packets.time_base),
         is_uneven=rate is None,
         packets=packets,
-        notes=(*notes, *_damage_notes(packets, reason)),
+        notes=(*notes, *_damage_notes(packets, reason, messages)),
     )
     if reason and not partial:
         raise VideoError(
@@ -203,11 +203,14 @@ def _ends_with_zeros(path: Path) -> bool:
         return not file.read(ZERO_TAIL).strip(b"\0")
 
 
-def _damage_notes(packets: PacketList, truncation: str) -> tuple[str, ...]:
+def _damage_notes(packets: PacketList, truncation: str, messages: str) -> tuple[str, ...]:
     if truncation:
         return (f"{truncation}; the {frame_count(len(packets.ticks))} that it holds are read",)
     if packets.damaged:
         return (f"{packets.damaged} of {frame_count(len(packets.ticks))} are damaged in the file",)
+    if "[error]" in messages:
+        summary = ffmpeg.summarize_stderr(messages.encode())
+        return (f"the file is damaged, so frames may be missing (ffmpeg: {summary})",)
     return ()
 
 
