@@ -18,12 +18,22 @@ from tests.convert.conftest import entries
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 
-KILLS = 40
+KILLS = 20
 
 
-def command(source: Path, out: Path) -> list[str]:
+def start(source: Path, out: Path) -> tuple[subprocess.Popen[bytes], float]:
+    """Starts a conversion; returns when it begins to write, with the time of that moment."""
     arguments = ["convert", "from-torch", str(source), str(out), "--force"]
-    return [sys.executable, "-m", "xcomp_jax.cli.main", *arguments]
+    drafts = set(out.parent.glob(".out.partial-*"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xcomp_jax.cli.main", *arguments],
+        env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    while process.poll() is None and set(out.parent.glob(".out.partial-*")) <= drafts:
+        time.sleep(0.005)
+    return process, time.monotonic()
 
 
 def number_of(out: Path, expected: list[object]) -> int:
@@ -40,20 +50,14 @@ def test_killed_conversion_leaves_complete_folder(tmp_path: Path) -> None:
     sources = [torch_model.make(tmp_path / f"source{seed}", seed=seed) for seed in (0, 1)]
     expected = [load_torch_checkpoint(source)[1] for source in sources]
     out = tmp_path / "out"
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    start = time.monotonic()
-    subprocess.run(command(sources[0], out), check=True, env=environment, capture_output=True)
-    duration, rng, killed, replaced = time.monotonic() - start, random.Random(0), 0, 0
+    first, seconds = start(sources[0], out)
+    assert first.wait() == 0
+    seconds = time.monotonic() - seconds
+    rng, killed, replaced = random.Random(0), 0, 0
     while killed < KILLS:
         before = number_of(out, expected)
-        process = subprocess.Popen(
-            command(sources[1 - before], out),
-            env=environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # Most of a conversion is the start of Python, where nothing can go wrong.
-        time.sleep(duration * rng.uniform(0.6, 1.1))
+        process, _ = start(sources[1 - before], out)
+        time.sleep(seconds * rng.uniform(0, 1))
         process.kill()
         killed += process.wait() < 0
         replaced += number_of(out, expected) != before
