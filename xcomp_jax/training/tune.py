@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 
+from xcomp_jax.checkpoint import TUNE, check_free
 from xcomp_jax.config import CompressionConfig, ExperimentConfig, on_devices
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
@@ -29,6 +30,9 @@ from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import CONFIG_FILE, Clock, claim_workdir
 from xcomp_jax.training.writers import open_writers
+
+# Folder in the workdir for the trained parameters.
+EXPORT_FOLDER = "checkpoint"
 
 
 def tune(
@@ -62,7 +66,7 @@ def tune(
         require_equal(on_every(lambda: run_facts(config)))
     summary = workdir / "summary.json"
     if not summary.exists():
-        _check(config)
+        _check(config, workdir)
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(claim_workdir(workdir, config)))
         # A folder that is not shared has no configuration, or that of another run.
@@ -90,7 +94,7 @@ def tune(
         return on_first(lambda: read_json(summary))
 
 
-def _check(config: ExperimentConfig) -> None:
+def _check(config: ExperimentConfig, workdir: Path) -> None:
     """Raises errors that would otherwise appear hours later, before the folder is created."""
     resolved = on_devices(config, jax.device_count())
     mesh = make_mesh(resolved.mesh)
@@ -99,6 +103,7 @@ def _check(config: ExperimentConfig) -> None:
         state_shardings(resolved.stage_model(stage), stage, mesh)
     check_init_from(config)
     run_tokenizer(config)
+    check_free(workdir / EXPORT_FOLDER, TUNE, overwrite=True)
 
 
 def _run(run: Run) -> None:
@@ -162,7 +167,7 @@ def _train(
             after=evaluator.stored("after", last.compression, params),
             chance=text_only_accuracy(held_out),
         )
-    folder = run.workdir / "checkpoint"
+    folder = run.workdir / EXPORT_FOLDER
     run.observation.announce(f"Export: writing the parameters to {folder}")
     export(config, last, params, tokenizer, folder, overwrite=True)
     return accuracy
