@@ -12,6 +12,7 @@ from typing import Any, Literal, get_origin
 from ml_collections import ConfigDict
 
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict, type_at
+from xcomp_jax.data.messages import spelling_hint
 
 CONFIGS = Path(__file__).with_name("configs")
 
@@ -80,7 +81,7 @@ def _file_of(path: Path) -> Path:
         return named
     names = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
     raise ConfigError(
-        f"{path}: no such configuration file; give the path of one, or a name: {', '.join(names)}"
+        f"{str(path)!r}: no such configuration file{spelling_hint(path)}; give the path of one, or a name: {', '.join(names)}"
     )
 
 

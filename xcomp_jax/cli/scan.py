@@ -81,9 +81,9 @@ def run(options: argparse.Namespace) -> int:
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
 
     settings = resolve_mixture(options, options.mixture)
-    out = options.out or default_table(options.mixture)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
+    out = options.out or default_table(options.mixture)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
     samples = mixture.samples
     table = scan(samples, root, out, workers=options.workers, progress=not options.quiet)
