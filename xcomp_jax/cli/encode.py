@@ -22,6 +22,7 @@ from xcomp_jax.cli.display import Bars
 from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 from xcomp_jax.terminal.output import describe
 from xcomp_jax.terminal.values import whole_number
 
@@ -65,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video file or folder of images")
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_selection(parser)
     add_store(parser, default=STORE)
     _add_mixture(parser)
@@ -122,7 +124,7 @@ def run(options: argparse.Namespace) -> int:
     if options.mixture is None:
         _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
-    for add in (add_frames, add_selection):
+    for add in (add_frames, add_reading, add_selection):
         _check_unset(
             options, add, "applies to videos only; a mixture uses the sampling of --config"
         )
@@ -176,8 +178,8 @@ def _encode_videos(options: argparse.Namespace) -> int:
     for video in present:
         try:
             with Account() as account, Bars() as bars:
-                session.encode_video(
-                    video,
+                encoded = session.encode_video(
+                    probe_video(options, video),
                     num_frames=options.frames,
                     start=options.start,
                     end=options.end,
@@ -189,6 +191,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
             print(f"xcomp encode: {with_flags(describe(error))}", file=sys.stderr)
             continue
         work = account.work
+        print_notes(encoded, "encode")
         print(
             f"{video}: {work.get('clips encoded', 0)} clips encoded, "
             f"{work.get('clips reused', 0)} already stored"

@@ -86,6 +86,14 @@ class Fields:
             raise self._wrong(name, value, "a number")
         return float(value)
 
+    def integer(self, name: str) -> int:
+        """Returns a whole number, also one stored as text."""
+        text = self.text(name)
+        try:
+            return int(text)
+        except ValueError:
+            raise self._wrong(name, text, "a whole number") from None
+
     def texts(self, name: str) -> tuple[str, ...]:
         """Returns a list of strings; one string becomes a list of one."""
         value = self._value(name)
@@ -122,6 +130,12 @@ def fields_of(path: Path) -> list[Fields]:
 def gold_of(options: Sequence[str], answer: str) -> int | None:
     """Returns the index of the first option that equals `answer`, None without one."""
     return options.index(answer) if answer in options else None
+
+
+def lettered_gold(letter: str, count: int) -> int | None:
+    """Returns the index of a letter such as "B" or "(B)" among `count` options, else None."""
+    index = "ABCDEFGH".find(letter.strip("() ")[:1] or "-")
+    return index if 0 <= index < count else None
 
 
 def require_distinct(questions: Iterable[Question]) -> list[Question]:
