@@ -81,7 +81,8 @@ def _file_of(path: Path) -> Path:
         return named
     names = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
     raise ConfigError(
-        f"{str(path)!r}: no such configuration file{spelling_hint(path)}; give the path of one, or a name: {', '.join(names)}"
+        f"{str(path)!r}: no such configuration file{spelling_hint(path)}; give the path of one, "
+        f"or a name: {', '.join(names)}"
     )
 
 

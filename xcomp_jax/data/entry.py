@@ -157,11 +157,8 @@ def _refuse_unknown_keys(entry: Mapping[str, Any]) -> None:
     )
     keys = [key for key in entry if key.removesuffix("s") not in KINDS]
     suggestion = next(filter(None, (_likely_medium(key) for key in keys)), "")
-    if (
-        suggestion
-        or not is_text
-        or any(mark in str(turns) for mark in (VIDEO_MARK, OTHER_VIDEO_MARK))
-    ):
+    has_mark = any(mark in str(turns) for mark in (VIDEO_MARK, OTHER_VIDEO_MARK))
+    if suggestion or has_mark or not is_text:
         raise EntryError(
             "invalid entry",
             f"neither 'image' nor 'video'; {EXPECTED_KEYS}, {_found(entry)}{suggestion}",
