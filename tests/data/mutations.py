@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import re
 import sys
 import tempfile
 import time
@@ -27,6 +28,12 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_sets
 from xcomp_jax.data.prepared.manifest import ManifestError, load_manifest
 from xcomp_jax.data.tokens import RowError, check_conversation
 from xcomp_jax.experiment import load_experiment
+
+PLACE = re.compile(
+    r"line \d+|entry \d+|set \d+|UTF-8|must hold|no usable sample|Exceeds the limit|recursion"
+    r"|experiment\.py: [\w.\[\]]+[=:]|get_config|stage|experiment\.py: (no|an) |cannot be run"
+)
+"""Names of the place of a fault, or of what the whole file lacks."""
 
 MAX_SECONDS = 10
 """Longest time of the processor for a file of a few kilobytes."""
@@ -203,6 +210,7 @@ def refused_or_read(path: Path, read: Callable[[], Any]) -> tuple[str, Any]:
     if result is not None:
         return outcome, result
     assert str(path.parent) in outcome, outcome
+    assert PLACE.search(outcome), outcome
     assert "\n" not in outcome, outcome
     assert len(outcome) < 1500, outcome
     return "refused", None
