@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import traceback
 from collections.abc import Iterable
@@ -13,6 +14,7 @@ from ml_collections import ConfigDict
 
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict, type_at
 from xcomp_jax.data.messages import spelling_hint
+from xcomp_jax.files import read_text
 
 CONFIGS = Path(__file__).with_name("configs")
 
@@ -50,6 +52,7 @@ def _values(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the file fails; the message names the line and the error.
+        TextError: it is not text.
     """
     if path.suffix != ".py":
         raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
@@ -60,6 +63,8 @@ def _values(path: Path) -> dict[str, Any]:
         returned = values["get_config"]() if callable(values.get("get_config")) else None
         returned = returned.to_dict() if isinstance(returned, ConfigDict) else returned
     except (SyntaxError, ImportError) as error:
+        with contextlib.suppress(OSError):
+            read_text(path)  # Python's own message does not name another encoding.
         raise ConfigError(f"{path}: cannot be run as Python: {error}") from error
     except Exception as error:  # The file is a program, which may raise anything.
         frames = traceback.extract_tb(error.__traceback__)

@@ -28,6 +28,7 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_sets
 from xcomp_jax.data.prepared.manifest import ManifestError, load_manifest
 from xcomp_jax.data.tokens import RowError, check_conversation
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.files import TextError
 
 PLACE = re.compile(
     r"line \d+|entry \d+|set \d+|UTF-8|must hold|no usable sample|Exceeds the limit|recursion"
@@ -204,7 +205,7 @@ def refused_or_read(path: Path, read: Callable[[], Any]) -> tuple[str, Any]:
     start = time.process_time()
     try:
         outcome, result = "read", read()
-    except (MixtureError, ManifestError, ConfigError) as error:
+    except (MixtureError, ManifestError, ConfigError, TextError) as error:
         outcome, result = str(error), None
     assert time.process_time() - start < MAX_SECONDS
     if result is not None:
