@@ -11,12 +11,12 @@ import jax
 import numpy as np
 from flax import traverse_util
 from jax.experimental import multihost_utils
-from tqdm import tqdm
 
 from xcomp_jax.checkpoint import LazyArray, param_shapes
 from xcomp_jax.checkpoint.memory import aligned_empty
 from xcomp_jax.config import MeshConfig, ModelConfig
-from xcomp_jax.convert.errors import raise_problems
+from xcomp_jax.convert.diagnose_tensors import diagnose_tensors
+from xcomp_jax.convert.errors import LISTED, ConversionError, raise_problems
 from xcomp_jax.convert.map import (
     Rule,
     check_finite,
@@ -37,6 +37,7 @@ from xcomp_jax.convert.tensors import (
 )
 from xcomp_jax.models.xcomp import abstract_params
 from xcomp_jax.sharding import make_mesh, parameter_shardings
+from xcomp_jax.terminal.progress import ProgressBar
 
 Index = tuple[slice, ...]
 Shardings = jax.sharding.Sharding | Mapping[str, Any]
@@ -117,6 +118,8 @@ def plan_leaves(
     slots = tensor_slots(rules, shapes)
     tensors, problems = remove_tied_copy(tensors, model)
     problems += check_names_and_shapes(slots, rules, tensors)
+    if len(problems) > LISTED and (diagnosis := diagnose_tensors(model, slots, tensors)):
+        raise ConversionError(str(subject), problems, diagnosis)
     stored, dtype_problems = parameter_dtype(tensors, dtype, declared)
     problems += dtype_problems
     if problems:
@@ -144,7 +147,7 @@ def fill_tree(
     else:
         by_path = {leaf.rule.target: shardings for leaf in leaves}
     flat = {}
-    for leaf in tqdm(leaves, desc="reading", unit="array", disable=not progress):
+    for leaf in ProgressBar(leaves, desc="reading", unit="array", disable=not progress):
         path = leaf.rule.target
         if by_path[path] is None:
             flat[path] = leaf.whole()
@@ -169,7 +172,7 @@ def _other_process_problems(count: int) -> list[str]:
     ]
 
 
-def lazy_tree(leaves: Sequence[Leaf], bar: tqdm[Any]) -> dict[str, Any]:
+def lazy_tree(leaves: Sequence[Leaf], bar: ProgressBar) -> dict[str, Any]:
     """Returns the parameters as arrays that are read while they are written.
 
     `Leaf.problems` is complete once everything has been written.

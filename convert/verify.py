@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
+from xcomp_jax.checkpoint.strict_json import format_json, read_json_object
 from xcomp_jax.convert.activations import (
     ActivationDifference,
     compare_activations,
     first_difference,
 )
 from xcomp_jax.convert.config import differing_fields
+from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.folder import OpenCheckpoint, TorchCheckpoint, open_checkpoint
 from xcomp_jax.convert.tensors import Comparison, compare
+from xcomp_jax.terminal.progress import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,14 +54,24 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        return {"equal": self.equal, **dataclasses.asdict(self)}
+        """Returns the report as JSON values; numbers that are not finite become null."""
+        return _finite_or_none({"equal": self.equal, **dataclasses.asdict(self)})
 
     def write(self, stem: Path) -> None:
         """Writes STEM.json and STEM.txt."""
         stem.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_json(), indent=1) + "\n"
-        stem.with_name(stem.name + ".json").write_text(text, encoding="utf-8")
+        stem.with_name(stem.name + ".json").write_text(format_json(self.to_json()), "utf-8")
         stem.with_name(stem.name + ".txt").write_text(self.text(full=True) + "\n", encoding="utf-8")
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_none(item) for item in value]
+    return value
 
 
 def _line(row: Comparison) -> str:
@@ -106,13 +118,15 @@ def verify(
     Raises:
         ConversionError, CheckpointError: a folder or the recording cannot be read.
     """
+    if report is not None:
+        _check_report(report, (a, b))
     left, right = open_checkpoint(a), open_checkpoint(b)
     # A stacked parameter holds many tensors: in its order, each parameter is read once.
     ordered = right if isinstance(left, TorchCheckpoint) else left
     names = list(dict.fromkeys([*ordered.shapes, *left.shapes, *right.shapes]))
     rows = [
         _compare(name, left, right, atol, rtol, allow_dtype)
-        for name in tqdm(names, desc="comparing", unit="tensor", disable=not progress)
+        for name in ProgressBar(names, desc="comparing", unit="tensor", disable=not progress)
     ]
     result = Report(
         f"{a} ({left.kind})",
@@ -124,6 +138,24 @@ def verify(
     if report is not None:
         result.write(report)
     return result
+
+
+def _check_report(stem: Path, folders: tuple[Path, ...]) -> None:
+    """Raises ConversionError if writing the report would replace something else."""
+    path = stem.with_name(stem.name + ".json")
+    real = Path(os.path.realpath(path))
+    if inside := [folder for folder in folders if Path(os.path.realpath(folder)) in real.parents]:
+        raise ConversionError(str(path), [f"lies inside {inside[0]}; choose another --report"])
+    if path.exists():
+        try:
+            is_report = read_json_object(path).keys() >= {"equal", "tensors"}
+        except ValueError:
+            is_report = False
+        if not is_report:
+            problem = (
+                "exists and is not a report of `xcomp convert verify`; choose another --report"
+            )
+            raise ConversionError(str(path), [problem])
 
 
 def _compare(

@@ -16,6 +16,7 @@ LEVELS = (
         "entry points",
         "cli",
         "launch",
+        "evaluation",
         "training",
         "pretrained",
         "inference",
@@ -24,8 +25,9 @@ LEVELS = (
         "selection",
     ),
     *("experiment", "data", "evidence", "checkpoint", "models", "compression", "ops"),
-    *("token_store", "video", "text", "sharding", "processes", "variants", "peaks", "config"),
-    *("account", "files", "shapes"),
+    *("token_store", "video", "text", "sharding", "processes", "rendezvous"),
+    *("variants", "peaks", "config"),
+    *("interruption", "account", "checksums", "files", "shapes", "terminal"),
 )
 """Packages and top-level modules from top to bottom; each may import itself and later ones."""
 

@@ -6,6 +6,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from xcomp_jax.terminal.values import real_number, whole_number
+
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
 and fit need only JAX, Flax, Optax, Orbax and jaxtyping; fit also needs the compiler of the devices
 it compiles for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
@@ -20,6 +22,9 @@ EXAMPLES = """examples:
 """
 
 RESULTS = Path("runs/bench")
+
+COUNT = whole_number(1)
+"""Type of a number of frames, steps, rounds or tokens."""
 
 
 def add_benches(parser: argparse.ArgumentParser) -> None:
@@ -55,7 +60,7 @@ def _add_device_benches(commands: argparse._SubParsersAction) -> None:
         parser = _add(commands, name, summary, f"{summary.capitalize()}.", f"  xcomp bench {name}")
         parser.add_argument(
             "--minutes",
-            type=float,
+            type=real_number(0),
             default=minutes,
             metavar="M",
             help="start no new measurement after M minutes (default: %(default)s)",
@@ -87,7 +92,11 @@ def _add_pipeline(commands: argparse._SubParsersAction) -> None:
         ("rounds", 3, "runs of each; the shortest counts"),
     ):
         parser.add_argument(
-            f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default: {default})"
+            f"--{name}",
+            type=COUNT,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
         )
 
 
@@ -104,7 +113,7 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--frames",
         nargs=2,
-        type=int,
+        type=COUNT,
         default=(1024, 4096),
         metavar="N",
         help="compiled numbers of frames (default: 1024 4096)",
@@ -142,21 +151,24 @@ def _add_selection_benches(commands: argparse._SubParsersAction) -> None:
     _add_counts(costs, "--frames", "numbers of frames", [1024, 2048, 4096, 8192])
     costs.add_argument(
         "--question-rows",
-        type=int,
+        type=COUNT,
         default=100,
         metavar="N",
         help="tokens of a question (default: 100)",
     )
     costs.add_argument(
         "--turn-rows",
-        type=int,
+        type=COUNT,
         default=40,
         metavar="N",
         help="tokens of a follow-up turn (default: 40)",
     )
     for parser in (speed, costs):
         parser.add_argument(
-            "--repeats", type=int, metavar="R", help="scoring rounds (default: 2, as published)"
+            "--repeats",
+            type=COUNT,
+            metavar="R",
+            help="scoring rounds (default: 2, as published)",
         )
 
 
@@ -172,7 +184,11 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
     )
     ask.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
     ask.add_argument(
-        "--frames", type=int, default=1024, metavar="N", help="frames per video (default: 1024)"
+        "--frames",
+        type=COUNT,
+        default=1024,
+        metavar="N",
+        help="frames per video (default: 1024)",
     )
     overhead = _add(
         commands,
@@ -187,10 +203,18 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
         "  xcomp bench training-overhead --steps 40 --folder /tmp/overhead",
     )
     overhead.add_argument(
-        "--steps", type=int, default=80, metavar="N", help="steps per loop (default: 80)"
+        "--steps",
+        type=COUNT,
+        default=80,
+        metavar="N",
+        help="steps per loop (default: 80)",
     )
     overhead.add_argument(
-        "--videos", type=int, default=64, metavar="N", help="videos to generate (default: 64)"
+        "--videos",
+        type=COUNT,
+        default=64,
+        metavar="N",
+        help="videos to generate (default: 64)",
     )
     overhead.add_argument(
         "--folder", type=Path, metavar="DIR", help="keep files in DIR (default: a temporary folder)"
@@ -218,5 +242,10 @@ def _add_convert_roundtrip(commands: argparse._SubParsersAction) -> None:
 def _add_counts(parser: argparse.ArgumentParser, flag: str, noun: str, default: list[int]) -> None:
     shown = " ".join(map(str, default))
     parser.add_argument(
-        flag, type=int, nargs="+", default=default, metavar="N", help=f"{noun} (default: {shown})"
+        flag,
+        type=COUNT,
+        nargs="+",
+        default=default,
+        metavar="N",
+        help=f"{noun} (default: {shown})",
     )

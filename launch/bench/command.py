@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from xcomp_jax.launch.bench.arguments import DESCRIPTION, EXAMPLES, RESULTS, add_benches
+from xcomp_jax.terminal.standalone import run_standalone
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -100,16 +101,4 @@ def _run_convert_roundtrip(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `xcomp bench` without the other commands; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="xcomp bench",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except ValueError as error:
-        print(f"xcomp bench: {error}", file=sys.stderr)
-        return 2
+    return run_standalone("xcomp bench", DESCRIPTION, EXAMPLES, add_arguments, arguments)

@@ -24,7 +24,6 @@ from pathlib import Path
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.checkpoint import load_params
 from xcomp_jax.convert.config import to_hf_config
@@ -34,6 +33,7 @@ from xcomp_jax.convert.tensors import FLOATS, bit_view, equal_bits
 from xcomp_jax.convert.to_torch import convert_to_torch
 from xcomp_jax.convert.variants import VARIANTS, Variant
 from xcomp_jax.convert.write import SafetensorsWriter, TensorSpec
+from xcomp_jax.terminal.progress import ProgressBar
 
 ALLOWANCE_BYTES = 500_000_000
 _SAMPLE_SECONDS = 0.005
@@ -67,7 +67,7 @@ def write_random(folder: Path, variant: Variant, dtype: str, *, seed: int = 0) -
     specs = [TensorSpec(name, dtype, shape) for name, shape in variant.tensors().items()]
     rng = np.random.default_rng(seed)
     with SafetensorsWriter(folder / WEIGHTS, specs) as writer:
-        for spec in tqdm(specs, desc="writing", unit="tensor"):
+        for spec in ProgressBar(specs, desc="writing", unit="tensor"):
             values = np.frombuffer(bytearray(rng.bytes(spec.nbytes)), FLOATS[dtype])
             bits = bit_view(values)
             # Without the top bit of the exponent, no pattern is infinite or NaN.

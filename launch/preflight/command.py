@@ -11,6 +11,8 @@ from pathlib import Path
 
 from xcomp_jax.launch.preflight.environment import ENVIRONMENT
 from xcomp_jax.launch.preflight.rows import ROWS
+from xcomp_jax.terminal.standalone import run_standalone
+from xcomp_jax.terminal.values import whole_number
 
 DESCRIPTION = """Compiles the real programs of a run for a TPU or GPU pod that is not attached, and
 reports whether they fit and how fast a step can be at best. For each program it prints memory per
@@ -35,6 +37,9 @@ tokens for a TPU, and a tenth of that for a GPU. --quick takes a fraction. For T
 report the least memory with which the compiler can plan the whole step, since it uses whatever
 memory the device has.
 """
+
+COUNT = whole_number(1, 1 << 20)
+"""Type of a number of frames or tokens."""
 
 TABLE_DESCRIPTION = """Prints the table of pods for which the training step was compiled. Each
 row is one `xcomp preflight` in its own process. Results are kept as files in --out, so that a new
@@ -67,11 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="mesh axes, e.g. fsdp=-1 (default: the mesh of --config)",
     )
     parser.add_argument(
-        "--frames", type=int, metavar="N", help="frames per video (default: sampling.max_frames)"
+        "--frames",
+        type=COUNT,
+        metavar="N",
+        help="frames per video (default: sampling.max_frames)",
     )
     parser.add_argument(
         "--text",
-        type=int,
+        type=COUNT,
         metavar="N",
         help="text tokens per example (default: data.max_text_tokens; 863 with --mode serve)",
     )
@@ -170,16 +178,4 @@ def run_table(options: argparse.Namespace) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs `xcomp preflight` without the other commands; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="xcomp preflight",
-        description=DESCRIPTION,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_arguments(parser)
-    options = parser.parse_args(arguments)
-    try:
-        return options.run(options)
-    except ValueError as error:
-        print(f"xcomp preflight: {error}", file=sys.stderr)
-        return 2
+    return run_standalone("xcomp preflight", DESCRIPTION, EXAMPLES, add_arguments, arguments)

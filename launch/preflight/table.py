@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from xcomp_jax.launch.preflight.rows import ROWS
+from xcomp_jax.terminal.progress import ProgressBar
 
 GIB = 2**30
 
@@ -25,7 +24,7 @@ def compile_rows(
     """
     folder.mkdir(parents=True, exist_ok=True)
     figures: dict[str, dict[str, Any]] = {}
-    for name in tqdm(names, desc="compiling", unit="row"):
+    for name in ProgressBar(names, desc="compiling", unit="row"):
         whole_file, quick_file = (
             folder / f"{name}_{kind}{'_encoded' * encoded}.json" for kind in ("whole", "stages")
         )

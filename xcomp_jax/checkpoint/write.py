@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from xcomp_jax.checkpoint.checksums import file_checksums
 from xcomp_jax.checkpoint.draft import new_folder
+from xcomp_jax.checkpoint.ownership import SAVE, Writer
 from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
 from xcomp_jax.checkpoint.stream import LazyArray, StreamHandler
+from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
 from xcomp_jax.config import ModelConfig, to_dict
-
-
-class SavableTokenizer(Protocol):
-    """A tokenizer that writes its files to a folder, such as those of `transformers`."""
-
-    def save_pretrained(self, save_directory: str, /) -> Any: ...
+from xcomp_jax.text.tokenizer_files import SavableTokenizer, write_tokenizer
 
 
 def save_params(
@@ -39,6 +36,7 @@ def save_params(
     tokenizer: SavableTokenizer | None = None,
     extra_files: Iterable[Path] = (),
     texts: Mapping[str, str] | None = None,
+    writer: Writer = SAVE,
     overwrite: bool = False,
 ) -> None:
     """Writes a checkpoint atomically: `folder` appears only once it is complete.
@@ -50,15 +48,16 @@ def save_params(
         model: configuration of the model.
         params: nested tree of jax.Array, numpy.ndarray or LazyArray.
         source: provenance of the parameters, as JSON values.
-        tokenizer: written by its `save_pretrained`, so that `load_tokenizer(folder)` reads it.
+        tokenizer: written by `write_tokenizer`, so that `load_tokenizer(folder)` reads it.
         extra_files: files to copy under their own names.
         texts: further small files, name -> content, e.g. the model card.
-        overwrite: replace an existing checkpoint.
+        writer: command that the folder is attributed to.
+        overwrite: replace a checkpoint of the same writer.
 
     Raises:
         CheckpointError: the tree does not match `model`, `folder` exists, or writing fails.
     """
-    with new_folder(folder, overwrite=overwrite) as draft:
+    with new_folder(folder, writer, overwrite=overwrite) as draft:
         write_checkpoint(
             draft,
             model,
@@ -85,13 +84,19 @@ def write_checkpoint(
     For callers that add more files before the folder gets its name. Arguments and errors are those
     of `save_params`.
     """
+    if not isinstance(model, ModelConfig) or not isinstance(params, Mapping):
+        raise CheckpointError(
+            f"config is of type {type(model).__name__} and params of type {type(params).__name__}; "
+            "the order is (folder, config: ModelConfig, params: dict)"
+        )
     flat = traverse_util.flatten_dict(params, sep="/")
     check_shapes(draft, model, {path: tuple(leaf.shape) for path, leaf in flat.items()})
     digests = _save_arrays(draft / PARAMS_FOLDER, flat)
     if jax.process_index() != 0:
         return
+    names = [path.replace("/", ".") for path in digests]
     if tokenizer is not None:
-        tokenizer.save_pretrained(str(draft))
+        write_tokenizer(tokenizer, draft)
     for path in extra_files:
         shutil.copyfile(path, draft / path.name)
     for name, text in (texts or {}).items():
@@ -102,8 +107,12 @@ def write_checkpoint(
         "model": to_dict(model),
         "source": dict(source or {}),
         "sha256": digests,
+        "files": file_checksums(draft / PARAMS_FOLDER, names),
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text = format_json(config)
+    except ValueError as error:
+        raise CheckpointError(f"{CONFIG_FILE} cannot be written: {error}") from error
     (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 

@@ -9,13 +9,25 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xcomp_jax.cli.reading import with_reading
+from xcomp_jax.terminal.values import real_number, seconds, whole_number
+
 if TYPE_CHECKING:
     from xcomp_jax.config import MeshConfig, SelectionConfig
-    from xcomp_jax.inference.answer import Answer
     from xcomp_jax.inference.session import Session
 
 STORE = Path("~/.cache/xcomp-jax/tokens")
+STORE_GIB = 50.0
 GIB = 1 << 30
+
+MAX_FRAMES = 1 << 17
+"""Frames per question, four hours and a half at 8 per second; more would exhaust memory first."""
+
+MAX_NEW_TOKENS = 1 << 15
+"""Context length of the language model."""
+
+MAX_SEED = (1 << 32) - 1
+"""JAX would drop the higher bits of a larger seed."""
 
 
 def add_cache_dir(parser: argparse.ArgumentParser) -> None:
@@ -63,23 +75,29 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     """Adds the options of token generation."""
     parser.add_argument(
         "--max-new-tokens",
-        type=int,
+        type=whole_number(1, MAX_NEW_TOKENS),
         default=64,
         metavar="N",
         help="maximum number of tokens per answer (default: 64)",
     )
     parser.add_argument(
-        "--temperature", type=float, metavar="T", help="sampling temperature (default: 0, greedy)"
+        "--temperature",
+        type=real_number(0),
+        metavar="T",
+        help="sampling temperature (default: 0, greedy)",
     )
     parser.add_argument(
         "--top-p",
-        type=float,
+        type=real_number(0, 1, above=True),
         metavar="P",
         help="with --temperature: sample from the smallest set of tokens with this total "
         "probability (default: 1)",
     )
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="random seed of sampling (default: 0)"
+        "--seed",
+        type=whole_number(0, MAX_SEED),
+        metavar="N",
+        help="with --temperature: random seed of sampling (default: 0)",
     )
 
 
@@ -87,16 +105,22 @@ def add_frames(parser: argparse.ArgumentParser) -> None:
     """Adds the options of frame sampling."""
     parser.add_argument(
         "--frames",
-        type=int,
+        type=whole_number(1, MAX_FRAMES),
         metavar="N",
         help="number of frames to sample, a multiple of the encoder's clip length (default: by "
         "the checkpoint's sampling settings and the video's duration)",
     )
     parser.add_argument(
-        "--start", type=float, metavar="S", help="start time in seconds (default: 0)"
+        "--start",
+        type=seconds,
+        metavar="TIME",
+        help="start time, in seconds or as [h:]mm:ss (default: 0)",
     )
     parser.add_argument(
-        "--end", type=float, metavar="S", help="end time in seconds (default: the video's end)"
+        "--end",
+        type=seconds,
+        metavar="TIME",
+        help="end time, in seconds or as [h:]mm:ss (default: the video's end)",
     )
 
 
@@ -116,18 +140,21 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--repeats",
-        type=int,
+        type=whole_number(1, 1024),
         metavar="R",
         help="rounds of scoring windows, each shifted (default: 2)",
     )
     group.add_argument(
         "--segment",
-        type=int,
+        type=whole_number(0),
         metavar="A",
         help="clips of 8 frames per scoring segment; 0 scores whole windows (default: 8)",
     )
     group.add_argument(
-        "--stride", type=int, metavar="B", help="clips between segments (default: 4)"
+        "--stride",
+        type=whole_number(1),
+        metavar="B",
+        help="clips between segments, at most --segment (default: 4)",
     )
     group.add_argument(
         "--layers",
@@ -155,20 +182,36 @@ def add_store(parser: argparse.ArgumentParser, *, default: Path | None) -> None:
     )
     parser.add_argument(
         "--store-gib",
-        type=float,
-        default=50.0,
+        type=real_number(0.001),
         metavar="G",
         help="size limit of the store in GiB; least recently used videos are removed first "
         "(default: 50)",
     )
 
 
+def add_verbose(parser: argparse.ArgumentParser) -> None:
+    """Adds `--verbose`."""
+    parser.add_argument(
+        "--verbose",
+        action="store_true",
+        help="print the account of every answer on stderr: time and work by step",
+    )
+
+
 def _select(text: str) -> int | str:
-    return text if text == "all" else int(text)
+    try:
+        return text if text == "all" else whole_number(1, MAX_FRAMES)(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error}, or all") from None
 
 
 def _layers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in text.split(":"))
+    match = re.fullmatch(r"([0-9]{1,6}):([0-9]{1,6})", text)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not A:B, a first layer and one past the last, such as 6:24"
+        )
+    return int(match[1]), int(match[2])
 
 
 def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
@@ -216,7 +259,7 @@ def load_session(options: argparse.Namespace) -> Session:
         "mesh": None if options.mesh is None else make_mesh(options.mesh),
     }
     if options.store is not None:
-        max_bytes = int(options.store_gib * GIB)
+        max_bytes = int((options.store_gib or STORE_GIB) * GIB)
         settings["store"] = TokenStore(options.store.expanduser(), max_bytes=max_bytes)
     if options.checkpoint is None:
         print(
@@ -229,6 +272,7 @@ def load_session(options: argparse.Namespace) -> Session:
     else:
         session = from_pretrained(options.checkpoint, revision=options.revision, **settings)
     session.generation = dataclasses.replace(session.generation, **generation)
+    session.sampling = with_reading(session.sampling, options)
     return session
 
 
@@ -250,41 +294,3 @@ def parse_mesh(text: str) -> MeshConfig:
         return MeshConfig(**sizes)
     except ConfigError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
-
-
-class Bars:
-    """Shows progress on stderr, one bar per unit of work; a context manager."""
-
-    def __init__(self) -> None:
-        self._bar: Any = None
-        self._name = ""
-
-    def __enter__(self) -> Bars:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
-
-    def __call__(self, name: str, done: int, total: int) -> None:
-        """Updates the bar of unit `name`."""
-        from tqdm import tqdm
-
-        if self._bar is None or name != self._name:
-            self.__exit__()
-            self._bar, self._name = tqdm(desc=name, unit=name.rstrip("s"), leave=False), name
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-
-def cost_line(answer: Answer) -> str:
-    """Formats an answer's costs as one line: wall time, busy time by step, work."""
-    frames = f"{answer.num_frames} frames of {answer.duration:.2f} s"
-    if answer.selected_frames is not None:
-        frames += f", {len(answer.selected_frames)} selected"
-    parts = [frames, f"wall {answer.wall_seconds:.2f} s"]
-    parts.append("  ".join(f"{step} {seconds:.2f} s" for step, seconds in answer.seconds.items()))
-    parts.append("  ".join(f"{count} {name}" for name, count in answer.work.items() if count))
-    parts.append(f"{answer.compilations} programs compiled")
-    return "   ".join(parts)

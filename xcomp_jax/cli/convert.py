@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import parse_mesh
+from xcomp_jax.terminal.values import real_number
 
 if TYPE_CHECKING:
     pass
@@ -110,7 +111,9 @@ def _add_command(
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to create")
     parser.add_argument("--dtype", choices=DTYPES, help="dtype to write (default: as stored)")
-    parser.add_argument("--force", action="store_true", help="replace a checkpoint at OUT")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a folder at OUT that this command wrote"
+    )
 
 
 def _add_from_torch(conversions: argparse._SubParsersAction) -> None:
@@ -171,14 +174,14 @@ def _add_verify(conversions: argparse._SubParsersAction) -> None:
     parser.add_argument("b", metavar="B", type=Path, help="checkpoint folder to compare with A")
     parser.add_argument(
         "--atol",
-        type=float,
+        type=real_number(0),
         default=0.0,
         metavar="X",
         help="absolute tolerance: |a-b| <= atol + rtol*|b| is accepted (default: %(default)s)",
     )
     parser.add_argument(
         "--rtol",
-        type=float,
+        type=real_number(0),
         default=0.0,
         metavar="X",
         help="relative tolerance (default: %(default)s)",
@@ -194,7 +197,7 @@ def _add_verify(conversions: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--activations-tolerance",
-        type=float,
+        type=real_number(0, above=True),
         default=1e-4,
         metavar="X",
         help="accepted difference relative to the largest value of a recorded array, for float32 "

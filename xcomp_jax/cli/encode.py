@@ -6,20 +6,25 @@ import argparse
 import functools
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from xcomp_jax.cli.arguments import (
     STORE,
-    Bars,
     add_frames,
     add_model,
     add_selection,
     add_store,
     load_session,
 )
+from xcomp_jax.cli.checks import check_checkpoint, check_options, flag
+from xcomp_jax.cli.display import Bars
+from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
+from xcomp_jax.terminal.output import describe
+from xcomp_jax.terminal.values import whole_number
 
 DESCRIPTION = """Encodes every clip that questions about these videos may need and stores the visual
 tokens. xcomp ask and xcomp chat with the same --store, frames and selection then encode only the
@@ -61,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video file or folder of images")
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_selection(parser)
     add_store(parser, default=STORE)
     _add_mixture(parser)
@@ -85,7 +91,7 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--workers",
-        type=int,
+        type=whole_number(1, 4096),
         default=(os.cpu_count() or 1) + 1,
         metavar="N",
         help="number of files decoded in parallel (default: %(default)s)",
@@ -93,14 +99,14 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--distributed", action="store_true", help=DISTRIBUTED_HELP)
     group.add_argument(
         "--num-processes",
-        type=int,
+        type=whole_number(1, 1 << 20),
         default=1,
         metavar="N",
         help="number of independent processes that share the files (default: 1)",
     )
     group.add_argument(
         "--process-id",
-        type=int,
+        type=whole_number(0, 1 << 20),
         default=0,
         metavar="I",
         help="index of this process, from 0 to N - 1 (default: 0)",
@@ -111,12 +117,14 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; returns 1 if any file could not be encoded."""
     from xcomp_jax.config import ConfigError
 
-    if bool(options.videos) == (options.mixture is not None):
-        raise ConfigError("pass either VIDEO or --mixture FILE, not both or neither")
+    if options.videos and options.mixture is not None:
+        raise ConfigError("pass either VIDEO or --mixture FILE, not both")
+    if not options.videos and options.mixture is None:
+        raise ConfigError("nothing to encode; pass VIDEO, or --mixture FILE")
     if options.mixture is None:
         _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
-    for add in (add_frames, add_selection):
+    for add in (add_frames, add_reading, add_selection):
         _check_unset(
             options, add, "applies to videos only; a mixture uses the sampling of --config"
         )
@@ -138,7 +146,7 @@ def _check_unset(
     add(parser)
     for name, default in vars(parser.parse_args([])).items():
         if getattr(options, name) != default:
-            raise ConfigError(f"--{name.replace('_', '-')} {reason}; remove it")
+            raise ConfigError(f"{flag(name)} {reason}; remove it")
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
@@ -160,13 +168,18 @@ def _encode_videos(options: argparse.Namespace) -> int:
     from xcomp_jax.account import Account
     from xcomp_jax.video.errors import VideoError
 
+    check_options(options)
+    check_checkpoint(options)
+    present = _present_videos(options.videos)
+    failed = len(options.videos) - len(present)
+    if not present:
+        return 1
     session = load_session(options)
-    failed = 0
-    for video in options.videos:
+    for video in present:
         try:
             with Account() as account, Bars() as bars:
-                session.encode_video(
-                    video,
+                encoded = session.encode_video(
+                    probe_video(options, video),
                     num_frames=options.frames,
                     start=options.start,
                     end=options.end,
@@ -175,14 +188,31 @@ def _encode_videos(options: argparse.Namespace) -> int:
                 )
         except VideoError as error:
             failed += 1
-            print(f"xcomp encode: {error}", file=sys.stderr)
+            print(f"xcomp encode: {with_flags(describe(error))}", file=sys.stderr)
             continue
         work = account.work
+        print_notes(encoded, "encode")
         print(
             f"{video}: {work.get('clips encoded', 0)} clips encoded, "
             f"{work.get('clips reused', 0)} already stored"
         )
     return 1 if failed else 0
+
+
+def _present_videos(videos: Sequence[str]) -> list[str]:
+    """Returns the videos that exist; reports the others before the model is loaded."""
+    from xcomp_jax.video.errors import VideoError
+    from xcomp_jax.video.ffmpeg import local_path
+
+    present = []
+    for video in videos:
+        try:
+            local_path(video)
+        except VideoError as error:
+            print(f"xcomp encode: {error}", file=sys.stderr)
+        else:
+            present.append(video)
+    return present
 
 
 def _join() -> None:
@@ -211,22 +241,28 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     if options.store == STORE:  # the default is the token store of videos
         folder = request.mixture.features
     table_path = options.table or Path(request.mixture.table or default_table(options.mixture))
-    for present, flag, meaning in (
+    for present, needed, meaning in (
         (checkpoint, "--checkpoint DIR or init_from in --config", "the model whose encoder runs"),
         (folder, "--store DIR", "a folder for features only"),
-        (options.workers > 0, "--workers N", "at least 1"),
     ):
         if not present:
-            raise ConfigError(f"--mixture needs {flag}, {meaning}")
+            raise ConfigError(f"--mixture needs {needed}, {meaning}")
     if not table_path.is_file():
         raise ConfigError(
             f"{table_path} does not exist; write it with `xcomp scan {options.mixture} --out "
             f"{table_path}` and the same --config, or name another table with --table"
         )
+    mixture = load_mixture(request.mixture)
+    if mixture.bad:
+        print(
+            f"xcomp encode: {len(mixture.bad)} of {len(mixture)} entries are invalid and left out; "
+            f"`xcomp scan {options.mixture}` gives the reasons",
+            file=sys.stderr,
+        )
     use_compilation_cache(options.cache_dir.expanduser())
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
     encoded, problems = encode_media(
-        load_mixture(request.mixture).samples,
+        mixture.samples,
         read_table(table_path),
         store,
         encoder,

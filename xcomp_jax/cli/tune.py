@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import add_cache_dir
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
-
-if TYPE_CHECKING:
-    from xcomp_jax.training.stopping import StopRequest
+from xcomp_jax.terminal.values import whole_number
+from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
+from xcomp_jax.training.supervise import EXIT_CONTINUE
 
 DESCRIPTION = """Runs the experiment of a configuration file: prepares the data, trains all stages,
 evaluates before and after the last one, and writes a report. All files go to --workdir. After any
@@ -103,9 +101,14 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="address of process 0, with a free port; needs --num-processes and --process-id",
     )
-    group.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     group.add_argument(
-        "--process-id", type=int, metavar="I", help="number of this process, 0 to N - 1"
+        "--num-processes", type=whole_number(1, 1 << 20), metavar="N", help="number of processes"
+    )
+    group.add_argument(
+        "--process-id",
+        type=whole_number(0, 1 << 20),
+        metavar="I",
+        help="number of this process, 0 to N - 1",
     )
 
 
@@ -131,17 +134,30 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command and prints the summary as JSON."""
     processes = (options.coordinator, options.num_processes, options.process_id)
     if not options.distributed and processes == (None, None, None):
-        return _run(options)
+        return _run_alone(options)
 
     def join() -> None:
         from xcomp_jax.processes import connect
 
         connect(*processes)
 
-    return run_distributed("xcomp tune", join, lambda: _run(options))
+    def work() -> int:
+        # JAX handles SIGTERM and stops all processes at the same step.
+        return _run(options, StopRequest())
+
+    return run_distributed("xcomp tune", join, work)
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run_alone(options: argparse.Namespace) -> int:
+    try:
+        with stopping_on_sigterm() as stop:
+            return _run(options, stop)
+    except Stopped as stopped:  # before the run began
+        print(f"xcomp tune: {stopped}", file=sys.stderr)
+        return EXIT_CONTINUE
+
+
+def _run(options: argparse.Namespace, stop: StopRequest) -> int:
     # Heavy imports are deferred so that --help is fast.
     from xcomp_jax.config import ConfigError
     from xcomp_jax.engine.compilation import use_compilation_cache
@@ -150,7 +166,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.export is None:
         if options.config is None:
             raise ConfigError("--config FILE is required, such as --config configs/smoke.py")
-        return _tune(options)
+        return _tune(options, stop)
     if options.config is not None or options.set:
         raise ConfigError(
             "--export uses the configuration stored in --workdir; remove --config and --set"
@@ -158,15 +174,13 @@ def _run(options: argparse.Namespace) -> int:
     return _export(options)
 
 
-def _tune(options: argparse.Namespace) -> int:
+def _tune(options: argparse.Namespace, stop: StopRequest) -> int:
     from xcomp_jax.experiment import load_experiment
-    from xcomp_jax.processes import is_first
+    from xcomp_jax.processes import is_first, on_every
     from xcomp_jax.training.observe import Observation, Profile
-    from xcomp_jax.training.stopping import Stopped
-    from xcomp_jax.training.supervise import EXIT_CONTINUE
     from xcomp_jax.training.tune import tune
 
-    config = load_experiment(options.config, options.set)
+    config = on_every(lambda: load_experiment(options.config, options.set))
     observation = Observation(
         progress=not options.quiet,
         tensorboard=options.tensorboard,
@@ -174,8 +188,7 @@ def _tune(options: argparse.Namespace) -> int:
         profile=None if options.profile is None else Profile.parse(options.profile),
     )
     try:
-        with _stop_request() as stop:
-            summary = tune(config, options.workdir, observation=observation, stop=stop)
+        summary = tune(config, options.workdir, observation=observation, stop=stop)
     except Stopped as stopped:
         if is_first():
             print(f"xcomp tune: {stopped}", file=sys.stderr)
@@ -184,17 +197,6 @@ def _tune(options: argparse.Namespace) -> int:
         print(json.dumps(summary, indent=2))
         print(f"report: {options.workdir / 'report.md'}   plot: {options.workdir / 'plot.png'}")
     return 0
-
-
-def _stop_request() -> contextlib.AbstractContextManager[StopRequest]:
-    import jax
-
-    from xcomp_jax.training.stopping import StopRequest, stopping_on_sigterm
-
-    # In a run of several processes, JAX handles SIGTERM and stops all of them at the same step.
-    return (
-        contextlib.nullcontext(StopRequest()) if jax.process_count() > 1 else stopping_on_sigterm()
-    )
 
 
 def _export(options: argparse.Namespace) -> int:

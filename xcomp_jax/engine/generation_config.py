@@ -8,6 +8,8 @@ import math
 import operator
 from pathlib import Path
 
+from xcomp_jax.files import read_text
+
 MAX_NEW_TOKENS = 32_768
 
 
@@ -68,7 +70,7 @@ def greedy_as_evaluated(folder: Path, max_new_tokens: int = 64) -> GenerationCon
     if not path.is_file():
         return GenerationConfig(max_new_tokens=max_new_tokens)
     try:
-        values = json.loads(path.read_text(encoding="utf-8-sig"))
+        values = json.loads(read_text(path))
         eos = values.get("eos_token_id")
         listed = [] if eos is None else eos if isinstance(eos, list) else [eos]
         return GenerationConfig(

@@ -5,7 +5,7 @@
 
 from xcomp_jax.evidence.json_text import from_json, to_json
 from xcomp_jax.evidence.page import to_html
-from xcomp_jax.evidence.record import Cost, Evidence, Thumbnail
+from xcomp_jax.evidence.record import Cost, Evidence, Thumbnail, shown_name
 from xcomp_jax.evidence.thumbnails import encode_thumbnail, make_thumbnails, spread
 from xcomp_jax.evidence.write import check_evidence_path, write_evidence
 
@@ -17,6 +17,7 @@ __all__ = [
     "encode_thumbnail",
     "from_json",
     "make_thumbnails",
+    "shown_name",
     "spread",
     "to_html",
     "to_json",

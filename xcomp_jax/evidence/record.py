@@ -12,6 +12,18 @@ from collections.abc import Mapping
 Setting = str | int | float
 
 
+def shown_name(path: str) -> str:
+    """Returns the name to show of a path of this system or of Windows, without its folders.
+
+    `C: talk.mp4` is a name; `C:\\films\\talk.mp4` is a path, also as the name of one file that an
+    archive of another system left behind.
+    """
+    name = posixpath.basename(path.rstrip("/")) or path
+    drive, rest = ntpath.splitdrive(name)
+    is_windows_path = bool(drive) and rest.startswith("\\")
+    return (ntpath.basename(rest) or name) if is_windows_path else name
+
+
 @dataclasses.dataclass(frozen=True)
 class Cost:
     """One row of the cost table.
@@ -70,6 +82,7 @@ class Evidence:
         costs: rows of the cost table.
         wall_seconds: time that the answer took; None if unknown.
         thumbnails: images of some of the selected frames, by ascending index.
+        notes: sentences about damage and about parts of the file that were not read.
 
     Raises:
         ValueError: lengths, order or ranges are inconsistent.
@@ -87,6 +100,7 @@ class Evidence:
     costs: tuple[Cost, ...] = ()
     wall_seconds: float | None = None
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for problem in self._problems():
@@ -96,7 +110,7 @@ class Evidence:
         count = len(self.frame_times)
         thumbnail_indices = [thumbnail.index for thumbnail in self.thumbnails]
         # Evidence is meant to be shared, and a path would reveal user and folder names.
-        is_path = posixpath.isabs(self.video) or bool(ntpath.splitdrive(self.video)[0])
+        is_path = shown_name(self.video) != self.video
         checks = {
             "`video` is a path; pass the name to show": is_path,
             f"`duration` is {self.duration}; expected finite, non-negative seconds": not (

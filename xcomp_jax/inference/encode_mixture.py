@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-from tqdm import tqdm
 
 from xcomp_jax.checkpoint import CheckpointReader
 from xcomp_jax.config import DType, ModelConfig, SamplingConfig
@@ -19,6 +18,7 @@ from xcomp_jax.data.mixture.scan_table import Facts, Table
 from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.engine.clips import ArrayFrames, FileFrames, FrameSource, VideoClips
 from xcomp_jax.engine.feature_encoder import FeatureEncoder
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.sampling import FramePlan
 
@@ -77,7 +77,7 @@ def encode_media(
     media = list(dict.fromkeys(sample.media for sample in samples))[process_index::process_count]
     files = _FileEncoder(table, store, encoder, root, sampling, config, process_index)
     num_encoded, problems = 0, []
-    outcomes = tqdm(
+    outcomes = ProgressBar(
         ordered_map(files.encode, enumerate(media), workers=workers),
         desc="encoding",
         total=len(media),
@@ -121,7 +121,9 @@ class _FileEncoder:
         return True
 
     def _encode(self, number: int, file: Media, plan: FramePlan, facts: Facts) -> None:
-        path, source = _frame_source(file, self.root, plan, self.config.vision.image_size)
+        path, source = _frame_source(
+            file, self.root, plan, self.config.vision.image_size, self.sampling.max_damaged
+        )
         with self.store.clip_cache(file, path, plan) as clip_cache:
             clip_cache.verify()
             length = clip_cache.key.clip_frames
@@ -137,9 +139,9 @@ class _FileEncoder:
 
 
 def _frame_source(
-    file: Media, root: Path, plan: FramePlan, image_size: int
+    file: Media, root: Path, plan: FramePlan, image_size: int, max_damaged: float
 ) -> tuple[Path, FrameSource]:
     path = root / file.path
     if file.kind == "image":
         return image_path(path), ArrayFrames(read_pixels(file, root, plan, image_size))
-    return path, FileFrames(path, plan.indices, image_size)
+    return path, FileFrames(path, plan.indices, image_size, max_damaged=max_damaged)

@@ -10,7 +10,7 @@ from pathlib import Path
 from xcomp_jax.inference.live import LiveVideo
 from xcomp_jax.inference.session import Session
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.stream import growing_bytes, stream_frames
+from xcomp_jax.video.stream import growing_bytes, growing_file, stream_frames
 
 IDLE_SECONDS = 10.0
 """A file that has not grown for this long is complete."""
@@ -38,9 +38,10 @@ def follow(
     """Fills a live video from `path` while the `with` block runs.
 
     Raises:
-        VideoError: the path does not exist. Later errors are stored in `error`; frames read before
-            stay usable.
+        VideoError: the path does not exist or cannot be read. Later errors are stored in `error`;
+            frames read before stay usable.
     """
+    growing_file(path)  # here, because the generator below starts in a thread
     live, stop = FollowedVideo(session, path, fps=fps), threading.Event()
     chunks = growing_bytes(path, idle_seconds=idle_seconds, stop=stop)
     frames = stream_frames(chunks, name=path, fps=fps, size=session.config.vision.image_size)

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jax import Array
 from jax.sharding import Mesh
-from tqdm import tqdm
 
 from xcomp_jax.config import ModelConfig
 from xcomp_jax.data.pipeline import eval_batches
@@ -22,6 +21,7 @@ from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import BATCH_AXES, batch_share, global_batch
+from xcomp_jax.terminal.progress import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +73,7 @@ def evaluate(
     batches = eval_batches(dataset, batch_size=batch_size, process_index=part, process_count=parts)
     correct: collections.Counter[str] = collections.Counter()
     questions: collections.Counter[str] = collections.Counter()
-    for local in tqdm(
+    for local in ProgressBar(
         batches,
         total=-(-len(dataset) // batch_size),
         desc=label,

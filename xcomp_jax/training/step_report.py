@@ -10,11 +10,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.config import StageConfig
 from xcomp_jax.data.pipeline import Batch
 from xcomp_jax.processes import is_first, open_on_first
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.training.metrics import MetricsLog
 from xcomp_jax.training.throughput import peak_memory, rates
 from xcomp_jax.training.writers import Writer
@@ -65,7 +65,7 @@ class StepReport:
         self._row_id = row_id
         path = workdir / "metrics.jsonl"
         self._log = open_on_first(lambda: MetricsLog(path, stage=stage.name, resume_step=start))
-        self._bar = tqdm(
+        self._bar = ProgressBar(
             total=stage.num_steps,
             initial=start,
             desc=stage.name,

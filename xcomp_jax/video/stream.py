@@ -7,6 +7,7 @@ rate by the container's time stamps, so they do not depend on when the bytes arr
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import tempfile
 import threading
@@ -25,6 +26,20 @@ CHUNK = 1 << 16
 POLL_SECONDS = 0.1
 
 
+def growing_file(path: str | Path) -> Path:
+    """Returns the absolute path of a file or named pipe that can be read.
+
+    Raises:
+        VideoError: it does not exist, is a folder, or cannot be read.
+    """
+    source = ffmpeg.local_path(path)
+    if source.is_dir():
+        raise VideoError(path, "is a folder", "Follow a file or a named pipe.")
+    if not os.access(source, os.R_OK):
+        raise VideoError(path, "cannot be read", ffmpeg.CHECK_PATH)
+    return source
+
+
 def growing_bytes(
     path: str | Path, *, idle_seconds: float, stop: threading.Event
 ) -> Iterator[bytes]:
@@ -34,9 +49,9 @@ def growing_bytes(
     when its writers close it.
 
     Raises:
-        VideoError: the path does not exist.
+        VideoError: as `growing_file`.
     """
-    source = ffmpeg.local_path(path)
+    source = growing_file(path)
     with source.open("rb", buffering=0) as file:
         is_pipe, last = source.is_fifo(), time.monotonic()
         while not stop.is_set():

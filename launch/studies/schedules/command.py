@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
+from xcomp_jax.terminal.progress import ProgressBar
 
 if TYPE_CHECKING:
     from xcomp_jax.training.stopping import StopRequest
@@ -81,7 +81,7 @@ def _compare(options: argparse.Namespace, stop: StopRequest) -> str:
     options.out.mkdir(parents=True, exist_ok=True)
     clock = Clock(options.out / "elapsed.json")
     results: dict[str, list[Result]] = {condition.name: [] for condition in CONDITIONS}
-    with tqdm(total=len(options.seeds) * len(CONDITIONS), desc="conditions") as bar:
+    with ProgressBar(total=len(options.seeds) * len(CONDITIONS), desc="conditions") as bar:
         for seed in options.seeds:
             seed_results = results_of_seed(
                 dataclasses.replace(recipe, seed=seed),

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from xcomp_jax.config import SamplingConfig
 from xcomp_jax.data.ordered_map import ordered_map
+from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.probe import probe
@@ -69,7 +69,9 @@ def read_sampled_video(path: Path, view: VideoView) -> SampledVideo:
     size = view.image_size
     frames = np.empty((len(plan.indices), size, size, 3), np.uint8)
     # Filled in place, because stacking a list of frames would need twice the memory.
-    for i, frame in enumerate(read_frames(path, plan.indices, size=size, threads=1)):
+    max_damaged = view.sampling.max_damaged
+    source = read_frames(info, plan.indices, size=size, max_damaged=max_damaged, threads=1)
+    for i, frame in enumerate(source):
         frames[i] = frame
     return SampledVideo(frames=frames, duration=plan.duration, time_message=plan.message)
 
@@ -85,7 +87,7 @@ def decode_videos(
         except VideoError as error:
             return error
 
-    yield from tqdm(
+    yield from ProgressBar(
         ordered_map(read, paths, max_workers=MAX_WAITING_BYTES // view.max_video_bytes),
         desc=label,
         total=len(paths),

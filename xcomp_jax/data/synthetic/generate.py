@@ -13,13 +13,12 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from tqdm import tqdm
-
 from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.data.synthetic.mp4 import encode_mp4, is_complete_mp4
 from xcomp_jax.data.synthetic.questions import KINDS, manifest_row, questions
 from xcomp_jax.data.synthetic.render import render
 from xcomp_jax.data.synthetic.video_spec import VideoSpec, plan_specs
+from xcomp_jax.terminal.progress import ProgressBar
 
 VIDEO_FOLDER = "videos"
 
@@ -76,7 +75,7 @@ def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = T
     def write(spec: VideoSpec) -> None:
         encode_mp4(render(spec), folder / spec.file_name, fps=spec.fps)
 
-    bar = tqdm(
+    bar = ProgressBar(
         ordered_map(write, missing),
         desc="generating videos",
         total=len(specs),

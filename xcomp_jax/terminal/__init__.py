@@ -1,0 +1,1 @@
+"""Parsing, output and progress that all commands share."""
