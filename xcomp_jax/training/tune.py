@@ -13,8 +13,10 @@ from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json
-from xcomp_jax.processes import on_first, open_on_first
+from xcomp_jax.full_disk import FullDiskError, full_disk_as_error
+from xcomp_jax.processes import is_first, on_first, open_on_first
 from xcomp_jax.sharding import make_mesh
+from xcomp_jax.training.checkpoint import delete_unfinished
 from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.held_out import HeldOutEvaluator
@@ -28,6 +30,8 @@ from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import Clock, claim_workdir
 from xcomp_jax.training.writers import open_writers
+
+_CONTINUE = "run the same command again, which continues from the newest checkpoint"
 
 
 def tune(
@@ -53,9 +57,21 @@ def tune(
         ValueError: a file in `workdir` is damaged; the message gives its name and the remedy.
         ConfigError: `workdir` belongs to another configuration or is in use by another process, or
             the configuration does not fit the devices.
+        FullDiskError: the disk of `workdir` is full.
         NonFiniteLossError, Stopped: see `run_stage`.
     """
-    observation = observation or Observation()
+    try:
+        with full_disk_as_error(workdir, remedy=_CONTINUE):
+            return _tune(config, workdir, observation or Observation(), stop or StopRequest())
+    except FullDiskError:
+        if is_first():
+            delete_unfinished(workdir / "stages")
+        raise
+
+
+def _tune(
+    config: ExperimentConfig, workdir: Path, observation: Observation, stop: StopRequest
+) -> dict[str, Any]:
     summary = workdir / "summary.json"
     if not summary.exists():
         _check(config)
@@ -75,7 +91,7 @@ def tune(
             workdir=workdir,
             mesh=mesh,
             observation=observation,
-            stop=stop or StopRequest(),
+            stop=stop,
             writers=writers,
         )
         # Attention kernels read the current mesh to split their work over the devices.

@@ -25,6 +25,7 @@ from xcomp_jax.data.mixture.feature_index import FeatureIndex
 from xcomp_jax.data.mixture.media import Media
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.token_store import StoreKey, TokenStore, TokenStoreError, VideoTokens
+from xcomp_jax.token_store.errors import as_store_error
 from xcomp_jax.token_store.keys import DTYPES
 from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 from xcomp_jax.token_store.paths import FEATURES_FILE, LOCK_FILE, VIDEOS, read_key
@@ -127,7 +128,8 @@ class FeatureStore:
         self, media: Media, plan: FramePlan, size: int, clip_cache: VideoTokens, process: int
     ) -> None:
         """Lists a complete `clip_cache` in the index file of this process."""
-        self._index.add(media, plan, size, clip_cache.key.digest, process)
+        with as_store_error(self.root):
+            self._index.add(media, plan, size, clip_cache.key.digest, process)
 
     def digest(self, media: Media, plan: FramePlan, size: int) -> str:
         """Returns the digest of the store entry that `read` reads; errors as `require`."""
@@ -153,9 +155,10 @@ def create_features(
         "dtype": dtype,
         "encoder": encoder_settings(model),
     }
-    root.mkdir(parents=True, exist_ok=True)
     # One writer at a time, because the partial file of `write_json` has a fixed name.
-    with locked(root / LOCK_FILE, EXCLUSIVE):
+    with as_store_error(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with as_store_error(root), locked(root / LOCK_FILE, EXCLUSIVE):
         if not path.exists():
             if (root / VIDEOS).exists():
                 raise ConfigError(
