@@ -14,8 +14,10 @@ from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json
-from xcomp_jax.processes import on_every, on_first, open_on_first, require_equal
+from xcomp_jax.full_disk import FullDiskError, full_disk_as_error
+from xcomp_jax.processes import is_first, on_every, on_first, open_on_first, require_equal
 from xcomp_jax.sharding import make_mesh
+from xcomp_jax.training.checkpoint import delete_unfinished
 from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.held_out import HeldOutEvaluator
@@ -33,6 +35,8 @@ from xcomp_jax.training.writers import open_writers
 
 # Folder in the workdir for the trained parameters.
 EXPORT_FOLDER = "checkpoint"
+
+_CONTINUE = "run the same command again, which continues from the newest checkpoint"
 
 
 def tune(
@@ -59,9 +63,21 @@ def tune(
         ConfigError: `workdir` belongs to another configuration or is in use by another process, the
             configuration does not fit the devices, or the processes of the run differ in code,
             configuration or files.
+        FullDiskError: the disk of `workdir` is full.
         NonFiniteLossError, Stopped: see `run_stage`.
     """
-    observation = observation or Observation()
+    try:
+        with full_disk_as_error(workdir, remedy=_CONTINUE):
+            return _tune(config, workdir, observation or Observation(), stop or StopRequest())
+    except FullDiskError:
+        if is_first():
+            delete_unfinished(workdir / "stages")
+        raise
+
+
+def _tune(
+    config: ExperimentConfig, workdir: Path, observation: Observation, stop: StopRequest
+) -> dict[str, Any]:
     if jax.process_count() > 1:
         require_equal(on_every(lambda: run_facts(config)))
     summary = workdir / "summary.json"
@@ -85,7 +101,7 @@ def tune(
             workdir=workdir,
             mesh=mesh,
             observation=observation,
-            stop=stop or StopRequest(),
+            stop=stop,
             writers=writers,
         )
         # Attention kernels read the current mesh to split their work over the devices.
