@@ -65,6 +65,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="decode every video and count its damaged frames; without it, damage is found only "
+        "where packets are marked, missing or zeros",
+    )
+    parser.add_argument(
         "--max-bad",
         type=real_number(0, 1),
         metavar="SHARE",
@@ -87,7 +93,15 @@ def run(options: argparse.Namespace) -> int:
     out = options.out or default_table(options.mixture)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
     samples = mixture.samples
-    table = scan(samples, root, out, workers=options.workers, progress=not options.quiet)
+    table = scan(
+        samples,
+        root,
+        out,
+        workers=options.workers,
+        decode=options.decode,
+        max_damaged=settings.sampling.max_damaged,
+        progress=not options.quiet,
+    )
     reports = report_media(
         samples, table, root, sampling=settings.sampling, clip_frames=settings.clip_frames
     )
