@@ -59,12 +59,16 @@ class Watch:
         return self._number
 
     def start(self) -> None:
-        """Installs the handlers and starts the thread."""
+        """Installs the handlers and starts the thread; ignored signals stay ignored.
+
+        Shells ignore SIGINT for background jobs of scripts.
+        """
         self._wakeup = os.pipe()
         os.set_blocking(self._wakeup[1], False)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, self._raise)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._raise)
         sys.unraisablehook = self._report_unraisable
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
         self._thread.start()
@@ -74,8 +78,9 @@ class Watch:
         assert self._wakeup is not None
         assert self._thread is not None
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._raise:
+                signal.signal(number, signal.SIG_DFL)
         sys.unraisablehook = sys.__unraisablehook__
         os.write(self._wakeup[1], b"\0")
         self._thread.join()
