@@ -20,9 +20,10 @@ from xcomp_jax.launch.studies.interruptions.trial import Interruption, Runner
 from xcomp_jax.launch.studies.interruptions.workloads import Inputs, Workload
 
 GOOD = """
-import sys, time
+import signal, sys, time
 from pathlib import Path
 from xcomp_jax.interruption import run_command
+signal.signal(signal.SIGINT, signal.default_int_handler)
 def run():
     folder = Path(sys.argv[1])
     for number in range(5):

@@ -47,7 +47,8 @@ EXAMPLES = """examples:
       --table scan.csv --store /shared/features
 
 Without --checkpoint, --mixture takes the encoder of the configuration's init_from.
-Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint.
+Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint, 74 another process of
+--distributed was lost, 130 interrupted (Ctrl-C).
 """
 
 JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600

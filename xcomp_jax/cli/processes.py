@@ -52,6 +52,7 @@ def claimed_share(store: Path, process_id: int, num_processes: int) -> Iterator[
 
 def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
     from xcomp_jax.processes import is_lost_process_error
+    from xcomp_jax.terminal.output import describe
     from xcomp_jax.training.supervise import EXIT_LOST, LOST_PROCESS
 
     try:
@@ -63,7 +64,7 @@ def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], in
             print(f"{command}: {LOST_PROCESS} ({reason} ...)", file=sys.stderr, flush=True)
             code = EXIT_LOST
         elif isinstance(error, (ValueError, OSError)):
-            print(f"{command}: {error}", file=sys.stderr, flush=True)
+            print(f"{command}: {describe(error)}", file=sys.stderr, flush=True)
             code = 2
         else:
             traceback.print_exc()

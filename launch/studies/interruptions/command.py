@@ -55,6 +55,9 @@ def _study(options: argparse.Namespace) -> int:
     # Heavy imports wait until here, so that --help is fast.
     from xcomp_jax.launch.studies.interruptions.report import Study, markdown, write_report
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a background job; the commands under study would ignore it too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     options.out.mkdir(parents=True, exist_ok=True)
     study = Study(seed=options.seed)
     with (
