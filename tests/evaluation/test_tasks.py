@@ -8,9 +8,11 @@ import pytest
 
 from tests.evaluation import layouts
 from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.prompts import question_prompt
 from xcomp_jax.evaluation.question import Needle, Question
 from xcomp_jax.evaluation.scoring import MODES
 from xcomp_jax.evaluation.subtitles import Subtitle, Subtitles, read_longvideobench
+from xcomp_jax.evaluation.tables import Fields, lettered_gold
 from xcomp_jax.evaluation.tasks import TASKS, task_named
 from xcomp_jax.evaluation.tasks.longvideobench import listed_subtitles, subtitle_moments
 from xcomp_jax.evaluation.tasks.lvbench import time_span
@@ -117,6 +119,19 @@ def test_load_faulty_rows_name_file_and_field(tmp_path: Path) -> None:
         TASKS["lvbench"].load(tmp_path)
 
 
+def test_load_answers_out_of_range_without_gold(tmp_path: Path) -> None:
+    rows = [layouts.longvideobench_row(id=f"v{choice}", correct_choice=choice) for choice in (2, 3)]
+    rows.append(layouts.longvideobench_row(id="test", correct_choice=-1))
+    layouts.write_parquet(tmp_path / "validation-00000-of-00001.parquet", rows)
+    questions = TASKS["longvideobench"].load(tmp_path)
+    assert [question.gold for question in questions] == [2, None, None]
+    assert lettered_gold("(B)", 2) == 1
+    assert lettered_gold("C", 2) is lettered_gold("", 2) is lettered_gold("é", 2) is None
+    row = {"correct_choice": "second"}
+    with pytest.raises(DataError, match="field 'correct_choice' is 'second', expected a whole"):
+        Fields(row, tmp_path, 0).integer("correct_choice")
+
+
 def test_load_duplicate_ids_refused(tmp_path: Path) -> None:
     rows = [layouts.longvideobench_row(), layouts.longvideobench_row(video_path="v2.mp4")]
     layouts.write_parquet(tmp_path / "validation-00000-of-00001.parquet", rows)
@@ -197,10 +212,31 @@ def test_videomme_subtitle_wordings_as_published(tmp_path: Path) -> None:
     assert with_text.endswith("D. Never.\nThe best answer is:")
     plain = Subtitle(0, 1, "<i>Hello</i>\nthere")
     assert "below: \nHello there\nThese" in prompt(question, Subtitles((plain,)))
+    split = Subtitle(0, 1, '<font color="white" size=".72c">Hello\nthere</font>')
+    assert prompt(question, Subtitles((split,))) == prompt(question, Subtitles())
     missing, empty = prompt(question, Subtitles(missing=True)), prompt(question, Subtitles())
     assert missing.startswith("\nThese are the frames of a video.")
     assert empty.startswith("This video's subtitles are listed below: \n\nThese are the frames of")
     assert missing.endswith("The best answer is:")
+
+
+def test_question_prompt_subtitles_by_protocol(tmp_path: Path) -> None:
+    task = TASKS["longvideobench"]
+    (question,) = task.load(layouts.longvideobench(tmp_path))
+    plain = question_prompt(task, question, tmp_path, subtitles=False)
+    assert plain == PROMPTS["longvideobench"]
+    listed = question_prompt(task, question, tmp_path, subtitles=True)
+    assert "listed below: \nGood morning..\n" in listed
+    videomme = TASKS["videomme"]
+    asked = videomme.load(layouts.videomme(tmp_path))[0]
+    (tmp_path / "subtitle").mkdir()
+    text = '1\r\n00:00:01,000 --> 00:00:02,000\r\n<font color="white" size=".72c">Hé</font>\r\n'
+    (tmp_path / "subtitle" / "video1.srt").write_bytes(text.encode("latin-1"))
+    assert "below: \nHé\nThese" in question_prompt(videomme, asked, tmp_path, subtitles=True)
+    mlvu = TASKS["mlvu"]
+    count = mlvu.load(layouts.mlvu(tmp_path / "mlvu"))[0]
+    with pytest.raises(DataError, match="MLVU dev has no subtitles; set subtitles of the protocol"):
+        question_prompt(mlvu, count, tmp_path, subtitles=True)
 
 
 def test_mvbench_clip_and_frame_folder_read(tmp_path: Path) -> None:

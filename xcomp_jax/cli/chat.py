@@ -109,8 +109,8 @@ def run(options: argparse.Namespace) -> int:
             end=options.end,
             progress=bars,
         )
-    shown = f"{frame_count(video.num_frames)} of {duration_text(video.plan.duration)}"
     print_notes(video, "chat")
+    shown = f"{frame_count(video.num_frames)} of {duration_text(video.plan.duration)}"
     print(f"encoded {shown}", file=sys.stderr)
     return _converse(session, options, lambda: video)
 

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+LINGER_SECONDS = 5.0
+"""Time that a failed process 0, which coordinates the others, gives them to report the error."""
 
 DISTRIBUTED_HELP = "read the process ids from the cluster (TPU pods, GKE, Slurm, Open MPI)"
 
@@ -23,26 +30,55 @@ def run_distributed(command: str, join: Callable[[], None], work: Callable[[], i
     return _join_and_work(command, join, work) if code is None else code
 
 
-def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
+@contextlib.contextmanager
+def claimed_share(store: Path, process_id: int, num_processes: int) -> Iterator[None]:
+    """Prevents another running process from encoding the same share of files into `store`.
+
+    Raises:
+        ConfigError: one does. Its twin has the id of a share that nobody encodes.
+    """
     from xcomp_jax.config import ConfigError
-    from xcomp_jax.processes import FirstProcessError, is_lost_process_error
-    from xcomp_jax.training.step_report import NonFiniteLossError
+    from xcomp_jax.token_store.locks import EXCLUSIVE, locked
+
+    name = f".share-{process_id}-of-{num_processes}.lock"
+    with locked(store / name, EXCLUSIVE, wait=False) as lock:
+        if lock is None:
+            raise ConfigError(
+                f"another running process encodes into {store} with --process-id {process_id} and "
+                f"--num-processes {num_processes}; give each process its own id"
+            )
+        yield
+
+
+def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
+    from xcomp_jax.processes import is_lost_process_error
     from xcomp_jax.training.supervise import EXIT_LOST, LOST_PROCESS
 
     try:
         join()
         return work()
-    except (ConfigError, FirstProcessError, NonFiniteLossError):
-        raise  # every process raises these, so all of them exit together
     except Exception as error:
-        # A normal exit would hang: JAX waits there for the other processes, and they for this one.
         if is_lost_process_error(error):
             reason = str(error).partition("\n")[0][:160]
             print(f"{command}: {LOST_PROCESS} ({reason} ...)", file=sys.stderr, flush=True)
-            os._exit(EXIT_LOST)
-        if isinstance(error, (ValueError, OSError)):
+            code = EXIT_LOST
+        elif isinstance(error, (ValueError, OSError)):
             print(f"{command}: {error}", file=sys.stderr, flush=True)
-            os._exit(2)
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+            code = 2
+        else:
+            traceback.print_exc()
+            sys.stderr.flush()
+            code = 1
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends this process; the others end too, by the same error or because this one is gone.
+
+    A normal exit would hang if they do not raise the same error: JAX waits there for all.
+    """
+    import jax
+
+    if jax.distributed.is_initialized() and jax.process_index() == 0:
+        time.sleep(LINGER_SECONDS)
+    os._exit(code)

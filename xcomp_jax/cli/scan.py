@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xcomp_jax.cli.mixture import (
     MixtureSettings,
@@ -18,6 +18,7 @@ from xcomp_jax.cli.scan_summary import print_files, print_samples
 from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
+    from xcomp_jax.config import ExperimentConfig
     from xcomp_jax.data.mixture.reader import MixtureReader
     from xcomp_jax.data.mixture.scan_table import Table
 
@@ -87,9 +88,9 @@ def run(options: argparse.Namespace) -> int:
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
 
     settings = resolve_mixture(options, options.mixture)
-    out = options.out or default_table(options.mixture)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
+    out = options.out or default_table(options.mixture)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
     samples = mixture.samples
     table = scan(
@@ -125,18 +126,8 @@ def run(options: argparse.Namespace) -> int:
 def _reader(settings: MixtureSettings, table: Table) -> MixtureReader:
     """Returns the reader of a run, without stored features and without reading any file."""
     from xcomp_jax.data.mixture.reader import MixtureReader
-    from xcomp_jax.text.tokenizer import load_tokenizer
 
-    # Without a known tokenizer the built-in one finds all faults but the length of a text.
-    name, max_text_tokens = None, sys.maxsize
-    experiment = settings.experiment
-    if experiment is not None:
-        name, max_text_tokens = experiment.data.tokenizer, experiment.data.max_text_tokens
-    try:
-        tokenizer = load_tokenizer(name)
-    except ValueError as error:
-        print(f"xcomp scan: the lengths of texts are not checked: {error}", file=sys.stderr)
-        tokenizer, max_text_tokens = load_tokenizer(None), sys.maxsize
+    tokenizer, max_text_tokens = _tokenizer(settings.experiment)
     return MixtureReader(
         config=settings.mixture,
         sampling=settings.sampling,
@@ -147,3 +138,31 @@ def _reader(settings: MixtureSettings, table: Table) -> MixtureReader:
         prompt_as_asked=settings.prompt_as_asked,
         table=table,
     )
+
+
+def _tokenizer(experiment: ExperimentConfig | None) -> tuple[Any, int]:
+    """Returns the tokenizer of the run and its limit of text tokens.
+
+    Without a run, or without its tokenizer on this machine, the built-in one finds every fault but
+    the length of a text.
+    """
+    from xcomp_jax.config import ConfigError
+    from xcomp_jax.text.tokenizer import load_tokenizer
+    from xcomp_jax.training.run_tokenizer import run_tokenizer
+
+    unlimited = load_tokenizer(None), sys.maxsize
+    if experiment is None:
+        return unlimited
+    base = experiment.init_from
+    reason = ""
+    if experiment.data.tokenizer is None and base is not None and not Path(base).is_dir():
+        reason = f"init_from={base!r}, whose tokenizer the run takes, is not a folder here"
+    else:
+        try:
+            return run_tokenizer(experiment), experiment.data.max_text_tokens
+        except ConfigError:
+            raise
+        except ValueError as error:
+            reason = str(error)
+    print(f"xcomp scan: the lengths of texts are not checked: {reason}", file=sys.stderr)
+    return unlimited

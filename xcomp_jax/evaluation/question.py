@@ -61,6 +61,16 @@ class Question:
     haystack_frames: int | None = None
 
     @property
+    def video_key(self) -> str:
+        """Folder and name of the video; names alone repeat between a benchmark's sources."""
+        return f"{self.folders[0]}/{self.video}"
+
+    @property
+    def cluster(self) -> str:
+        """Name of what questions share: their video, or the images in a haystack."""
+        return " ".join(needle.image for needle in self.needles) or self.video_key
+
+    @property
     def content_hash(self) -> str:
         """Hash of text, options and gold, but not of the names of question and video."""
         parts = (self.text, *self.options, repr(self.gold), repr(self.span))
@@ -84,7 +94,7 @@ class Task:
         metric: `grounding` also reports the share above 0.3, 0.5 and 0.7.
         macro_over: kind of category whose groups are averaged for the macro average.
         report_by: kinds of category with their own rows in a report.
-        takes_subtitles: `prompt` can use subtitles.
+        read_subtitles: reads a subtitle file of the benchmark; None if its prompt has no subtitles.
     """
 
     name: str
@@ -95,7 +105,7 @@ class Task:
     metric: Metric = "accuracy"
     macro_over: str
     report_by: tuple[str, ...] = ()
-    takes_subtitles: bool = False
+    read_subtitles: Callable[[Path], Subtitles] | None = None
 
 
 def prompt_hash(prompt: str) -> str:

@@ -9,12 +9,13 @@ video task has none.
 
 from __future__ import annotations
 
+import bisect
 from pathlib import Path
 
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import Readings, choice_readings, letter_at, longvideobench_letter
-from xcomp_jax.evaluation.subtitles import Subtitles
+from xcomp_jax.evaluation.subtitles import Subtitles, read_longvideobench
 from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
 
 SUBTITLE_FRAMES = 512
@@ -71,7 +72,8 @@ def listed_subtitles(question: Question, subtitles: Subtitles) -> list[str]:
         if end - start < 1:
             middle = (start + end) / 2
             start, end = middle - 0.5, middle + 0.5
-        if any(start < moment < end for moment in moments):
+        after_start = bisect.bisect_right(moments, start)
+        if after_start < len(moments) and moments[after_start] < end:
             texts.append(entry.text)
     return texts
 
@@ -96,7 +98,7 @@ def _question(row: Fields) -> Question:
     else:
         listed = [row.text(f"option{index}") for index in range(MAX_OPTIONS)]
         options = tuple(option for option in listed if option != ABSENT)
-    choice = int(row.number("correct_choice"))
+    choice = row.integer("correct_choice")
     subtitles = row.text("subtitle_path")
     if not subtitles.endswith("_en.json"):
         subtitles = subtitles.replace(".json", "_en.json")
@@ -126,5 +128,5 @@ TASK = Task(
     read=read,
     macro_over="duration",
     report_by=("duration", "question", "topic"),
-    takes_subtitles=True,
+    read_subtitles=read_longvideobench,
 )
