@@ -50,7 +50,7 @@ def test_sample_frames_far_too_many_are_refused(session: Session, tmp_path: Path
 def test_evidence_of_damaged_video_states_damage(session: Session, tmp_path: Path) -> None:
     video = write_clip(tmp_path / "a.mp4", 64, block=32, options=["-c:v", "libx264"])
     content = bytearray(video.read_bytes())
-    start = content.index(b"mdat") + 5000
+    start = content.index(b"mdat") + 1500
     content[start : start + 8] = bytes(byte ^ 0xFF for byte in content[start : start + 8])
     video.write_bytes(content)
     encoded = session.encode_video(video, num_frames=16)

@@ -14,6 +14,7 @@ import numpy as np
 from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.packets import UNTIMED
 from xcomp_jax.video.probe import probe
 
 SECONDS = 60
@@ -53,8 +54,10 @@ def shown_frames(path: Path) -> list[np.ndarray]:
     )
     whole = len(run.stdout) // (64 * 64 * 3)
     frames = np.frombuffer(run.stdout, np.uint8)[: whole * 64 * 64 * 3].reshape(-1, 64, 64, 3)
-    order = np.argsort([int(line) for line in ticks.read_text().split()[:whole]], kind="stable")
-    return list(frames[order]) if len(order) == whole else list(frames)
+    times = [int(line) for line in ticks.read_text().split()[:whole]]
+    if len(times) < whole or min(times, default=0) <= UNTIMED:
+        return list(frames)
+    return list(frames[np.argsort(times, kind="stable")])
 
 
 def check_mutation(content: bytes, path: Path, seed: int) -> str:

@@ -59,7 +59,7 @@ def test_read_frames_lost_packets_keep_later_numbers(stream: Path, tmp_path: Pat
     # The same frame, whatever else is requested.
     for index in (*damage.lost, 150):
         assert numbers(read_frames(info, [index], max_damaged=1.0)) == [read[index]]
-    with pytest.raises(VideoError, match=r"could not be decoded .*more than the limit of 0\.0%"):
+    with pytest.raises(VideoError, match=r"is damaged: .*more than the limit of 0\.0%"):
         list(read_frames(info, range(200), max_damaged=0.0))
 
 
