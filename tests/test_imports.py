@@ -25,7 +25,8 @@ LEVELS = (
         "selection",
     ),
     *("experiment", "data", "evidence", "checkpoint", "models", "compression", "ops"),
-    *("token_store", "video", "text", "sharding", "processes", "variants", "peaks", "config"),
+    *("token_store", "video", "text", "sharding", "processes", "rendezvous"),
+    *("variants", "peaks", "config"),
     *("interruption", "account", "checksums", "full_disk", "files", "shapes", "terminal"),
 )
 """Packages and top-level modules from top to bottom; each may import itself and later ones."""

@@ -1,4 +1,4 @@
-"""Tests a mixture run that stops in the middle of an epoch and goes on with another process count."""
+"""Tests a mixture run that stops inside an epoch and continues with another process count."""
 
 from __future__ import annotations
 

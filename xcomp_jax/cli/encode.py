@@ -252,10 +252,17 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
             f"{table_path} does not exist; write it with `xcomp scan {options.mixture} --out "
             f"{table_path}` and the same --config, or name another table with --table"
         )
+    mixture = load_mixture(request.mixture)
+    if mixture.bad:
+        print(
+            f"xcomp encode: {len(mixture.bad)} of {len(mixture)} entries are invalid and left out; "
+            f"`xcomp scan {options.mixture}` gives the reasons",
+            file=sys.stderr,
+        )
     use_compilation_cache(options.cache_dir.expanduser())
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
     encoded, problems = encode_media(
-        load_mixture(request.mixture).samples,
+        mixture.samples,
         read_table(table_path),
         store,
         encoder,

@@ -16,7 +16,7 @@ from xcomp_jax.data.prepared.prepare import prepare
 from xcomp_jax.data.synthetic.generate import generate
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.models.xcomp import Params, abstract_params, init_params
-from xcomp_jax.processes import is_first, on_first
+from xcomp_jax.processes import is_first, on_every, on_first
 from xcomp_jax.sharding import parameter_shardings
 from xcomp_jax.training.input_files import check_features_unchanged, check_files_unchanged
 
@@ -41,18 +41,20 @@ def open_datasets(
             "data.tokenizer to the model's own tokenizer"
         )
     folders = on_first(lambda: _prepare(config, workdir, tokenizer, progress))
-    train, held_out = (
-        None if folder is None else open_prepared(Path(folder)) for folder in folders
+    train, held_out = on_every(
+        lambda: [None if folder is None else open_prepared(Path(folder)) for folder in folders]
     )
     if train is not None:
         return train, held_out
     on_first(lambda: scan_training_mixture(config, workdir, progress=progress))
-    mixture = open_training_mixture(
-        config,
-        workdir,
-        tokenizer,
-        process_index=jax.process_index(),
-        progress=progress and is_first(),
+    mixture = on_every(
+        lambda: open_training_mixture(
+            config,
+            workdir,
+            tokenizer,
+            process_index=jax.process_index(),
+            progress=progress and is_first(),
+        )
     )
     on_first(lambda: check_features_unchanged(mixture, workdir))
     return mixture, held_out

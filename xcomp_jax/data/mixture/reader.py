@@ -121,6 +121,6 @@ class MixtureReader:
             raise VideoError(
                 self.root / sample.media.path,
                 "is not in the table of the scan",
-                "Scan the mixture again with the same share, root and table.",
+                "Scan the mixture again with the same --config and --root, and this table (--out).",
             )
         return facts
