@@ -1,4 +1,4 @@
-"""Tests a mixture run that stops within an epoch and resumes on another process count."""
+"""Tests a mixture run that stops inside an epoch and continues with another process count."""
 
 from __future__ import annotations
 

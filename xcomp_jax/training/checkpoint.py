@@ -90,22 +90,23 @@ class StageCheckpoints:
             ConfigError: all checkpoints are damaged.
         """
         while (step := self._manager.latest_step()) is not None:
-            line = on_first(functools.partial(self._verify, step, min(self._manager.all_steps())))
-            if line is not None:
-                warn(line)
-            if line is None or (self._folder / str(step)).exists():
+            oldest = min(self._manager.all_steps())
+            usable, warning = on_first(functools.partial(self._verify, step, oldest))
+            if warning is not None:
+                warn(warning)
+            if usable:
                 return step
             self._manager.reload()
         return 0
 
-    def _verify(self, step: int, oldest: int) -> str | None:
-        """Renames the checkpoint of `step` if it is damaged; returns the warning."""
+    def _verify(self, step: int, oldest: int) -> tuple[bool, str | None]:
+        """Renames the checkpoint of `step` if it is damaged; returns if it is usable, a warning."""
         folder = self._folder / str(step)
         if not has_checksums(folder):
-            return f"{folder}: an earlier version wrote this checkpoint; it is not verified"
+            return True, f"{folder}: an earlier version wrote this checkpoint; it is not verified"
         damage = checkpoint_damage(folder)
         if damage is None:
-            return None
+            return True, None
         if step == oldest:
             raise ConfigError(
                 f"the checkpoint {folder} is damaged: {damage}. There is no older one; remove that "
@@ -113,7 +114,7 @@ class StageCheckpoints:
             )
         kept = _unused(folder.with_name(f"damaged-{step}"))
         folder.rename(kept)
-        return (
+        return False, (
             f"the checkpoint {folder} is damaged: {damage}. It is now {kept.name} and can be "
             "deleted; the run continues from the checkpoint before it"
         )
