@@ -59,9 +59,10 @@ def test_killed_conversion_leaves_complete_folder(tmp_path: Path) -> None:
         process, _ = start(sources[1 - before], out)
         time.sleep(seconds * rng.uniform(0, 1))
         process.kill()
-        killed += process.wait() < 0
-        replaced += number_of(out, expected) != before
-    print(f"{killed} kills, {replaced} of them after the replacement")
+        was_killed = process.wait() < 0
+        killed += was_killed
+        replaced += was_killed and number_of(out, expected) != before
+    print(f"{killed} kills, {replaced} of them after the replacement", flush=True)
     convert_from_torch(str(sources[0]), out, overwrite=True)
     assert number_of(out, expected) == 0
     assert entries(tmp_path) == ["out", "source0", "source1"]

@@ -92,6 +92,7 @@ def run(options: argparse.Namespace) -> int:
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
     out = options.out or default_table(options.mixture)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
+    texts = _tokenizer(settings.experiment)  # before the files, which may take hours
     samples = mixture.samples
     table = scan(
         samples,
@@ -106,7 +107,7 @@ def run(options: argparse.Namespace) -> int:
         samples, table, root, sampling=settings.sampling, clip_frames=settings.clip_frames
     )
     write_table(out, reports, table)
-    results = judge_samples(samples, _reader(settings, table))
+    results = judge_samples(samples, _reader(settings, table, *texts))
     bad = [*mixture.bad, *(result for result in results if isinstance(result, BadSample))]
     print_files(reports, root)
     print_samples(mixture, bad)
@@ -123,11 +124,12 @@ def run(options: argparse.Namespace) -> int:
     return 1 if problem else 0
 
 
-def _reader(settings: MixtureSettings, table: Table) -> MixtureReader:
+def _reader(
+    settings: MixtureSettings, table: Table, tokenizer: Any, max_text_tokens: int
+) -> MixtureReader:
     """Returns the reader of a run, without stored features and without reading any file."""
     from xcomp_jax.data.mixture.reader import MixtureReader
 
-    tokenizer, max_text_tokens = _tokenizer(settings.experiment)
     return MixtureReader(
         config=settings.mixture,
         sampling=settings.sampling,
