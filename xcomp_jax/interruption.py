@@ -8,9 +8,11 @@ return to Python in time, or at a second signal, it ends the child processes and
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -161,6 +163,7 @@ class Watch:
         if _end_children():
             threads = (self._thread, self._deadline, threading.main_thread())
             _wait_for_helpers([thread for thread in threads if thread is not None])
+        _delete_temporary_files()
         self.exit(number)
 
 
@@ -169,6 +172,14 @@ def _wait_for_helpers(own: Collection[threading.Thread]) -> None:
     deadline = time.monotonic() + REAPED_SECONDS
     while time.monotonic() < deadline and set(threading.enumerate()) - set(own):
         time.sleep(POLL_SECONDS)
+
+
+def _delete_temporary_files() -> None:
+    """Closes open NamedTemporaryFiles, which deletes them: threads may wait without an end."""
+    for value in gc.get_objects():
+        if type(value) is tempfile._TemporaryFileWrapper:
+            with contextlib.suppress(OSError, ValueError):
+                value.close()
 
 
 def _end_children() -> int:

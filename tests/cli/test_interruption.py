@@ -26,10 +26,11 @@ finally:
 
 UNINTERRUPTIBLE = """
 child = subprocess.Popen(["sleep", "60"])
+file = tempfile.NamedTemporaryFile()
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 # The main thread neither returns from C nor is woken by a signal, as in a compilation.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-print("ready", child.pid, flush=True)
+print("ready", child.pid, file.name, flush=True)
 ctypes.CDLL(None).sleep(60)
 """
 
@@ -79,7 +80,7 @@ atexit.register(lambda: (print("ready", flush=True), time.sleep(60)))
 
 def started(work: str, handler: str = "default_int_handler") -> subprocess.Popen[str]:
     """Starts a command that runs `work` and waits until it prints that it is ready."""
-    program = "import ctypes, signal, subprocess, sys, threading, time\n"
+    program = "import ctypes, signal, subprocess, sys, tempfile, threading, time\n"
     program += "from xcomp_jax.interruption import run_command\n"
     program += f"def run():\n{textwrap.indent(work, '    ')}\n    return 0\n"
     # A suite that runs as a background job ignores SIGINT, and so would its children.
@@ -126,12 +127,14 @@ def test_command_signalled_cleans_up(number: int, code: int, line: str) -> None:
 
 def test_command_in_native_code_ends_with_its_child() -> None:
     process = started(UNINTERRUPTIBLE)
-    ready, child = line_of(process).split()
+    ready, child, temporary = line_of(process).split()
+    assert Path(temporary).exists()
     assert ready == "ready"
     began = time.monotonic()
     assert output_after(process, signal.SIGINT) == ("", "xcomp test: interrupted\n")
     assert time.monotonic() - began < PROMPT_SECONDS
     assert process.returncode == 130
+    assert not Path(temporary).exists()
     assert not Path(f"/proc/{child}").exists() or is_zombie(int(child))
 
 
