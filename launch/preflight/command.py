@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +27,8 @@ EXAMPLES = """examples:
   xcomp preflight table --quick           # the published table of pods
 
 topologies:
-  TPU: v5e, v5p or v6e with the chips along each direction (v5p:4x4x4); needs `pip install libtpu`
+  TPU: v5e, v5p or v6e with the chips along each direction (v5p:4x4x4); needs libtpu, in the
+       version that the message of a missing one names
   GPU: h100 or h200 with devices (h100:8) or hosts x devices (h100:4x8); needs the CUDA plugin of
   JAX (`pip install 'jax[cuda12]'`), no driver
 
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--text",
-        type=COUNT,
+        type=whole_number(32, 1 << 20),
         metavar="N",
         help="text tokens per example (default: data.max_text_tokens; 863 with --mode serve)",
     )
@@ -155,11 +155,6 @@ def run(options: argparse.Namespace) -> int:
                 f"--{name} is missing; for example --config configs/xcomp_2b.py --topology "
                 "v5p:4x4x4, or `table` for the table of pods"
             )
-    print(
-        f"xcomp preflight: compiling for {options.topology}, which takes up to some minutes",
-        file=sys.stderr,
-        flush=True,
-    )
     figures = check(options)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xcomp_jax.cli.checks import check_config, check_file
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.terminal.values import real_number, whole_number
 
@@ -70,6 +71,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
+    check_file(options.mixture)
+    check_config(options.config)
     from xcomp_jax.data.mixture.samples import load_mixture
     from xcomp_jax.data.mixture.scan import scan
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
