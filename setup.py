@@ -47,9 +47,12 @@ setup(
             "ruff==0.17.5",
             "mypy>=1.13",
             "setuptools>=70",
+            "pyarrow>=15",
             "tensorboardX>=2.6",
             "wandb>=0.18",
         ],
+        # Annotations of benchmarks in Parquet files.
+        "evaluation": ["pyarrow>=15"],
         "tensorboard": ["tensorboardX>=2.6"],
         "wandb": ["wandb>=0.18"],
         "tpu": ["jax[tpu]>=0.10,<0.12"],

@@ -1,7 +1,7 @@
 """Conversion between the config.json of a PyTorch checkpoint and ModelConfig.
 
-Only keys that determine shapes and arithmetic are read. The PyTorch code configures LP-Comp by
-environment variables rather than in config.json, so the compression is an argument here.
+Every key that changes the numbers is used or checked (`config_keys`). The PyTorch code configures
+LP-Comp by environment variables rather than in config.json, so the compression is an argument here.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from xcomp_jax.config import (
     VisionConfig,
     to_dict,
 )
+from xcomp_jax.convert.config_keys import IRRELEVANT, MODEL_TYPES, SUPPORTED
 from xcomp_jax.convert.errors import ConversionError, raise_problems
 from xcomp_jax.convert.tensors import FLOATS, compute_dtype
 from xcomp_jax.convert.variants import HF_CONFIG, VISION_TOWERS
@@ -61,13 +62,17 @@ _RANGES: dict[str, tuple[float, float]] = {
     "tiny_vision_num_layers": (1, 1000),
 }
 
-# Supported values of keys that change the arithmetic; a missing key means the first value.
-_SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
-    "rope_scaling": (None,),
-    "use_sliding_window": (False,),
-    "mm_vision_select_feature": ("patch",),
-}
+# Keys with checks of their own, below.
+_CHECKED = (
+    *("torch_dtype", "dtype", "rope_parameters", "rope_scaling", "partial_rotary_factor"),
+    *("mm_vision_tower", "mm_local_num_frames", "mm_vision_select_layer", "mm_hidden_size"),
+    *("mm_projector_type", "mm_newline_position", "head_dim", "layer_types"),
+)
+_DTYPE_KEYS = ("torch_dtype", "dtype")
+# transformers 5 stores the settings of the rotary embedding one level deeper.
+_ROPE_KEYS = ("rope_parameters", "rope_scaling")
+_ROPE_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
+_NESTED_MODELS = ("text_config", "llm_config", "language_config", "vision_config")
 
 _PROJECTOR_TYPE = re.compile(r"tome(?P<tokens>[0-9]{1,6})_mlp_hd64")
 PROJECTOR_HEAD_DIM = 64
@@ -76,7 +81,14 @@ CONFIG_SUBJECT = "config.json"
 
 def stored_dtype(config: Mapping[str, Any]) -> str | None:
     """Returns the declared dtype of the tensors (`torch_dtype`; `dtype` in newer files), if any."""
-    return config.get("torch_dtype", config.get("dtype"))
+    declared = [config[key] for key in _DTYPE_KEYS if config.get(key) is not None]
+    return declared[0] if declared else None
+
+
+def unknown_keys(config: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of config.json that are neither read nor known to be irrelevant."""
+    known = {*_LLM_KEYS, *_TINY_KEYS, *_CHECKED, *SUPPORTED, *IRRELEVANT}
+    return sorted(config.keys() - known)
 
 
 def to_model_config(
@@ -91,18 +103,13 @@ def to_model_config(
     Raises:
         ConversionError: lists every missing, ill-typed, unsupported or contradictory key.
     """
+    _check_model_type(config)
     problems: list[str] = []
     llm = _read_llm(config, problems)
     vision = _read_vision(config, problems)
     tokens = _read_tokens_per_frame(config, problems)
-    stored = stored_dtype(config)
-    if stored is not None and stored not in list(FLOATS):
-        problems.append(f"torch_dtype={stored!r} is not supported; supported: {sorted(FLOATS)}")
-    problems += [
-        f"{key}={config[key]!r} is not supported; supported: {list(values)}"
-        for key, values in _SUPPORTED.items()
-        if key in config and config[key] not in values
-    ]
+    stored = _read_dtype(config, problems)
+    problems += _unsupported_values(config)
     if not problems:
         try:
             return ModelConfig(
@@ -117,31 +124,114 @@ def to_model_config(
     raise ConversionError(CONFIG_SUBJECT, problems)
 
 
-def _get(config: Mapping[str, Any], key: str, kind: type, problems: list[str]) -> Any:
+def _check_model_type(config: Mapping[str, Any]) -> None:
+    """Raises ConversionError for another kind of model, where a list of keys would not help."""
+    name = config.get("model_type")
+    nested = [key for key in _NESTED_MODELS if key in config]
+    plain = name is not None and not any(key.startswith("mm_") for key in config)
+    if nested or plain or (name is not None and name not in MODEL_TYPES):
+        reason = " and no vision encoder (no mm_ keys)" if plain and name in MODEL_TYPES else ""
+        problem = (
+            f"model_type={name!r}{reason} is another kind of model; supported are XComp and "
+            f"VideoChat-Flash, with model_type {', '.join(MODEL_TYPES)} and a mm_vision_tower of "
+            f"{', '.join(VISION_TOWERS)}"
+        )
+        raise ConversionError(CONFIG_SUBJECT, [problem])
+
+
+def _unsupported_values(config: Mapping[str, Any]) -> list[str]:
+    """Returns a problem for each key whose value changes the numbers in an unsupported way."""
+    problems = [
+        f"{key}={config[key]!r} is not supported; supported: {list(values)}"
+        for key, values in SUPPORTED.items()
+        if key in config and config[key] not in values
+    ]
+    newline = config.get("mm_newline_position", "nothing")
+    merge = config.get("mm_patch_merge_type", "flat")
+    if newline != "nothing" and merge == "spatial_nopad":
+        problems.append(
+            f"mm_newline_position={newline!r} with mm_patch_merge_type={merge!r} is not "
+            "supported; supported: 'nothing'"
+        )
+    layers = config.get("layer_types")
+    if layers is not None and (not isinstance(layers, list) or set(layers) != {"full_attention"}):
+        problems.append(f"layer_types={layers!r} is not supported; supported: full_attention")
+    heads, size, head_dim = (
+        config.get(key) for key in ("num_attention_heads", "hidden_size", "head_dim")
+    )
+    sizes_known = type(heads) is type(size) is type(head_dim) is int
+    if head_dim is not None and not (sizes_known and head_dim * heads == size):
+        problems.append(
+            f"head_dim={head_dim!r} is not supported; supported: hidden_size / "
+            f"num_attention_heads = {size} / {heads}"
+        )
+    return problems
+
+
+def _read_dtype(config: Mapping[str, Any], problems: list[str]) -> str | None:
+    stored = stored_dtype(config)
+    declared = {key: config[key] for key in _DTYPE_KEYS if config.get(key) is not None}
+    for key, value in declared.items():
+        if value not in list(FLOATS):
+            problems.append(f"{key}={value!r} is not supported; supported: {sorted(FLOATS)}")
+        elif value != stored:
+            problems.append(f"{key}={value!r}, but torch_dtype={stored!r}; remove one of them")
+    return stored
+
+
+def _get(config: Mapping[str, Any], key: str, kind: Any, problems: list[str]) -> Any:
     if key not in config:
         problems.append(f"{key} is missing")
         return None
-    value = config[key]
-    if kind is float and type(value) is int:
-        value = float(value)
-    if type(value) is not kind:
-        problems.append(f"{key}={value!r} is not of type {kind.__name__}")
+    value: Any = config[key]
+    if type(value) is not kind and not (kind is float and type(value) is int):
+        problems.append(f"{key}={_short(value)} is not of type {kind.__name__}")
         return None
-    if isinstance(value, int | float) and kind is not bool:
+    if kind is not bool and kind is not str:
         low, high = _RANGES.get(key, _RANGE)
         if not low <= value <= high:
-            problems.append(f"{key}={value} lies outside [{low}, {high}]")
-    return value
+            problems.append(f"{key}={_short(value)} lies outside [{low}, {high}]")
+            return None
+    return kind(value)
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
 
 
 def _read_llm(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
-    # transformers 5 stores the base of the rotary embedding one level deeper.
-    nested = config.get("rope_parameters")
-    if isinstance(nested, Mapping):
-        if nested.get("rope_type", "default") != "default":
-            problems.append(f"rope_parameters={dict(nested)} is not supported; supported: default")
-        config = {"rope_theta": nested.get("rope_theta"), **config}
+    bases = {"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}
+    factors = {"partial_rotary_factor": config.get("partial_rotary_factor")}
+    for key in _ROPE_KEYS:
+        nested = config.get(key)
+        if nested is None:
+            continue
+        if not isinstance(nested, Mapping) or not _is_plain_rope(nested):
+            problems.append(f"{key}={_short(nested)} is not supported; supported: default")
+            continue
+        if "rope_theta" in nested:
+            bases[f"{key}.rope_theta"] = nested["rope_theta"]
+        factors[f"{key}.partial_rotary_factor"] = nested.get("partial_rotary_factor")
+    problems += [
+        f"{name}={factor!r} is not supported; supported: 1.0"
+        for name, factor in factors.items()
+        if factor not in (None, 1)
+    ]
+    (first, base), *others = bases.items() or [("rope_theta", None)]
+    problems += [
+        f"{name}={other!r}, but {first}={base!r}; keep the one that the model was trained with"
+        for name, other in others
+        if other != base
+    ]
+    config = {**config, "rope_theta": base} if bases else config
     return {key: _get(config, key, kind, problems) for key, kind in _LLM_KEYS.items()}
+
+
+def _is_plain_rope(nested: Mapping[str, Any]) -> bool:
+    """Tests for a rotary embedding without any scaling."""
+    kinds = [nested[key] for key in ("rope_type", "type") if key in nested]
+    return all(kind == "default" for kind in kinds) and nested.keys() <= set(_ROPE_FIELDS)
 
 
 def _read_vision(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
@@ -191,11 +281,13 @@ def to_hf_config(
     config = dict(HF_CONFIG if base is None else base)
     llm, vision = model.llm, model.vision
     config |= {key: getattr(llm, key) for key in _LLM_KEYS if key != "rope_theta"}
-    if "rope_parameters" in config and "rope_theta" not in config:
-        config["rope_parameters"] = {**config["rope_parameters"], "rope_theta": llm.rope_theta}
-    else:
+    nested = [key for key in _ROPE_KEYS if "rope_theta" in (config.get(key) or {})]
+    for key in nested:
+        config[key] = {**config[key], "rope_theta": llm.rope_theta}
+    if "rope_theta" in config or not nested:
         config["rope_theta"] = llm.rope_theta
-    config["dtype" if "dtype" in config else "torch_dtype"] = stored
+    for key in [key for key in _DTYPE_KEYS if key in config] or _DTYPE_KEYS[:1]:
+        config[key] = stored
     config |= {
         "mm_vision_tower": _tower_name(config.get("mm_vision_tower"), vision),
         "mm_vision_select_layer": vision.select_layer,

@@ -15,7 +15,8 @@ from jax.experimental import multihost_utils
 from xcomp_jax.checkpoint import LazyArray, param_shapes
 from xcomp_jax.checkpoint.memory import aligned_empty
 from xcomp_jax.config import MeshConfig, ModelConfig
-from xcomp_jax.convert.errors import raise_problems
+from xcomp_jax.convert.diagnose_tensors import diagnose_tensors
+from xcomp_jax.convert.errors import LISTED, ConversionError, raise_problems
 from xcomp_jax.convert.map import (
     Rule,
     check_finite,
@@ -117,6 +118,8 @@ def plan_leaves(
     slots = tensor_slots(rules, shapes)
     tensors, problems = remove_tied_copy(tensors, model)
     problems += check_names_and_shapes(slots, rules, tensors)
+    if len(problems) > LISTED and (diagnosis := diagnose_tensors(model, slots, tensors)):
+        raise ConversionError(str(subject), problems, diagnosis)
     stored, dtype_problems = parameter_dtype(tensors, dtype, declared)
     problems += dtype_problems
     if problems:

@@ -8,7 +8,6 @@ have `kind`, `model`, `shapes` and `dtypes` by PyTorch name (in the order that r
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,16 @@ import numpy as np
 
 from xcomp_jax.checkpoint import CheckpointError, CheckpointReader
 from xcomp_jax.checkpoint.read import FORMAT, PARAMS_FOLDER
+from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.convert.config import to_model_config
-from xcomp_jax.convert.errors import ConversionError, raise_problems
+from xcomp_jax.convert.diagnose_folder import (
+    check_folder,
+    file_head,
+    foreign_content,
+    missing_weights,
+)
+from xcomp_jax.convert.diagnose_tensors import plain_names
+from xcomp_jax.convert.errors import ConversionError, raise_problems, short_list
 from xcomp_jax.convert.map import rules_for, tensor_slots
 from xcomp_jax.convert.read import read_safetensors
 from xcomp_jax.convert.rules import TIED_COPY
@@ -27,8 +34,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-_PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
-
 
 class TorchCheckpoint:
     """A folder in PyTorch layout. A stored copy of a tied head is ignored if it is equal."""
@@ -36,7 +41,8 @@ class TorchCheckpoint:
     kind = "safetensors"
 
     def __init__(self, folder: Path) -> None:
-        self.model = to_model_config(read_json_object(folder / CONFIG))
+        check_folder(folder)
+        self.model = to_model_config(read_config(folder))
         tensors = read_weights(folder)
         copy, original = (tensors.get(name) for name in TIED_COPY)
         if self.model.llm.tie_word_embeddings and copy is not None and original is not None:
@@ -116,23 +122,17 @@ def open_checkpoint(folder: Path) -> OpenCheckpoint:
     return TorchCheckpoint(folder)
 
 
-def read_json_object(path: Path) -> dict[str, Any]:
-    """Reads a JSON file whose top level is an object.
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads config.json of a folder in PyTorch layout; raises ConversionError if it is invalid."""
+    return _read_object(folder / CONFIG)
 
-    Raises:
-        ConversionError: the file is missing, not JSON, or not an object.
-    """
-    if not path.is_file():
-        raise ConversionError(str(path), ["no such file"])
+
+def _read_object(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except RecursionError:
-        raise ConversionError(str(path), ["JSON nested too deeply"]) from None
+        return read_json_object(path)
     except ValueError as error:
-        raise ConversionError(str(path), [f"not valid JSON: {error}"]) from None
-    if not isinstance(value, dict):
-        raise ConversionError(str(path), [f"JSON {type(value).__name__}, expected an object"])
-    return value
+        problem = (path.is_file() and foreign_content(file_head(path))) or str(error)
+        raise ConversionError(str(path), [problem]) from None
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -141,8 +141,6 @@ def weight_files(folder: Path) -> list[Path]:
     Raises:
         ConversionError: there are none, only pickles, or files that contradict the index.
     """
-    if not folder.is_dir():
-        raise ConversionError(str(folder), ["no such folder"])
     single, index = folder / WEIGHTS, folder / INDEX
     if single.is_file() and index.is_file():
         raise ConversionError(
@@ -152,20 +150,12 @@ def weight_files(folder: Path) -> list[Path]:
         return [single]
     if index.is_file():
         return [folder / name for name in sorted(set(_weight_map(index).values()))]
-    names = sorted(path.name for path in folder.iterdir())
-    if pickles := [name for name in names if name.endswith(_PICKLES)]:
-        problem = (
-            f"contains only pickled weights {pickles}, which are never loaded since a pickle can "
-            "run any code; use the safetensors version of this checkpoint"
-        )
-    else:
-        problem = f"contains neither {WEIGHTS} nor {INDEX}; it has {names}"
-    raise ConversionError(str(folder), [problem])
+    raise ConversionError(str(folder), [missing_weights(folder, WEIGHTS, INDEX)])
 
 
 def _weight_map(index: Path) -> dict[str, str]:
     """Maps tensor names to file names, each a plain name of an existing file beside the index."""
-    weight_map = read_json_object(index).get("weight_map")
+    weight_map = _read_object(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise ConversionError(str(index), ["expected a non-empty object under 'weight_map'"])
     files = sorted(set(map(str, weight_map.values())))
@@ -176,12 +166,17 @@ def _weight_map(index: Path) -> dict[str, str]:
         index, [f"{name!r} is not a safetensors file in this folder" for name in outside]
     )
     missing = [name for name in files if not (index.parent / name).is_file()]
-    raise_problems(index, [f"shard {name!r} is missing" for name in missing])
+    if missing:
+        problem = (
+            f"{len(missing)} of its {len(files)} shards are missing: {short_list(missing)}; copy "
+            "or download them"
+        )
+        raise ConversionError(str(index), [problem])
     return weight_map
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
-    """Reads every tensor of the checkpoint in `folder`, as views of its files.
+    """Reads every tensor of the checkpoint in `folder`, as views of its files, by plain name.
 
     Raises:
         ConversionError: see `weight_files`; also for a broken file, a tensor in two files, or a
@@ -210,4 +205,4 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
                 location = f"the index lists {listed or 'no file'}, stored in {origin or 'no file'}"
                 problems.append(f"{name!r}: {location}")
     raise_problems(folder, problems)
-    return tensors
+    return plain_names(tensors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,18 +10,21 @@ from typing import Any
 import jax
 import numpy as np
 
-from xcomp_jax.checkpoint import check_free, new_folder, write_checkpoint
+from xcomp_jax.checkpoint import FROM_TORCH, check_free, new_folder, write_checkpoint
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
-from xcomp_jax.convert.config import stored_dtype, to_model_config
-from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems
+from xcomp_jax.convert.config import stored_dtype, to_model_config, unknown_keys
+from xcomp_jax.convert.diagnose_folder import check_folder
+from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems, short_list
 from xcomp_jax.convert.fill import Shardings, fill_tree, lazy_tree, mesh_shardings, plan_leaves
-from xcomp_jax.convert.folder import CONFIG, read_json_object, read_weights, weight_files
+from xcomp_jax.convert.folder import read_config, read_weights, weight_files
 from xcomp_jax.convert.hub import Source, find_source, is_commit
 from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.convert.write import check_disk, companions, describe_file, missing_companions
 from xcomp_jax.terminal.progress import ProgressBar
+
+logger = logging.getLogger(__name__)
 
 
 def load_torch_checkpoint(
@@ -83,7 +87,7 @@ def convert_from_torch(
         dtype, compression, progress: see `load_torch_checkpoint`.
         mesh: reads onto these devices, each process its own slices, and writes from there; every
             process calls this function. Default: this process alone, a few rows at a time.
-        overwrite: replaces a checkpoint at `out`.
+        overwrite: replaces a folder that this function wrote.
         endpoint, cache_dir: see `find_source`.
 
     Returns:
@@ -92,7 +96,7 @@ def convert_from_torch(
     Raises:
         ConversionError, CheckpointError: `out` is unchanged.
     """
-    check_free(out, overwrite=overwrite)
+    check_free(out, FROM_TORCH, overwrite=overwrite, sources=[Path(name)])
     if mesh is not None:
         _check_revision(name, revision)
     source = find_source(name, revision, endpoint=endpoint, cache_dir=cache_dir)
@@ -104,7 +108,7 @@ def convert_from_torch(
     check_disk(out, size)
     provenance = _provenance(source, hf_config, tensors)
     with (
-        new_folder(out, overwrite=overwrite) as draft,
+        new_folder(out, FROM_TORCH, overwrite=overwrite, sources=[source.folder]) as draft,
         ProgressBar(
             total=size, unit="B", unit_scale=True, desc=out.name, disable=not progress
         ) as bar,
@@ -151,12 +155,20 @@ def _read_folder(
     folder: Path, config: Mapping[str, Any] | None, compression: CompressionConfig | None
 ) -> tuple[Mapping[str, Any], ModelConfig, dict[str, Tensor]]:
     """Reads configuration and tensors; the problems of both are reported together."""
+    check_folder(folder)
     problems: list[str] = []
     with collect_problems(problems):
-        config = read_json_object(folder / CONFIG) if config is None else config
+        config = read_config(folder) if config is None else config
         model = to_model_config(config, compression=compression)
     with collect_problems(problems):
         tensors = read_weights(folder)
     raise_problems(folder, problems)
     assert config is not None
+    if unknown := unknown_keys(config):
+        logger.warning(
+            "%s: config.json has keys that are not read: %s. If one of them changes the model's "
+            "arithmetic, the results differ from PyTorch",
+            folder,
+            short_list(unknown),
+        )
     return config, model, tensors

@@ -7,9 +7,7 @@ memory map, so that reading a slice costs only the bytes of that slice.
 
 from __future__ import annotations
 
-import collections
 import dataclasses
-import json
 import math
 import mmap
 from pathlib import Path
@@ -17,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from xcomp_jax.checkpoint.strict_json import parse_json
+from xcomp_jax.convert.diagnose_folder import file_head, foreign_content
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.tensors import FLOATS, Shape, Tensor
 
@@ -57,6 +57,8 @@ def read_safetensors(path: Path) -> dict[str, Tensor]:
             str(path), [f"truncated: {size} bytes, but the header length alone takes {_PREFIX}"]
         )
     with path.open("rb") as file:
+        if kind := foreign_content(file_head(path)):
+            raise SafetensorsError(str(path), [kind])
         length = int.from_bytes(file.read(_PREFIX), "little")
         _check_header_length(path, length, size)
         header = _parse_header(path, file.read(length))
@@ -100,9 +102,7 @@ def _check_header_length(path: Path, length: int, size: int) -> None:
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=_no_duplicates)
-    except RecursionError:
-        raise SafetensorsError(str(path), ["header: JSON nested too deeply"]) from None
+        header = parse_json(text)
     except ValueError as error:
         raise SafetensorsError(str(path), [f"header is not valid JSON: {error}"]) from None
     if not isinstance(header, dict):
@@ -111,15 +111,6 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
         )
     header.pop("__metadata__", None)
     return header
-
-
-def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    mapping = dict(pairs)
-    if len(mapping) != len(pairs):
-        counts = collections.Counter(name for name, _ in pairs)
-        duplicates = sorted(name for name, count in counts.items() if count > 1)
-        raise ValueError(f"duplicate key(s) {duplicates}")
-    return mapping
 
 
 def _check_entries(header: dict[str, Any], data_bytes: int) -> tuple[list[_Entry], list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from xcomp_jax.checkpoint import CheckpointReader, check_free, new_folder
+from xcomp_jax.checkpoint import TO_TORCH, CheckpointReader, check_free, new_folder
 from xcomp_jax.convert.card import torch_card
 from xcomp_jax.convert.config import to_hf_config
 from xcomp_jax.convert.errors import ConversionError, raise_problems
@@ -42,7 +42,7 @@ def convert_to_torch(
         out: folder to create.
         dtype: of the written tensors; default: as stored.
         max_shard_bytes: size limit of a file, exceeded only by a single larger tensor.
-        overwrite: replaces a checkpoint at `out`.
+        overwrite: replaces a folder that this function wrote.
         progress: shows a bar on stderr.
 
     Returns:
@@ -51,7 +51,7 @@ def convert_to_torch(
     Raises:
         ConversionError, CheckpointError: `out` is unchanged.
     """
-    check_free(out, overwrite=overwrite)
+    check_free(out, TO_TORCH, overwrite=overwrite, sources=[checkpoint])
     reader = CheckpointReader(checkpoint)
     stored = _stored_dtype(reader, dtype)
     config = to_hf_config(reader.model, stored=stored, base=reader.source.get("hf_config"))
@@ -60,7 +60,7 @@ def convert_to_torch(
     check_disk(out, sum(spec.nbytes for spec in specs))
     shards = plan_shards(specs, max_shard_bytes)
     problems: list[str] = []
-    with new_folder(out, overwrite=overwrite) as draft:
+    with new_folder(out, TO_TORCH, overwrite=overwrite, sources=[checkpoint]) as draft:
         bar = ProgressBar(total=len(specs), desc="writing", unit="tensor", disable=not progress)
         files = [
             _write_shard(draft / name, part, source, problems, bar) for name, part in shards.items()

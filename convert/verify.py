@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.convert.activations import (
     ActivationDifference,
     compare_activations,
@@ -51,14 +52,24 @@ class Report:
         return "\n".join(lines)
 
     def to_json(self) -> dict[str, Any]:
-        return {"equal": self.equal, **dataclasses.asdict(self)}
+        """Returns the report as JSON values; numbers that are not finite become null."""
+        return _finite_or_none({"equal": self.equal, **dataclasses.asdict(self)})
 
     def write(self, stem: Path) -> None:
         """Writes STEM.json and STEM.txt."""
         stem.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(self.to_json(), indent=1) + "\n"
-        stem.with_name(stem.name + ".json").write_text(text, encoding="utf-8")
+        stem.with_name(stem.name + ".json").write_text(format_json(self.to_json()), "utf-8")
         stem.with_name(stem.name + ".txt").write_text(self.text(full=True) + "\n", encoding="utf-8")
+
+
+def _finite_or_none(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite_or_none(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite_or_none(item) for item in value]
+    return value
 
 
 def _line(row: Comparison) -> str:

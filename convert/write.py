@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.folder import WEIGHTS
 from xcomp_jax.convert.tensors import FLOATS, Shape, count_non_finite
@@ -169,7 +170,7 @@ def shard_index(shards: Mapping[str, Sequence[TensorSpec]]) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(format_json(value), encoding="utf-8")
 
 
 def companions(folder: Path) -> list[Path]:

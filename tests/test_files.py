@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from xcomp_jax.experiment import load_experiment
-from xcomp_jax.files import read_json, write_json
+from xcomp_jax.files import TextError, read_json, read_text, write_json
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.tune import tune
 
@@ -44,3 +44,27 @@ def test_read_metrics_damaged_line_refused(tmp_path: Path) -> None:
             read_metrics(path)
     path.write_text('{"step": 1}\n{"step"')
     assert read_metrics(path) == [{"step": 1}]
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"], ids=["plain", "byte-order-mark"])
+def test_read_text_mark_and_line_ends_are_removed(tmp_path: Path, mark: bytes) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(mark + "Grün?\r\nWho?\rWhen?\n".encode())
+    assert read_text(path) == "Grün?\nWho?\nWhen?\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("Who?\n".encode("utf-16"), "byte-order mark of UTF-16"),
+        ("Who?\n".encode("utf-16-be"), "holds zero bytes"),
+        (b"\x00\x01binary", "holds zero bytes"),
+        ("Who?\nGrün?\n".encode("latin-1"), "byte 0xfc in line 2"),
+    ],
+    ids=["utf-16", "utf-16-no-mark", "binary", "latin-1"],
+)
+def test_read_text_other_encoding_is_refused(tmp_path: Path, content: bytes, reason: str) -> None:
+    path = tmp_path / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(TextError, match=rf"notes\.txt is not UTF-8 text \(.*{reason}.*save it as"):
+        read_text(path)

@@ -16,6 +16,7 @@ LEVELS = (
         "entry points",
         "cli",
         "launch",
+        "evaluation",
         "training",
         "pretrained",
         "inference",
@@ -25,7 +26,7 @@ LEVELS = (
     ),
     *("experiment", "data", "evidence", "checkpoint", "models", "compression", "ops"),
     *("token_store", "video", "text", "sharding", "processes", "variants", "peaks", "config"),
-    *("account", "files", "shapes", "terminal"),
+    *("interruption", "account", "files", "shapes", "terminal"),
 )
 """Packages and top-level modules from top to bottom; each may import itself and later ones."""
 

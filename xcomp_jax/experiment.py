@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import difflib
-import importlib.util
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, get_origin
@@ -27,27 +27,47 @@ def load_experiment(path: Path, overrides: Iterable[str] = ()) -> ExperimentConf
             value of the wrong type, or an invalid combination.
     """
     path = _file_of(path)
-    spec = importlib.util.spec_from_file_location("xcomp_experiment", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError) as error:
-        raise ConfigError(f"{path}: cannot be run as Python: {error}") from error
-    if not hasattr(module, "get_config"):
-        raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
-    returned = module.get_config()
-    values = returned.to_dict() if isinstance(returned, ConfigDict) else returned
+    values = _values(path)
+    where = str(path)
     for override in overrides:
         _apply(values, override)
-    config: ExperimentConfig = from_dict(ExperimentConfig, values)
+        where = f"{path} with --set"
+    try:
+        config: ExperimentConfig = from_dict(ExperimentConfig, values)
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from error
     if config.model.compression != CompressionConfig():
         raise ConfigError(
             f"model.compression={config.model.compression} has no effect: every stage has its "
             "own. Set stages.N.compression instead"
         )
     return config
+
+
+def _values(path: Path) -> dict[str, Any]:
+    """Runs a configuration file and returns the values of its get_config().
+
+    Raises:
+        ConfigError: the file fails; the message names the line and the error.
+    """
+    if path.suffix != ".py":
+        raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
+    values: dict[str, Any] = {"__name__": "xcomp_experiment", "__file__": str(path)}
+    try:
+        # Not by an import, which may run the bytecode of an older file of equal size and time.
+        exec(compile(path.read_bytes(), path, "exec", dont_inherit=True), values)
+        returned = values["get_config"]() if callable(values.get("get_config")) else None
+        returned = returned.to_dict() if isinstance(returned, ConfigDict) else returned
+    except (SyntaxError, ImportError) as error:
+        raise ConfigError(f"{path}: cannot be run as Python: {error}") from error
+    except Exception as error:  # The file is a program, which may raise anything.
+        frames = traceback.extract_tb(error.__traceback__)
+        lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+        place = f"{path}, line {lines[-1]}" if lines else str(path)
+        raise ConfigError(f"{place}: {type(error).__name__}: {error}") from error
+    if not isinstance(returned, dict):
+        raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
+    return returned
 
 
 def _file_of(path: Path) -> Path:
@@ -83,7 +103,7 @@ def _apply(values: dict[str, Any], override: str) -> None:
 
 def _key(node: Any, part: str, path: str, root: dict[str, Any]) -> Any:
     """Converts `part` of `path` to a key of `node`."""
-    if isinstance(node, list) and part.isdigit() and int(part) < len(node):
+    if isinstance(node, list) and part.isdecimal() and int(part) < len(node):
         return int(part)
     if isinstance(node, dict) and part in node:
         return part
@@ -109,7 +129,7 @@ def _value(text: str, hint: Any) -> Any:
     """Converts `text` to a value; fields of type str keep words such as `none` and `2024`."""
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError, TypeError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         # Not a Python literal: the shell's true/false/none, or a plain word.
         value = {"true": True, "false": False, "none": None, "null": None}.get(text.lower(), text)
     words_only = hint is str or get_origin(hint) is Literal

@@ -1,11 +1,42 @@
-"""Reads and writes small text and JSON files; each write is atomic."""
+"""Reads and writes text and JSON files; each write is atomic."""
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+
+class TextError(ValueError):
+    """Raised for a file that is not UTF-8 text; the message names the file and the remedy."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} is not UTF-8 text ({reason}); save it as UTF-8 text")
+        self.reason = reason
+
+
+def read_text(path: Path) -> str:
+    """Reads UTF-8 text, with or without a byte-order mark; every line end becomes a newline.
+
+    Every text that a user may have written is read by this function.
+
+    Raises:
+        TextError: the file is UTF-16 or binary.
+        OSError: it cannot be read.
+    """
+    data = path.read_bytes()
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise TextError(path, "it starts with the byte-order mark of UTF-16")
+    if b"\0" in data:
+        raise TextError(path, "it holds zero bytes, as binary files and UTF-16 do")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise TextError(path, f"byte {data[error.start]:#04x} in line {line}") from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def write_text(path: Path, text: str) -> None:
@@ -30,6 +61,8 @@ def read_json(path: Path, *, remedy: str = "delete the file; it will be written 
         ValueError: the file is damaged; the message names it and ends with `remedy`.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:  # Includes invalid UTF-8.
+        return json.loads(read_text(path))
+    except TextError as error:
+        raise ValueError(f"{path} is damaged ({error.reason}): {remedy}") from error
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}): {remedy}") from error

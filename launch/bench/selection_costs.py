@@ -8,7 +8,8 @@ import dataclasses
 from xcomp_jax.compression.schedule import plan_layer_groups
 from xcomp_jax.config import ModelConfig, SelectionConfig
 from xcomp_jax.flops import encoder_flops, prefill_flops, reading_flops, scoring_flops
-from xcomp_jax.selection.plan import frames_to_select, plan_scoring, plan_windows
+from xcomp_jax.selection.plan import frames_to_select, plan_scoring
+from xcomp_jax.selection.windows import plan_windows
 from xcomp_jax.variants import XCOMP_2B
 
 PREFIX_ROWS = 14

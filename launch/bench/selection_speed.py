@@ -47,7 +47,10 @@ def measure(session: Session, num_frames: int, counts: Sequence[int]) -> list[tu
     assert config is not None
     suffix = session.text_after(video, QUESTION.format(0))
     query = Query.of(
-        suffix, question_start=config.query_bias, header_ids=(chat.start, chat.assistant)
+        suffix,
+        query_bias=config.query_bias,
+        text_start=0,
+        header_ids=(chat.start, chat.assistant),
     )
 
     def definition() -> np.ndarray:

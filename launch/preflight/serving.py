@@ -28,8 +28,9 @@ from xcomp_jax.launch.preflight.program import (
 from xcomp_jax.launch.preflight.training import Sizes
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp, abstract_params
-from xcomp_jax.selection.plan import plan_scoring, plan_windows
+from xcomp_jax.selection.plan import plan_scoring
 from xcomp_jax.selection.window_pass import TextQuery
+from xcomp_jax.selection.windows import plan_windows
 from xcomp_jax.sharding import BATCH, batch_split, parameter_shardings
 
 

@@ -27,7 +27,11 @@ def test_save_params_with_tokenizer_is_read_back(tmp_path: Path) -> None:
 
 def test_save_params_without_tokenizer_has_none(tmp_path: Path) -> None:
     save_params(tmp_path / "saved", TINY, tiny_params())
-    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == ["config.json", "params"]
+    assert sorted(path.name for path in (tmp_path / "saved").iterdir()) == [
+        ".xcomp_jax.json",
+        "config.json",
+        "params",
+    ]
     with pytest.raises(ValueError, match=r"the folder needs tokenizer\.json"):
         load_tokenizer(str(tmp_path / "saved"))
 

@@ -124,7 +124,10 @@ def test_ask_bad_flag_names_flag_and_range(
         ("--checkpoint .", "a.mp4: no such file or folder"),
         ("--checkpoint . --revision v1", "--revision v1 applies to a hub id"),
         ("--checkpoint setup.py", "--checkpoint setup.py is a file"),
-        ("--checkpoint doc", "--checkpoint doc: no such folder; did you mean docs?"),
+        (
+            "--checkpoint doc",
+            "--checkpoint doc: no such folder, and not a hub id (OWNER/NAME); did you mean docs?",
+        ),
         ("--checkpoint xcomp_jax/clii", "did you mean xcomp_jax/cli?"),
         ("--evidence page.pdf", "the suffix is .pdf"),
         ("--questions none.txt", "none.txt: No such file or directory; check the path"),

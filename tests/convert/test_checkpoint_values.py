@@ -29,7 +29,8 @@ def test_saved_parameters_are_loaded(saved: Saved) -> None:
     jax.tree.map(np.testing.assert_array_equal, loaded, params)
     assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(loaded))
     assert CheckpointReader(folder).source == {"run": 7}
-    assert entries(folder) == ["README.md", "config.json", "merges.txt", "params", "vocab.json"]
+    names = [".xcomp_jax.json", "README.md", "config.json", "merges.txt", "params", "vocab.json"]
+    assert entries(folder) == names
     assert [name for name in entries(folder.parent) if name.startswith(".")] == []
 
 

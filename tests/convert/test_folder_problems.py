@@ -72,7 +72,7 @@ def test_missing_shard_is_listed(tmp_path: Path) -> None:
     folder = torch_model.make(tmp_path / "m", shards=3)
     (folder / "model-00002-of-00003.safetensors").unlink()
     (problem,) = conversion_problems(folder)
-    assert "shard 'model-00002-of-00003.safetensors' is missing" in problem
+    assert "1 of its 3 shards are missing: model-00002-of-00003.safetensors" in problem
 
 
 def test_index_unlike_shards_is_rejected(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from xcomp_jax.checkpoint import CheckpointError, load_params
 from xcomp_jax.cli.main import main
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import convert_from_torch
+from xcomp_jax.convert.to_torch import convert_to_torch
 
 
 def test_missing_source_is_rejected(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_force_keeps_folder_that_is_no_checkpoint(source: Path) -> None:
     precious = source.parent / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years")
-    with pytest.raises(CheckpointError, match=r"has no config\.json and is no checkpoint"):
+    with pytest.raises(CheckpointError, match=r"no \.xcomp_jax\.json shows that"):
         convert_from_torch(str(source), precious, overwrite=True)
     assert (precious / "thesis.txt").read_text() == "years"
 
@@ -90,3 +91,28 @@ def test_from_torch_returns_exit_codes(source: Path, capsys: pytest.CaptureFixtu
     with pytest.raises(SystemExit) as caught:
         main(["convert", "from-torch", str(source)])
     assert caught.value.code == 2
+
+
+@pytest.mark.parametrize("direction", ["from-torch", "to-torch"])
+def test_force_never_replaces_a_source(
+    source: Path, direction: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    converted, other = source.parent / "converted", torch_model.make(source.parent / "other")
+    convert_from_torch(str(source), converted)
+    name = source if direction == "from-torch" else converted
+    before = {path: path.read_bytes() for path in source.parent.rglob("*") if path.is_file()}
+    for out in (name, name.parent, name / "out", other, name.parent / "." / name.name):
+        assert main(["convert", direction, str(name), str(out), "--force"]) == 1
+        message = capsys.readouterr().err
+        assert "the source" in message or "not replaced, because" in message
+        after = {path: path.read_bytes() for path in source.parent.rglob("*") if path.is_file()}
+        assert after == before
+
+
+def test_force_keeps_folder_of_other_command(source: Path) -> None:
+    out = source.parent / "out"
+    convert_from_torch(str(source), out)
+    convert_to_torch(out, source.parent / "exported")
+    with pytest.raises(CheckpointError, match="`xcomp convert to-torch` wrote it and not"):
+        convert_from_torch(str(source), source.parent / "exported", overwrite=True)
+    convert_to_torch(out, source.parent / "exported", overwrite=True)

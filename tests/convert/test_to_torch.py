@@ -16,7 +16,13 @@ from safetensors.numpy import load_file
 from tests.convert import torch_model
 from tests.convert.conftest import entries
 from tests.convert.torch_model import read_tensors, same_bits
-from xcomp_jax.checkpoint import CheckpointError, CheckpointReader, load_params, save_params
+from xcomp_jax.checkpoint import (
+    FROM_TORCH,
+    CheckpointError,
+    CheckpointReader,
+    load_params,
+    save_params,
+)
 from xcomp_jax.cli.main import main
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import convert_from_torch
@@ -93,7 +99,7 @@ def test_non_finite_values_are_rejected(checkpoint: Path) -> None:
     kernel = np.array(params["llm"]["layers"]["mlp"]["up_proj"]["kernel"])
     kernel[2, 1, 1], kernel[0, 0, 0] = np.nan, 1e30
     params["llm"]["layers"]["mlp"]["up_proj"]["kernel"] = kernel
-    save_params(checkpoint, model, params, source={}, overwrite=True)
+    save_params(checkpoint, model, params, source={}, writer=FROM_TORCH, overwrite=True)
     name = "model.layers.{}.mlp.up_proj.weight"
     not_finite = f"not finite: {name.format(2)!r} has 1 infinite or NaN values"
     assert export_problems(checkpoint) == [not_finite]
@@ -107,7 +113,7 @@ def test_non_finite_values_are_rejected(checkpoint: Path) -> None:
 def test_mixed_dtypes_require_dtype_option(checkpoint: Path) -> None:
     model, params = load_params(checkpoint)
     params["llm"]["norm"]["scale"] = params["llm"]["norm"]["scale"].astype(np.float16)
-    save_params(checkpoint, model, params, source={}, overwrite=True)
+    save_params(checkpoint, model, params, source={}, writer=FROM_TORCH, overwrite=True)
     (problem,) = export_problems(checkpoint)
     assert "parameters are ['float16', 'float32']; choose one of" in problem
     export(checkpoint, dtype="float32")

@@ -140,9 +140,24 @@ def test_greedy_as_evaluated_keeps_penalty_and_eos(tmp_path: Path) -> None:
     [
         ({"temperature": -1.0}, "temperature=-1.0 must be 0"),
         ({"top_p": 0.0}, "top_p=0.0 must be in"),
+        ({"temperature": float("inf")}, "temperature=inf must be 0"),
         ({"max_new_tokens": 0}, "max_new_tokens=0 must be at least 1"),
+        ({"max_new_tokens": 10**9}, "max_new_tokens=1000000000 must be at most 32768"),
+        ({"max_new_tokens": 8.0}, "max_new_tokens=8.0 must be an integer"),
     ],
 )
 def test_generation_config_out_of_range_raises(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         GenerationConfig(**change)
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[1]", '{"eos_token_id": "end"}', '{"repetition_penalty": -1}', "\xff"]
+)
+def test_greedy_as_evaluated_damaged_file_raises(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "generation_config.json"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ValueError, match=r"generation_config\.json: not a readable generation"):
+        greedy_as_evaluated(tmp_path)
+    path.write_text('\ufeff{"eos_token_id": 5}', encoding="utf-8")
+    assert greedy_as_evaluated(tmp_path).eos_token_ids == (5,)

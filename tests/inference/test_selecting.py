@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -78,7 +79,8 @@ def test_score_frames_equals_reference(session: Session) -> None:
             video.prefix_ids,
             Query.of(
                 suffix,
-                question_start=SELECTION.query_bias,
+                query_bias=SELECTION.query_bias,
+                text_start=0,
                 header_ids=(chat.start, chat.assistant),
             ),
             encode=engine.encoder.encode,
@@ -162,11 +164,33 @@ def test_encode_invalid_selection_raises() -> None:
             r"select=23 is not a multiple of 4, the encoder's clip length; use 20 or 24",
         ),
         ({"layers": (0, 99)}, "beyond the model's 4 layers"),
-        ({"segment_clips": 40, "segment_stride": 20}, "at least 320 frames, this video has 104"),
+        (
+            {"segment_clips": 40, "segment_stride": 20},
+            "320 frames, this video has 104; use 320 frames",
+        ),
     ):
         session = demo_session(selection=SelectionConfig(**{**SELECTION.__dict__, **change}))
         with pytest.raises(ConfigError, match=message):
             encode(session)
+
+
+@pytest.mark.parametrize("count", [64, 72, 96])
+def test_short_question_is_scored(count: int) -> None:
+    """Uses the published settings, whose query bias leaves no row of such a question."""
+    session = demo_session(selection=SelectionConfig(select=16, min_frames=0))
+    session.generation = dataclasses.replace(session.generation, max_new_tokens=1)
+    video, _ = encode(session, count)
+    scores = [session.score_frames(video, text) for text in ("?", "When?")]
+    first, second = (score.total for score in scores if score is not None)
+    assert np.isfinite(first).all()
+    assert (first != second).any(), "the question counts, not only the time message"
+    assert len(session.ask(video, "When?").selected_frames or ()) == 16
+
+
+def test_query_bias_leaves_row_is_used_as_published() -> None:
+    rows = {"text_start": 3, "header_ids": (8, 9)}
+    assert Query.of([1, 2, 3, 4, 5, 8, 9], query_bias=4, **rows).question_start == 4
+    assert Query.of([1, 2, 3, 4, 5, 8, 9], query_bias=5, **rows).question_start == 3
 
 
 def test_short_video_uses_all_frames() -> None:

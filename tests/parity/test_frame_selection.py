@@ -26,8 +26,9 @@ from xcomp_jax.inference.selecting import plan_selection, score_frames, select_f
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.frame_scores import best_frames, scores_of_frames
-from xcomp_jax.selection.plan import layers_to_score, plan_windows
+from xcomp_jax.selection.plan import layers_to_score
 from xcomp_jax.selection.query import Query
+from xcomp_jax.selection.windows import plan_windows
 from xcomp_jax.video.normalize import normalize
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.sampling import FramePlan
@@ -180,7 +181,8 @@ def check_chat(case: Case, meta: dict[str, Any], arrays: Arrays) -> None:
     header = meta["first_conv_length"][0] - len(prefix) - 1
     query = Query.of(
         suffix,
-        question_start=config.query_bias,
+        query_bias=config.query_bias,
+        text_start=0,
         header_ids=(suffix[header], suffix[header + 1]),
     )
     (scores,) = score_frames(engine, video, [query])

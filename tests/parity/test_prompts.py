@@ -18,7 +18,7 @@ from xcomp_jax.text.prompts import (
     encode,
     first_conv_length,
     inference_ids,
-    inference_text,
+    inference_parts,
     labels_of,
     split_at_video,
     training_example,
@@ -48,7 +48,7 @@ def position(row: Row) -> VideoPosition:
 
 
 def question_and_message(row: Row) -> dict[str, Any]:
-    """Returns the arguments of inference_text, with the message recomputed from the video."""
+    """Returns the arguments of inference_parts, with the message recomputed from the video."""
     told = re.search(r"The video lasts for .*? sampled from it\.", row["prompt_text_decoded"])
     if told is None:
         raise GoldenError(f"no time message in {row['prompt_text_decoded']!r}")
@@ -96,10 +96,10 @@ def in_answers(ids: Sequence[int], chat: ChatIds) -> list[bool]:
 def test_prompts_recorded_inference_equal_text(case: Case) -> None:
     for row in recorded(case, "inference"):
         arguments = question_and_message(row)
-        assert inference_text(**arguments) == row["prompt_text_decoded"]
+        assert "".join(inference_parts(**arguments)) == row["prompt_text_decoded"]
         # Control: the newline training puts before the question.
         arguments["question"] = "\n" + arguments["question"]
-        assert inference_text(**arguments) != row["prompt_text_decoded"]
+        assert "".join(inference_parts(**arguments)) != row["prompt_text_decoded"]
 
 
 def test_prompts_recorded_training_equal_text(case: Case) -> None:
@@ -171,6 +171,17 @@ def test_prompts_recorded_inference_equal_ids(
         # Control: question joined to the message as in training.
         arguments["question"] = "\n" + arguments["question"]
         assert inference_ids(tokenizer, **arguments) != row["input_ids"]
+
+
+def test_inference_ids_every_added_token_is_text(
+    case: Case, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    added, chat = tokenizer.get_added_vocab(), chat_ids(case)
+    assert len(added) > 15
+    question = "".join(added) + "".join(f"{mark[:3]}{mark}{mark[3:]}" for mark in added)
+    ids = inference_ids(tokenizer, question, "")
+    assert [i for i in ids if i in added.values()] == [chat.start, chat.end] * 2 + [chat.start]
+    assert set(added.values()) <= set(encode(tokenizer, question))  # Control: marks are parsed.
 
 
 def test_prompts_recorded_training_equal_ids(

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from xcomp_jax.compression.schedule import Drop, LayerGroup, RankedDrop, plan_layer_groups
@@ -23,9 +24,8 @@ from xcomp_jax.selection.plan import (
     frames_to_select,
     layers_to_score,
     plan_scoring,
-    plan_segments,
-    plan_windows,
 )
+from xcomp_jax.selection.windows import plan_segments, plan_windows
 
 
 @pytest.mark.parametrize(
@@ -59,27 +59,54 @@ def test_plan_windows_published_settings() -> None:
     assert all(start % 8 == 0 for start in clips.starts)
 
 
+@settings(max_examples=400, deadline=None)
 @given(
-    frames=st.integers(64, 2000),
+    frames=st.integers(1, 700),
     repeats=st.integers(1, 9),
-    stride=st.sampled_from([1, 2, 4]),
+    segment=st.integers(1, 9).flatmap(lambda a: st.tuples(st.just(a), st.integers(1, a))),
+    window=st.sampled_from([8, 20, 64, 100, 512]),
     scope=st.sampled_from(["segments", "global"]),
+    granularity=st.sampled_from(["frame", "clip"]),
 )
-@settings(max_examples=200, deadline=None)
-def test_plan_windows_cover_every_frame(frames: int, repeats: int, stride: int, scope: str) -> None:
-    """Uses segments that overlap by half, which the original's margin assumes."""
+@example(64, 1, (8, 4), 512, "segments", "frame")
+@example(96, 2, (8, 3), 64, "segments", "frame")
+@example(7, 1, (1, 1), 8, "global", "frame")
+def test_plan_windows_score_every_frame_or_raise(
+    frames: int,
+    repeats: int,
+    segment: tuple[int, int],
+    window: int,
+    scope: Any,
+    granularity: Any,
+) -> None:
     config = SelectionConfig(
         repeats=repeats,
-        segment_clips=2 * stride,
-        segment_stride=stride,
-        scope=scope,  # type: ignore[arg-type]
+        segment_clips=segment[0],
+        segment_stride=segment[1],
+        window_frames=window,
+        scope=scope,
+        granularity=granularity,
     )
+    min_frames = 8 * (segment[0] if scope == "segments" else 1)
+    if frames < min_frames:
+        with pytest.raises(ConfigError, match=f"use {min_frames} frames or more"):
+            plan_windows(config, frames)
+        return
     windows = plan_windows(config, frames)
     segments = plan_segments(config, num_clips=windows.num_clips, visual_tokens=10**6)
     window_scores = scores_of_clips(np.ones((1, segments.count, segments.size)), segments)
     scores = scores_of_frames([window_scores] * len(windows.starts), windows)
     assert scores.windows.min() >= 1
     np.testing.assert_array_equal(scores.total, 1.0)
+
+
+def test_plan_windows_published_settings_add_none() -> None:
+    for num_frames in (1024, 1032, 4096):
+        for repeats in (2, 8):
+            windows = plan_windows(SelectionConfig(repeats=repeats), num_frames)
+            assert len(windows.starts) == repeats * -(-num_frames // 512)
+    # Control: with stride 3, some clips inside a window lie in fewer segments than others.
+    assert len(plan_windows(SelectionConfig(segment_stride=3), 1024).starts) > 4
 
 
 def test_clip_scores_at_window_ends_uncovered() -> None:
@@ -99,7 +126,7 @@ def test_clip_scores_at_window_ends_uncovered() -> None:
 def test_frame_without_score_raises() -> None:
     windows = plan_windows(SelectionConfig(min_frames=0), 1024)
     scores = [np.full((2, windows.num_clips), np.nan)] * len(windows.starts)
-    with pytest.raises(ValueError, match="frame 0 of 1024 has no score in any of 4 windows"):
+    with pytest.raises(ValueError, match="frame 0 of 1024 has no finite score in any of 4 windows"):
         scores_of_frames(scores, windows)
 
 

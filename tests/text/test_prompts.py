@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,7 +17,7 @@ from xcomp_jax.text.prompts import (
     encode,
     first_conv_length,
     inference_ids,
-    inference_text,
+    inference_parts,
     labels_of,
     split_at_video,
     training_example,
@@ -38,7 +38,11 @@ def tokenizer() -> PreTrainedTokenizerBase:
     return builtin_tokenizer()
 
 
-def test_inference_text_video_positions_by_hand() -> None:
+def inference_text(*arguments: Any, **options: Any) -> str:
+    return "".join(inference_parts(*arguments, **options))
+
+
+def test_inference_parts_video_positions_by_hand() -> None:
     message = MESSAGE.strip()
     assert inference_text("Which?", MESSAGE) == (
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n"
@@ -62,7 +66,7 @@ def test_inference_ids_history_has_video_once(tokenizer: PreTrainedTokenizerBase
     assert tokenizer.decode(both[len(first) :]) == rest
 
 
-def test_inference_ids_decode_to_inference_text(tokenizer: PreTrainedTokenizerBase) -> None:
+def test_inference_ids_decode_to_inference_parts(tokenizer: PreTrainedTokenizerBase) -> None:
     ids = inference_ids(tokenizer, "Which colour?\n(A) réd", MESSAGE)
     before, after = split_at_video(ids)
     assert f"{tokenizer.decode(before)}<image>{tokenizer.decode(after)}" == inference_text(
@@ -70,14 +74,10 @@ def test_inference_ids_decode_to_inference_text(tokenizer: PreTrainedTokenizerBa
     )
 
 
-@pytest.mark.parametrize("question", ["What is <image>?", "<image>"])
-def test_prompts_second_video_mark_raises(
-    tokenizer: PreTrainedTokenizerBase, question: str
-) -> None:
-    with pytest.raises(ValueError, match="found 1 in addition to the prompt's own"):
-        inference_ids(tokenizer, question, MESSAGE)
+def test_training_example_second_video_mark_raises(tokenizer: PreTrainedTokenizerBase) -> None:
+    second = {"from": "human", "value": "What is <image>?"}
     with pytest.raises(ValueError, match="at most one '<image>', this one has 2"):
-        training_example(tokenizer, [HUMAN, GPT, {"from": "human", "value": question}], MESSAGE)
+        training_example(tokenizer, [HUMAN, GPT, second], MESSAGE)
 
 
 def test_training_example_labels_by_hand(tokenizer: PreTrainedTokenizerBase) -> None:

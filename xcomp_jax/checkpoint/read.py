@@ -8,7 +8,6 @@ errors name the damaged file.
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections import deque
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from flax import traverse_util
 from jax.typing import DTypeLike
 
 from xcomp_jax.checkpoint.memory import aligned_empty, row_pieces
+from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
 from xcomp_jax.config import ConfigError, ModelConfig, from_dict
 
@@ -167,10 +167,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
             f"{names}. Convert a folder with safetensors by `xcomp convert from-torch`"
         )
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json_object(path)
     except ValueError as error:
-        raise CheckpointError(f"{path}: not valid JSON, {error}") from error
-    if not isinstance(values, dict) or values.get("format") != FORMAT:
+        raise CheckpointError(f"{path}: {error}") from error
+    if values.get("format") != FORMAT:
         raise CheckpointError(f"{path}: expected a JSON object with format={FORMAT!r}")
     if values.get("version") != VERSION:
         raise CheckpointError(

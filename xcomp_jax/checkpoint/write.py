@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import logging
 import os
 import shutil
@@ -18,8 +17,10 @@ import orbax.checkpoint as ocp
 from flax import traverse_util
 
 from xcomp_jax.checkpoint.draft import new_folder
+from xcomp_jax.checkpoint.ownership import SAVE, Writer
 from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
 from xcomp_jax.checkpoint.stream import LazyArray, StreamHandler
+from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
 from xcomp_jax.config import ModelConfig, to_dict
 
@@ -39,6 +40,7 @@ def save_params(
     tokenizer: SavableTokenizer | None = None,
     extra_files: Iterable[Path] = (),
     texts: Mapping[str, str] | None = None,
+    writer: Writer = SAVE,
     overwrite: bool = False,
 ) -> None:
     """Writes a checkpoint atomically: `folder` appears only once it is complete.
@@ -53,12 +55,13 @@ def save_params(
         tokenizer: written by its `save_pretrained`, so that `load_tokenizer(folder)` reads it.
         extra_files: files to copy under their own names.
         texts: further small files, name -> content, e.g. the model card.
-        overwrite: replace an existing checkpoint.
+        writer: command that the folder is attributed to.
+        overwrite: replace a checkpoint of the same writer.
 
     Raises:
         CheckpointError: the tree does not match `model`, `folder` exists, or writing fails.
     """
-    with new_folder(folder, overwrite=overwrite) as draft:
+    with new_folder(folder, writer, overwrite=overwrite) as draft:
         write_checkpoint(
             draft,
             model,
@@ -85,6 +88,11 @@ def write_checkpoint(
     For callers that add more files before the folder gets its name. Arguments and errors are those
     of `save_params`.
     """
+    if not isinstance(model, ModelConfig) or not isinstance(params, Mapping):
+        raise CheckpointError(
+            f"config is of type {type(model).__name__} and params of type {type(params).__name__}; "
+            "the order is (folder, config: ModelConfig, params: dict)"
+        )
     flat = traverse_util.flatten_dict(params, sep="/")
     check_shapes(draft, model, {path: tuple(leaf.shape) for path, leaf in flat.items()})
     digests = _save_arrays(draft / PARAMS_FOLDER, flat)
@@ -103,7 +111,10 @@ def write_checkpoint(
         "source": dict(source or {}),
         "sha256": digests,
     }
-    text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
+    try:
+        text = format_json(config)
+    except ValueError as error:
+        raise CheckpointError(f"{CONFIG_FILE} cannot be written: {error}") from error
     (draft / CONFIG_FILE).write_text(text, encoding="utf-8")
 
 

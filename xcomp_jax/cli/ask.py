@@ -108,9 +108,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _questions(options: argparse.Namespace) -> list[str]:
+    from xcomp_jax.files import read_text
+
     questions = list(options.question)
     if options.questions is not None:
-        lines = options.questions.read_text(encoding="utf-8").splitlines()
+        lines = read_text(options.questions).splitlines()
         questions += [line.strip() for line in lines if line.strip()]
     if not questions:
         raise ValueError("no question; add one after the video, or a file with --questions")

@@ -30,7 +30,8 @@ def refuse_without_effect(options: argparse.Namespace, names: Iterable[str], rea
         reason: end of the sentence "--NAME has no effect ...".
     """
     for name in names:
-        if getattr(options, name, None) not in (None, False, []):
+        value = getattr(options, name, None)
+        if value is not None and value is not False and value != []:
             raise ValueError(f"{flag(name)} has no effect {reason}")
 
 

@@ -112,7 +112,9 @@ def _add_command(
 def _add_output(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", type=Path, help="folder to create")
     parser.add_argument("--dtype", choices=DTYPES, help="dtype to write (default: as stored)")
-    parser.add_argument("--force", action="store_true", help="replace a checkpoint at OUT")
+    parser.add_argument(
+        "--force", action="store_true", help="replace a folder at OUT that this command wrote"
+    )
 
 
 def _add_from_torch(conversions: argparse._SubParsersAction) -> None:

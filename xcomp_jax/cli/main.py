@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from xcomp_jax import __version__
 from xcomp_jax.cli import ask, bench, chat, convert, encode, preflight, scan, tune
 from xcomp_jax.cli.flag_names import with_flags
+from xcomp_jax.interruption import run_command
 from xcomp_jax.terminal.output import (
     EXIT_CLOSED_PIPE,
     ClosedOutputError,
@@ -50,7 +51,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. User errors print one paragraph on stderr and give exit code 2."""
+    """Runs one command. User errors print one paragraph on stderr and give exit code 2.
+
+    Without `arguments` it is the command of this process (`run_command`) and ends it after Ctrl-C
+    and SIGTERM; with them, as called from Python, it leaves signals to the caller.
+    """
+    if arguments is None:
+        name = " ".join(["xcomp", *sys.argv[1:2]])
+        return run_command(name, lambda: main(sys.argv[1:]))
     use_lossless_text()
     options = argparse.Namespace(command="")
     try:
@@ -66,10 +74,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = with_flags(message)
         print(f"xcomp {options.command}: {message}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        close_bars()
-        print(f"\nxcomp {options.command}: interrupted", file=sys.stderr)
-        return 130
+    finally:
+        close_bars()  # before the line that reports an interruption
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class MixtureSettings:
-    """A mixture and the sampling of its videos, in clips of `clip_frames` frames.
+    """A mixture, and how a run reads its videos and conversations.
 
     experiment: the configuration given by --config, if any.
     """
@@ -21,6 +21,8 @@ class MixtureSettings:
     mixture: MixtureConfig
     sampling: SamplingConfig
     clip_frames: int
+    image_size: int
+    prompt_as_asked: bool
     experiment: ExperimentConfig | None
 
 
@@ -73,5 +75,7 @@ def resolve_mixture(options: argparse.Namespace, path: Path) -> MixtureSettings:
         mixture=mixture,
         sampling=SamplingConfig() if experiment is None else experiment.sampling,
         clip_frames=vision.clip_frames,
+        image_size=vision.image_size,
+        prompt_as_asked=experiment is not None and experiment.data.prompt_as_asked,
         experiment=experiment,
     )

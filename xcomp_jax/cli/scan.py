@@ -1,44 +1,49 @@
-"""`xcomp scan`: checks the media files of a mixture before training."""
+"""`xcomp scan`: checks the samples and the media files of a mixture before training."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.checks import check_config, check_file
-from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
+from xcomp_jax.cli.mixture import (
+    MixtureSettings,
+    add_mixture_options,
+    default_table,
+    resolve_mixture,
+)
+from xcomp_jax.cli.scan_summary import print_files, print_samples
 from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
-    from xcomp_jax.data.mixture.scan_table import MediaReport
+    from xcomp_jax.data.mixture.reader import MixtureReader
+    from xcomp_jax.data.mixture.scan_table import Table
 
-DESCRIPTION = """Checks that every image and video of a data mixture exists, is readable and has
-enough frames for a training example. Frames are counted, not decoded. Writes a table with the
-status of every file and prints a summary. A repeated scan skips files that were readable and whose
-size has not changed (for a folder: names and sizes of its images). Training reads the lengths of
-its examples from this table (data.mixture.table)."""
+DESCRIPTION = """Checks that every sample of a data mixture can be trained on: its entry and its
+conversation are valid, its text is not too long (with --config), and its image or video exists, is
+readable and has enough frames. Frames are counted, not decoded. Writes a table with the status of
+every file and prints the number of samples that a run would use, leave out and skip, with the
+reasons. A repeated scan skips files that were readable and whose size has not changed (for a
+folder: names and sizes of its images). Training reads the lengths of its examples from this table
+(data.mixture.table)."""
 
 EXAMPLES = """examples:
   xcomp scan mixture.yaml
   xcomp scan mixture.yaml --config configs/xcomp_2b.py --root /data --out scan.csv --workers 64
 
-exit codes: 0 on success; 1 if the share of samples with a bad file is above --max-bad; 2 if the
-mixture or the options are invalid
+exit codes: 0 on success; 1 if the share of bad samples is above --max-bad, or most samples of a set
+are bad; 2 if the mixture or the options are invalid
 """
-
-MAX_LISTED = 5
-"""Number of bad files that the summary lists."""
 
 
 def add_parser(commands: argparse._SubParsersAction) -> None:
     """Adds the sub-command."""
     parser = commands.add_parser(
         "scan",
-        help="check the files of a data mixture",
+        help="check the samples and files of a data mixture",
         description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -63,7 +68,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--max-bad",
         type=real_number(0, 1),
         metavar="SHARE",
-        help="allowed share of samples with a bad file (default: as in --config, or 0.01)",
+        help="allowed share of bad samples, from 0 to 1 (default: as in --config, or 0.01)",
     )
     parser.add_argument("--quiet", action="store_true", help="hide the progress bar")
     parser.set_defaults(run=run)
@@ -73,40 +78,61 @@ def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
     check_file(options.mixture)
     check_config(options.config)
-    from xcomp_jax.data.mixture.samples import load_mixture
+    from xcomp_jax.data.mixture.judge import bad_set, check_entries, judge_samples
+    from xcomp_jax.data.mixture.samples import BadSample, load_mixture
     from xcomp_jax.data.mixture.scan import scan
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
 
     settings = resolve_mixture(options, options.mixture)
     out = options.out or default_table(options.mixture)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
-    samples, root = load_mixture(settings.mixture).samples, Path(settings.mixture.root)
+    mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
+    check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
+    samples = mixture.samples
     table = scan(samples, root, out, workers=options.workers, progress=not options.quiet)
     reports = report_media(
         samples, table, root, sampling=settings.sampling, clip_frames=settings.clip_frames
     )
     write_table(out, reports, table)
-    bad_reports = [report for report in reports if report.status != "ok"]
-    _print_summary(reports, bad_reports, root)
+    results = judge_samples(samples, _reader(settings, table))
+    bad = [*mixture.bad, *(result for result in results if isinstance(result, BadSample))]
+    print_files(reports, root)
+    print_samples(mixture, bad)
     print(f"table: {out}")
-    bad_share = sum(report.samples for report in bad_reports) / len(samples)
-    if bad_share > max_bad:
-        print(
-            f"xcomp scan: {bad_share:.2%} of {len(samples)} samples have a bad file, more than "
-            f"--max-bad {max_bad:g}; fix the files listed in the table, or raise --max-bad",
-            file=sys.stderr,
+    problem = bad_set(mixture, bad, max_bad)
+    if len(bad) > max_bad * len(mixture):
+        problem = (
+            f"{len(bad)} of {len(mixture)} samples are bad, a share of "
+            f"{len(bad) / len(mixture):.4g}, more than --max-bad {max_bad:g}; correct them, or "
+            "raise --max-bad"
         )
-        return 1
-    return 0
+    if problem:
+        print(f"xcomp scan: {problem}", file=sys.stderr)
+    return 1 if problem else 0
 
 
-def _print_summary(
-    reports: Sequence[MediaReport], bad_reports: Sequence[MediaReport], root: Path
-) -> None:
-    for status in ("ok", "missing", "unreadable", "too short"):
-        samples = [report.samples for report in reports if report.status == status]
-        print(f"{status:>10}: {len(samples)} files, {sum(samples)} samples")
-    for report in bad_reports[:MAX_LISTED]:
-        print(f"  {report.status}: {root / report.media.path}: {report.reason}")
-    if len(bad_reports) > MAX_LISTED:
-        print(f"  and {len(bad_reports) - MAX_LISTED} more")
+def _reader(settings: MixtureSettings, table: Table) -> MixtureReader:
+    """Returns the reader of a run, without stored features and without reading any file."""
+    from xcomp_jax.data.mixture.reader import MixtureReader
+    from xcomp_jax.text.tokenizer import load_tokenizer
+
+    # Without a known tokenizer the built-in one finds all faults but the length of a text.
+    name, max_text_tokens = None, sys.maxsize
+    experiment = settings.experiment
+    if experiment is not None:
+        name, max_text_tokens = experiment.data.tokenizer, experiment.data.max_text_tokens
+    try:
+        tokenizer = load_tokenizer(name)
+    except ValueError as error:
+        print(f"xcomp scan: the lengths of texts are not checked: {error}", file=sys.stderr)
+        tokenizer, max_text_tokens = load_tokenizer(None), sys.maxsize
+    return MixtureReader(
+        config=settings.mixture,
+        sampling=settings.sampling,
+        image_size=settings.image_size,
+        clip_frames=settings.clip_frames,
+        tokenizer=tokenizer,
+        max_text_tokens=max_text_tokens,
+        prompt_as_asked=settings.prompt_as_asked,
+        table=table,
+    )

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import add_cache_dir
 from xcomp_jax.cli.checks import check_config, check_folder, flag, refuse_without_effect
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 from xcomp_jax.terminal.values import whole_number
-
-if TYPE_CHECKING:
-    from xcomp_jax.training.stopping import StopRequest
+from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
+from xcomp_jax.training.supervise import EXIT_CONTINUE
 
 DESCRIPTION = """Runs the experiment of a configuration file: prepares the data, trains all stages,
 evaluates before and after the last one, and writes a report. All files go to --workdir. After any
@@ -139,14 +136,18 @@ def run(options: argparse.Namespace) -> int:
     _check_options(options)
     processes = (options.coordinator, options.num_processes, options.process_id)
     if not options.distributed and processes == (None, None, None):
-        return _run(options)
+        return _run_alone(options)
 
     def join() -> None:
         from xcomp_jax.processes import connect
 
         connect(*processes)
 
-    return run_distributed("xcomp tune", join, lambda: _run(options))
+    def work() -> int:
+        # JAX handles SIGTERM and stops all processes at the same step.
+        return _run(options, StopRequest())
+
+    return run_distributed("xcomp tune", join, work)
 
 
 def _check_options(options: argparse.Namespace) -> None:
@@ -178,20 +179,27 @@ def _check_options(options: argparse.Namespace) -> None:
         )
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run_alone(options: argparse.Namespace) -> int:
+    try:
+        with stopping_on_sigterm() as stop:
+            return _run(options, stop)
+    except Stopped as stopped:  # before the run began
+        print(f"xcomp tune: {stopped}", file=sys.stderr)
+        return EXIT_CONTINUE
+
+
+def _run(options: argparse.Namespace, stop: StopRequest) -> int:
     # Heavy imports are deferred so that --help is fast.
     from xcomp_jax.engine.compilation import use_compilation_cache
 
     use_compilation_cache(options.cache_dir.expanduser())
-    return _tune(options) if options.export is None else _export(options)
+    return _tune(options, stop) if options.export is None else _export(options)
 
 
-def _tune(options: argparse.Namespace) -> int:
+def _tune(options: argparse.Namespace, stop: StopRequest) -> int:
     from xcomp_jax.experiment import load_experiment
     from xcomp_jax.processes import is_first
     from xcomp_jax.training.observe import Observation, Profile
-    from xcomp_jax.training.stopping import Stopped
-    from xcomp_jax.training.supervise import EXIT_CONTINUE
     from xcomp_jax.training.tune import tune
 
     config = load_experiment(options.config, options.set)
@@ -202,8 +210,7 @@ def _tune(options: argparse.Namespace) -> int:
         profile=None if options.profile is None else Profile.parse(options.profile),
     )
     try:
-        with _stop_request() as stop:
-            summary = tune(config, options.workdir, observation=observation, stop=stop)
+        summary = tune(config, options.workdir, observation=observation, stop=stop)
     except Stopped as stopped:
         if is_first():
             print(f"xcomp tune: {stopped}", file=sys.stderr)
@@ -212,17 +219,6 @@ def _tune(options: argparse.Namespace) -> int:
         print(json.dumps(summary, indent=2))
         print(f"report: {options.workdir / 'report.md'}   plot: {options.workdir / 'plot.png'}")
     return 0
-
-
-def _stop_request() -> contextlib.AbstractContextManager[StopRequest]:
-    import jax
-
-    from xcomp_jax.training.stopping import StopRequest, stopping_on_sigterm
-
-    # In a run of several processes, JAX handles SIGTERM and stops all of them at the same step.
-    return (
-        contextlib.nullcontext(StopRequest()) if jax.process_count() > 1 else stopping_on_sigterm()
-    )
 
 
 def _export(options: argparse.Namespace) -> int:

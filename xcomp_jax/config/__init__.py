@@ -5,6 +5,7 @@ converted to these dataclasses once; each module receives only its own part. Fie
 language model follow Hugging Face's Qwen2; derived values are properties, never fields.
 """
 
+from xcomp_jax.config.evaluation import ProtocolConfig, PublishedScore
 from xcomp_jax.config.experiment import (
     DataConfig,
     ExperimentConfig,
@@ -62,6 +63,8 @@ __all__ = [
     "PartRates",
     "Projection",
     "ProjectorConfig",
+    "ProtocolConfig",
+    "PublishedScore",
     "Ranking",
     "SamplingConfig",
     "SelectionConfig",

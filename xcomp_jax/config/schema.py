@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 
@@ -37,8 +38,11 @@ def from_dict(schema: type, values: Any, path: str = "") -> Any:
     require(hasattr(values, "items"), f"{where}: expected a mapping of fields, got {values!r}")
     hints = get_type_hints(schema)
     known = {field.name: field for field in dataclasses.fields(schema)}
-    unknown = sorted(set(dict(values.items())) - set(known))
-    require(not unknown, f"{where}: unknown field(s) {unknown}; known: {sorted(known)}")
+    unknown = [name for name, _ in values.items() if name not in known]
+    require(
+        not unknown,
+        f"{where}: unknown field(s) {unknown}{_nearest(unknown, known)}; known: {sorted(known)}",
+    )
     built = {
         name: _convert(hints[name], value, f"{path}.{name}" if path else name)
         for name, value in values.items()
@@ -72,6 +76,12 @@ def _without_none(hint: Any) -> Any:
     return next(a for a in args if a is not type(None)) if type(None) in args else hint
 
 
+def _nearest(unknown: Sequence[Any], known: Iterable[str]) -> str:
+    """Returns " (did you mean 'x'?)" for the first unknown name, or ""."""
+    close = difflib.get_close_matches(str(unknown[0]), known, n=1) if unknown else []
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
 def _convert(hint: Any, value: Any, path: str) -> Any:
     if dataclasses.is_dataclass(hint):
         return from_dict(hint, value, path)  # type: ignore[arg-type]
@@ -90,6 +100,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
             return None
         return _convert(_without_none(hint), value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        require(abs(value) < 2**1023, f"{path} has an integer that is too large for a float")
         return float(value)
     require(
         isinstance(value, hint) and (hint is bool or not isinstance(value, bool)),

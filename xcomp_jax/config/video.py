@@ -39,7 +39,8 @@ class SelectionConfig:
         `segment_stride`; `global`, over the whole window, the paper's baseline.
     query_bias:
         text tokens between the video and the question. Meant to skip the time message, whose length
-        varies by a few tokens; the published value is used for every message.
+        varies by a few tokens; the published value is used for every message, except where it
+        leaves no text of a short question, which is then scored from its first token.
     layers:
         first and one past the last layer whose scores are summed; None: 6 to 23 of 28 layers, as
         published, and the same fraction of another depth.
@@ -82,5 +83,6 @@ class SelectionConfig:
         )
         require(
             self.layers is None or (len(self.layers) == 2 and 0 <= self.layers[0] < self.layers[1]),
-            f"selection.layers={self.layers} must be (first, one past the last), like (6, 24)",
+            f"selection.layers={self.layers} must be (first, one past the last), "
+            "like (6, 24) (--layers 6:24)",
         )

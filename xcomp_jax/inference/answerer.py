@@ -14,11 +14,19 @@ from xcomp_jax.engine.engine import Engine
 from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.request import check_length, check_question, check_video
 from xcomp_jax.inference.selecting import Progress, score_frames, select_frames
 from xcomp_jax.models.decoder_state import LayerGroupCache
 from xcomp_jax.selection.frame_scores import FrameScores
 from xcomp_jax.selection.query import Query
-from xcomp_jax.text.prompts import ChatIds, answer_text, inference_ids, split_at_video
+from xcomp_jax.text.prompts import (
+    ChatIds,
+    answer_text,
+    encode_text,
+    inference_ids,
+    question_parts,
+    split_at_video,
+)
 
 Frames = tuple[int, ...] | None
 """Selected frames as indices into the sampled frames; None for all."""
@@ -58,7 +66,7 @@ class Answerer:
         """Scores every sampled frame for a question; returns None if all frames are used.
 
         Raises:
-            ValueError: the question is empty or contains `<image>`.
+            TypeError, ValueError: as `check_question`.
         """
         return self.score_questions([video], [self.text_after(video, question)], progress)[0]
 
@@ -74,21 +82,28 @@ class Answerer:
         """Returns the token ids after the video; `history` holds (question, answer) pairs.
 
         Raises:
-            ValueError: the question is empty or contains `<image>`.
+            TypeError, ValueError: as `check_question`.
         """
-        self.check_question(question)
-        ids = inference_ids(self.tokenizer, question, video.plan.message, history)
-        return split_at_video(ids)[1]
+        check_video(video)
+        return self._text_after(question, video.plan.message, history)
 
     def check_question(self, question: str) -> None:
-        """Checks a question.
+        """Checks a question; it is text, and special tokens written in it have no effect.
 
         Raises:
-            ValueError: it is empty or contains `<image>`.
+            TypeError: it is not a str.
+            ValueError: it is empty, not valid Unicode, or longer than `generation.max_text_tokens`.
         """
-        if not question.strip():
-            raise ValueError("the question is empty; pass a text")
-        inference_ids(self.tokenizer, question, "")
+        self._text_after(question, "")
+
+    def _text_after(
+        self, question: str, time_message: str, history: Sequence[tuple[str, str]] = ()
+    ) -> list[int]:
+        check_question(question)
+        ids = inference_ids(self.tokenizer, question, time_message, history)
+        after = split_at_video(ids)[1]
+        check_length(after, self.generation.max_text_tokens)
+        return after
 
     def cache_of(self, video: EncodedVideo, frames: Frames) -> tuple[LayerGroupCache, ...]:
         """Returns the KV cache of the selected frames; `video` keeps the cache of all frames."""
@@ -141,10 +156,13 @@ class Answerer:
         for indices in by_video.values():
             selection = videos[indices[0]].selection
             assert selection is not None
+            message = question_parts("", videos[indices[0]].plan.message)[-1]
+            message_ids = encode_text(self.tokenizer, message)
             queries = [
                 Query.of(
                     suffixes[i],
-                    question_start=selection.query_bias,
+                    query_bias=selection.query_bias,
+                    text_start=common_prefix(message_ids, suffixes[i]),
                     header_ids=(chat.start, chat.assistant),
                 )
                 for i in indices
@@ -153,3 +171,9 @@ class Answerer:
             for i, result in zip(indices, results, strict=True):
                 scores[i] = result
         return scores
+
+
+def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
+    """Returns the number of equal leading ids."""
+    pairs = zip(first, second, strict=False)
+    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 from xcomp_jax.account import open_account
 from xcomp_jax.config import ConfigError
 from xcomp_jax.engine.compilation import COMPILATIONS
 from xcomp_jax.inference.answer import Answer
-from xcomp_jax.inference.answerer import Answerer, Frames
+from xcomp_jax.inference.answerer import Answerer, Frames, common_prefix
 from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.request import check_seed, check_video
 from xcomp_jax.inference.selecting import Progress, select_frames
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
 from xcomp_jax.selection.frame_scores import FrameScores
@@ -28,6 +27,7 @@ class Conversation:
     """
 
     def __init__(self, answerer: Answerer, video: EncodedVideo) -> None:
+        check_video(video)
         if not answerer.engine.caches_video:
             raise ConfigError(
                 "compression.schedule='ranked' with ranking by attention keeps no state between "
@@ -46,8 +46,9 @@ class Conversation:
         """Answers the next turn; the result equals a prefill of the whole conversation.
 
         Raises:
-            ValueError: the question is empty or contains `<image>`.
+            TypeError, ValueError: as `Session.check_question`, or the seed is out of range.
         """
+        check_seed(seed)
         answerer, video = self.answerer, self.video
         suffix = answerer.text_after(video, question, self.history)
         with open_account() as account:
@@ -59,7 +60,7 @@ class Conversation:
             # Tokenizing an answer's text may give other tokens than were generated, so the cache is
             # reused up to the first difference. The last token is never reused, because its
             # logits are needed.
-            reused = _common_prefix(self._cached_ids, suffix[:-1])
+            reused = common_prefix(self._cached_ids, suffix[:-1])
             state = answerer.engine.extend(
                 self._cache,
                 [suffix[reused:]],
@@ -83,8 +84,3 @@ class Conversation:
         self._cached_ids = [*suffix, *answer.token_ids[:-1]]
         self.history.append((question, answer.text))
         return answer
-
-
-def _common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    pairs = zip(first, second, strict=False)
-    return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))

@@ -12,7 +12,7 @@ import numpy as np
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.engine.clips import Clip, VideoClips
 from xcomp_jax.models.decoder_state import LayerGroupCache, WindowCache
-from xcomp_jax.selection.plan import Windows
+from xcomp_jax.selection.windows import Windows
 from xcomp_jax.video.sampling import FramePlan
 
 

@@ -32,7 +32,7 @@ def save_pretrained(
         sampling: frame sampling that the model was trained with.
         generation: settings whose repetition penalty and end tokens are saved in
             generation_config.json.
-        overwrite: replace an existing checkpoint.
+        overwrite: replace a folder that this function wrote.
 
     Raises:
         CheckpointError: the folder exists, or the parameters contradict `config`.

@@ -16,14 +16,9 @@ from xcomp_jax.engine.engine import Engine
 from xcomp_jax.inference.encoded_video import EncodedVideo, num_bytes
 from xcomp_jax.models.decoder_state import WindowCache
 from xcomp_jax.selection.frame_scores import FrameScores, best_frames, scores_of_frames
-from xcomp_jax.selection.plan import (
-    ScoringPlan,
-    Windows,
-    frames_to_select,
-    plan_scoring,
-    plan_windows,
-)
+from xcomp_jax.selection.plan import ScoringPlan, frames_to_select, plan_scoring
 from xcomp_jax.selection.query import Query
+from xcomp_jax.selection.windows import Windows, plan_windows
 from xcomp_jax.video.sampling import FramePlan
 
 WINDOW_CACHE_BYTES = 4 << 30
@@ -77,6 +72,8 @@ def score_frames(
     num_calls = -(-total // engine.windows_per_call)
     size = -(-total // num_calls)
     clip_scores: list[list[np.ndarray]] = [[] for _ in queries]
+    if progress is not None:
+        progress("windows", 0, total)
     for batch, first in enumerate(range(0, total, size)):
         numbers = range(first, min(first + size, total))
         caches = _window_caches(engine, video, windows, batch, numbers, size, plan)

@@ -28,6 +28,7 @@ from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.answerer import Answerer, Frames
 from xcomp_jax.inference.chat import Conversation
 from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.request import check_seed, question_list
 from xcomp_jax.inference.save_model import save_pretrained
 from xcomp_jax.inference.selecting import Progress, plan_selection, select_frames
 from xcomp_jax.inference.video_input import StoredClips, sample_frames
@@ -202,7 +203,7 @@ class Session(Answerer):
             progress: called with ("windows", done, total) while frames are scored.
 
         Raises:
-            ValueError: the question is empty or contains `<image>`.
+            TypeError, ValueError: as `check_question`, or the seed is out of range.
         """
         return self.ask_all(video, [question], seed=seed, progress=progress)[0]
 
@@ -219,6 +220,7 @@ class Session(Answerer):
 
         Args: as in `ask_batch`.
         """
+        questions = question_list(questions)
         return self.ask_batch(
             [video] * len(questions),
             questions,
@@ -247,14 +249,18 @@ class Session(Answerer):
             progress: called with ("windows", done, total) for each video whose frames are scored.
 
         Raises:
-            ValueError: a question is empty or contains `<image>`, or the numbers of videos
-                and questions differ.
+            TypeError, ValueError: as `check_question`; the numbers of videos and questions differ,
+                or the batch size or the seed is out of range.
         """
+        questions = question_list(questions)
         if len(videos) != len(questions):
             raise ValueError(
                 f"got {len(videos)} videos and {len(questions)} questions; pass one question per "
                 "video"
             )
+        check_seed(seed)
+        if batch_size < 1:
+            raise ValueError(f"{batch_size=} must be at least 1")
         suffixes = [self.text_after(v, q) for v, q in zip(videos, questions, strict=True)]
         answers: list[Answer] = []
         with open_account() as account:

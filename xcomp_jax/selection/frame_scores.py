@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from xcomp_jax.ops.clip_scores import Segments
-from xcomp_jax.selection.plan import SCORE_CLIP_FRAMES, Windows
+from xcomp_jax.selection.windows import SCORE_CLIP_FRAMES, Windows, scored_clips
 
 UNCOVERED = 1e9
 """Score of a clip that fewer segments cover than other clips, as in the original."""
@@ -31,7 +31,7 @@ def scores_of_clips(by_segment: np.ndarray, segments: Segments) -> np.ndarray:
         total[..., clips] += by_segment[..., number, :]
         covered[clips] += 1
     mean = total / np.maximum(covered, 1)
-    return np.where(covered == covered.max(), mean, UNCOVERED)
+    return np.where(scored_clips(segments), mean, UNCOVERED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def scores_of_frames(
         clip_scores: [W, L, clips] of the scored layers; UNCOVERED and NaN entries are ignored.
 
     Raises:
-        ValueError: a frame has no score.
+        ValueError: a frame has no score, because the model's scores are not finite.
     """
     frames_of_clips = np.arange(windows.length) // SCORE_CLIP_FRAMES
     layers = np.shape(clip_scores[0])[0]
@@ -72,9 +72,9 @@ def scores_of_frames(
     if not count.all():
         frame = int(np.flatnonzero(~count.all(axis=0))[0])
         raise ValueError(
-            f"frame {frame} of {windows.num_frames} has no score in any of "
-            f"{len(windows.starts)} windows: the question may have no text after the time message, "
-            "or the windows are too short for their segments (selection.window_frames)"
+            f"frame {frame} of {windows.num_frames} has no finite score in any of "
+            f"{len(windows.starts)} windows; check the checkpoint for non-finite parameters, or "
+            "use all frames (selection=None, --select all)"
         )
     mean, summed = total / count, np.zeros(windows.num_frames)
     for layer in mean:  # a fixed order, so that equal frames get exactly equal sums

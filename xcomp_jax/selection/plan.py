@@ -1,9 +1,7 @@
-"""Plans QC-Comp: windows over a video, segments inside a window, scored layers.
+"""Plans QC-Comp: the number of selected frames, and the scored layers of a window.
 
-Windows cover a long video in several rounds, each shifted, so that every frame is scored in
-different clips and contexts. Within a window, clips are scored by the attention from the question
-to them inside short segments (`ops.clip_scores`). All functions take plain numbers, known before
-tracing (paper 3.3; docs/reference_behaviour.md#qc-comp).
+All functions take plain numbers, known before tracing (paper 3.3;
+docs/reference_behaviour.md#qc-comp).
 """
 
 from __future__ import annotations
@@ -14,9 +12,7 @@ from collections.abc import Sequence
 from xcomp_jax.compression.schedule import LayerGroup, RankedDrop
 from xcomp_jax.config import ConfigError, SelectionConfig
 from xcomp_jax.ops.clip_scores import Segments
-
-SCORE_CLIP_FRAMES = 8
-"""Frames that share one score, independent of the encoder's clip length."""
+from xcomp_jax.selection.windows import SCORE_CLIP_FRAMES, plan_segments
 
 HOUR = 3600.0
 SELECT_BELOW_AN_HOUR, SELECT_FROM_AN_HOUR = 512, 2048
@@ -35,88 +31,6 @@ def frames_to_select(config: SelectionConfig, *, num_frames: int, duration: floa
     if select is None:
         select = SELECT_BELOW_AN_HOUR if duration < HOUR else SELECT_FROM_AN_HOUR
     return None if num_frames <= select or num_frames < config.min_frames else select
-
-
-@dataclasses.dataclass(frozen=True)
-class Windows:
-    """Windows over a video of `num_frames` frames.
-
-    Window w holds frames (starts[w] + i) modulo num_frames for i below `length`; a window may wrap
-    around from the end of the video to its beginning.
-    """
-
-    num_frames: int
-    length: int
-    starts: tuple[int, ...]
-
-    @property
-    def num_clips(self) -> int:
-        """Number of score clips of one window."""
-        return self.length // SCORE_CLIP_FRAMES
-
-    def clip_starts(self, window: int, clip_frames: int) -> tuple[int, ...]:
-        """Returns the first frame of each encoder clip in one window."""
-        first = self.starts[window]
-        return tuple((first + i) % self.num_frames for i in range(0, self.length, clip_frames))
-
-
-def plan_windows(config: SelectionConfig, num_frames: int) -> Windows:
-    """Places the windows over a video.
-
-    `config.repeats` rounds cover the video, each shifted by window/repeats + 8/repeats frames
-    against the previous round, so that its clips are cut differently. With `granularity="clip"`, a
-    departure (docs/departures.md), the shift is rounded down to whole clips, so that all windows
-    share the same clips.
-
-    Raises:
-        ConfigError: the video is too short for one segment.
-    """
-    shift = SCORE_CLIP_FRAMES // config.repeats + config.window_frames // config.repeats
-    if config.granularity == "clip":
-        shift = shift // SCORE_CLIP_FRAMES * SCORE_CLIP_FRAMES
-    margin = 2 * SCORE_CLIP_FRAMES * config.segment_stride if config.scope == "segments" else 0
-    step, length = config.window_frames, config.window_frames + margin
-    if length > num_frames:
-        # The original never scores videos this short. The window is the whole video, rotated until
-        # every frame has been in the part that most segments cover.
-        clips = covered = num_frames // SCORE_CLIP_FRAMES
-        if config.scope == "segments":
-            further_segments = max(clips - config.segment_clips, 0) // config.segment_stride
-            covered = further_segments * config.segment_stride or config.segment_clips
-        step = covered * SCORE_CLIP_FRAMES
-        length = num_frames
-    rounds = -(-num_frames // step)
-    min_length = SCORE_CLIP_FRAMES * (config.segment_clips if config.scope == "segments" else 1)
-    if length < min_length:
-        raise ConfigError(
-            f"selection.segment_clips={config.segment_clips} clips of {SCORE_CLIP_FRAMES} frames "
-            f"need a video of at least {min_length} frames, this video has {num_frames}; "
-            "use shorter segments or no selection"
-        )
-    starts = tuple(
-        (i * step + i // rounds * shift) % num_frames for i in range(config.repeats * rounds)
-    )
-    return Windows(num_frames, length, starts)
-
-
-def plan_segments(config: SelectionConfig, *, num_clips: int, visual_tokens: int) -> Segments:
-    """Places the segments of a window of `num_clips` score clips and `visual_tokens` tokens.
-
-    With `scope="global"`, the whole window is one segment. Tokens that do not divide among the
-    clips are left over at the end of the window.
-
-    Raises:
-        ConfigError: a window has fewer clips than a segment.
-    """
-    tokens = visual_tokens // max(num_clips, 1)
-    if config.scope == "global":
-        return Segments(num_clips, tokens, size=num_clips, stride=num_clips)
-    if num_clips < config.segment_clips:
-        raise ConfigError(
-            f"selection.segment_clips={config.segment_clips} is more than the {num_clips} clips of "
-            "a window; use shorter segments or longer windows (selection.window_frames)"
-        )
-    return Segments(num_clips, tokens, size=config.segment_clips, stride=config.segment_stride)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +120,7 @@ def layers_to_score(config: SelectionConfig, num_layers: int) -> tuple[int, int]
     first, stop = config.layers
     if stop > num_layers:
         raise ConfigError(
-            f"selection.layers={config.layers} goes beyond the model's {num_layers} layers; "
-            f"use values up to {num_layers}"
+            f"selection.layers={config.layers} (--layers {first}:{stop}) goes beyond the model's "
+            f"{num_layers} layers; use values up to {num_layers}"
         )
     return first, stop

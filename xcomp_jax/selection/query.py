@@ -11,8 +11,8 @@ from collections.abc import Sequence
 class Query:
     """Token ids of the text after the video, and the rows of it whose attention is the score.
 
-    question_start: first row of the question (`SelectionConfig.query_bias`); header: index of the
-    assistant's header, which ends the question.
+    question_start: first row of the question; header: index of the assistant's header, which ends
+    the question.
     """
 
     ids: tuple[int, ...]
@@ -20,10 +20,15 @@ class Query:
     header: int
 
     @classmethod
-    def of(cls, ids: Sequence[int], *, question_start: int, header_ids: tuple[int, int]) -> Query:
+    def of(
+        cls, ids: Sequence[int], *, query_bias: int, text_start: int, header_ids: tuple[int, int]
+    ) -> Query:
         """Builds a query whose question ends at the first header.
 
         Args:
+            query_bias: first row of the question (`SelectionConfig.query_bias`).
+            text_start: first row after the time message; used where `query_bias`, which fits most
+                time messages only approximately, leaves no row of a short question.
             header_ids: token ids that open the assistant's turn.
 
         Raises:
@@ -33,4 +38,5 @@ class Query:
         header = next((i for i, pair in enumerate(pairs) if pair == header_ids), None)
         if header is None:
             raise ValueError("the text after the video contains no assistant header")
-        return cls(tuple(ids), question_start, header)
+        # The original fails where no row is left.
+        return cls(tuple(ids), query_bias if query_bias < header else text_start, header)

@@ -25,8 +25,9 @@ from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.ops.clip_scores import Segments
 from xcomp_jax.ops.rope import rope_tables, rotate
 from xcomp_jax.selection.frame_scores import UNCOVERED
-from xcomp_jax.selection.plan import ScoringPlan, Windows, layers_to_score, plan_scoring
+from xcomp_jax.selection.plan import ScoringPlan, layers_to_score, plan_scoring
 from xcomp_jax.selection.query import Query
+from xcomp_jax.selection.windows import Windows
 
 
 def reference_scores(

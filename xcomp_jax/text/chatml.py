@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import enum
+import itertools
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -13,9 +15,23 @@ VIDEO_PLACEHOLDER = -200
 IGNORE = -100
 
 SYSTEM = "You are a helpful assistant."
-START, END = "<|im_start|>", "<|im_end|>"
-VIDEO_MARK = "<image>"
-"""Marks the position of the video in a text; the original uses this mark for all visual input."""
+
+
+class Mark(enum.StrEnum):
+    """Parts of a prompt that become special tokens; the same characters in a text do not.
+
+    VIDEO marks the position of the video; the original uses this mark for all visual input.
+    """
+
+    START = "<|im_start|>"
+    END = "<|im_end|>"
+    VIDEO = "<image>"
+
+
+START, END, VIDEO_MARK = (mark.value for mark in Mark)
+
+Part = Mark | str
+"""A mark, or a piece of plain text."""
 
 VideoPosition = Literal["first", "last", "middle"]
 """Position of the video in the first user turn. Published runs use "first"; the others are the
@@ -33,9 +49,10 @@ class Turn:
     role: str
     content: str
 
-    @property
-    def text(self) -> str:
-        return f"{START}{self.role}\n{self.content}{END}\n"
+
+def turn_parts(role: str, content: Iterable[Part]) -> list[Part]:
+    """Returns the parts of one turn, from its header to the newline after it."""
+    return [Mark.START, f"{role}\n", *content, Mark.END, "\n"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,7 +66,17 @@ class ChatIds:
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> ChatIds:
-        """Looks up the ids; ValueError if a piece of the scaffolding is not a single token."""
+        """Looks up the ids.
+
+        Raises:
+            ValueError: a piece of the scaffolding is not a single token, or the tokenizer is a slow
+                one, which cannot encode marks as text.
+        """
+        if not hasattr(tokenizer, "backend_tokenizer"):
+            raise ValueError(
+                f"{type(tokenizer).__name__} is not a fast tokenizer; load it with "
+                "transformers.AutoTokenizer and use_fast=True"
+            )
         pieces = {"newline": "\n", "start": START, "end": END, "assistant": "assistant"}
         single = {}
         for name, text in pieces.items():
@@ -68,12 +95,33 @@ def encode(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
     return list(tokenizer.encode(text, add_special_tokens=False))
 
 
-def encode_with_video(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
-    """Encodes the pieces between video marks separately, joined by VIDEO_PLACEHOLDER."""
-    pieces = [encode(tokenizer, piece) if piece else [] for piece in text.split(VIDEO_MARK)]
-    ids = pieces[0]
-    for piece in pieces[1:]:
-        ids = [*ids, VIDEO_PLACEHOLDER, *piece]
+def encode_text(tokenizer: PreTrainedTokenizerBase, text: str) -> list[int]:
+    """Encodes `text` as plain text: characters that spell an added token do not become it.
+
+    Without such characters, the ids equal those of `encode`.
+    """
+    core = tokenizer.backend_tokenizer
+    if core.normalizer is not None:
+        text = core.normalizer.normalize_str(text)
+    words = [(text, None)]
+    if core.pre_tokenizer is not None:
+        words = core.pre_tokenizer.pre_tokenize_str(text)
+    return [token.id for word, _ in words for token in core.model.tokenize(word)]
+
+
+def encode_parts(tokenizer: PreTrainedTokenizerBase, parts: Iterable[Part]) -> list[int]:
+    """Encodes marks as their tokens, VIDEO as VIDEO_PLACEHOLDER, and all other parts as text.
+
+    Neighbouring texts are encoded as one, because a token may span both.
+    """
+    chat = ChatIds.of(tokenizer)
+    mark_ids = {Mark.START: chat.start, Mark.END: chat.end, Mark.VIDEO: VIDEO_PLACEHOLDER}
+    ids: list[int] = []
+    for is_mark, run in itertools.groupby(parts, lambda part: isinstance(part, Mark)):
+        if is_mark:
+            ids += [mark_ids[Mark(part)] for part in run]
+        else:
+            ids += encode_text(tokenizer, "".join(run))
     return ids
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from xcomp_jax.text.chatml import (
     END,
-    START,
     SYSTEM,
-    VIDEO_MARK,
-    Turn,
+    Mark,
+    Part,
     VideoPosition,
-    encode_with_video,
+    encode_parts,
+    turn_parts,
     unknown_position,
 )
 
@@ -20,28 +20,30 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-def question_text(question: str, time_message: str, video_position: VideoPosition = "first") -> str:
-    """Formats the first user message, including the video mark."""
+def question_parts(
+    question: str, time_message: str, video_position: VideoPosition = "first"
+) -> list[Part]:
+    """Returns the first user message, including the video mark."""
     message = f"{time_message.strip()} " if time_message.strip() else ""
     match video_position:
         case "first":
-            return f"{VIDEO_MARK}\n{message}{question}"
+            return [Mark.VIDEO, f"\n{message}{question}"]
         case "last":
-            return f"{question}\n{message}{VIDEO_MARK}"
+            return [f"{question}\n{message}", Mark.VIDEO]
         case "middle":
-            return f"{question} {VIDEO_MARK}\n{message}{question}"
+            return [f"{question} ", Mark.VIDEO, f"\n{message}{question}"]
         case _:
             raise unknown_position(video_position)
 
 
-def inference_text(
+def inference_parts(
     question: str,
     time_message: str,
     history: Sequence[tuple[str, str]] = (),
     *,
     video_position: VideoPosition = "first",
-) -> str:
-    """Formats the whole prompt as text, up to the open assistant header.
+) -> list[Part]:
+    """Returns the whole prompt as marks and texts, up to the open assistant header.
 
     Args:
         question: the new question.
@@ -51,14 +53,15 @@ def inference_text(
         video_position: position of the video in the first question.
     """
     questions = [*(earlier for earlier, _ in history), question]
-    turns = [Turn("system", SYSTEM)]
+    parts = turn_parts("system", [SYSTEM])
     for number, text in enumerate(questions):
         is_first = number == 0
-        content = question_text(text, time_message, video_position) if is_first else text
-        turns.append(Turn("user", content))
+        parts += turn_parts(
+            "user", question_parts(text, time_message, video_position) if is_first else [text]
+        )
         if number < len(history):
-            turns.append(Turn("assistant", history[number][1]))
-    return "".join(turn.text for turn in turns) + f"{START}assistant\n"
+            parts += turn_parts("assistant", [history[number][1]])
+    return [*parts, Mark.START, "assistant\n"]
 
 
 def inference_ids(
@@ -69,18 +72,12 @@ def inference_ids(
     *,
     video_position: VideoPosition = "first",
 ) -> list[int]:
-    """Encodes `inference_text`, with VIDEO_PLACEHOLDER at the video mark.
+    """Encodes `inference_parts`, with VIDEO_PLACEHOLDER at the video mark.
 
-    Raises:
-        ValueError: a question or answer contains the video mark itself.
+    Questions and answers are encoded as text, so that nothing written in them opens or ends a turn.
     """
-    text = inference_text(question, time_message, history, video_position=video_position)
-    if text.count(VIDEO_MARK) != 1:
-        raise ValueError(
-            f"questions and answers must not contain {VIDEO_MARK!r}, which stands for the video: "
-            f"found {text.count(VIDEO_MARK) - 1} in addition to the prompt's own; remove them"
-        )
-    return encode_with_video(tokenizer, text)
+    parts = inference_parts(question, time_message, history, video_position=video_position)
+    return encode_parts(tokenizer, parts)
 
 
 def answer_text(generated: str) -> str:

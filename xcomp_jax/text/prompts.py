@@ -11,14 +11,15 @@ from xcomp_jax.text.chatml import (
     Turn,
     VideoPosition,
     encode,
+    encode_text,
     first_conv_length,
     split_at_video,
 )
 from xcomp_jax.text.inference_prompt import (
     answer_text,
     inference_ids,
-    inference_text,
-    question_text,
+    inference_parts,
+    question_parts,
 )
 from xcomp_jax.text.training_prompt import (
     as_inference_turns,
@@ -37,11 +38,12 @@ __all__ = [
     "answer_text",
     "as_inference_turns",
     "encode",
+    "encode_text",
     "first_conv_length",
     "inference_ids",
-    "inference_text",
+    "inference_parts",
     "labels_of",
-    "question_text",
+    "question_parts",
     "split_at_video",
     "training_example",
     "training_turns",

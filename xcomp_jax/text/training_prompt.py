@@ -16,12 +16,15 @@ from xcomp_jax.text.chatml import (
     SYSTEM,
     VIDEO_MARK,
     ChatIds,
+    Mark,
+    Part,
     Turn,
     VideoPosition,
-    encode_with_video,
+    encode_parts,
+    turn_parts,
     unknown_position,
 )
-from xcomp_jax.text.inference_prompt import question_text
+from xcomp_jax.text.inference_prompt import question_parts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -41,7 +44,8 @@ def training_example(
 
     Follows the original's `preprocess_qwen` (`llava/train/train.py`). Labels keep the answers with
     header and closing token, and every newline, <|im_start|> and <|im_end|> anywhere; all others
-    are IGNORE. An answer that opens the conversation is dropped.
+    are IGNORE. An answer that opens the conversation is dropped. Texts are encoded as text, a
+    departure (docs/departures.md): the original reads special tokens that are written in them.
 
     Raises:
         ValueError: more than one video mark, or no turn.
@@ -57,7 +61,7 @@ def training_example(
     input_ids: list[int] = []
     is_answer: list[bool] = []
     for turn in (Turn("system", SYSTEM), *turns):
-        ids = encode_with_video(tokenizer, turn.text)
+        ids = encode_parts(tokenizer, turn_parts(turn.role, _content_parts(turn.content)))
         input_ids += ids
         is_answer += [turn.role == "assistant"] * len(ids)
     return input_ids, labels_of(input_ids, is_answer, ChatIds.of(tokenizer))
@@ -86,7 +90,7 @@ def as_inference_turns(
 ) -> list[dict[str, str]]:
     """Rewrites a conversation so that its prompt equals the inference prompt token by token.
 
-    Drops the turns before the first question and formats that question by `question_text`. Pass
+    Drops the turns before the first question and formats that question by `question_parts`. Pass
     the result to `training_example` with an empty time message.
 
     Raises:
@@ -96,7 +100,7 @@ def as_inference_turns(
     turns = [*itertools.dropwhile(lambda turn: turn.role != "user", turns)]
     if turns:
         question = turns[0].content.replace(VIDEO_MARK, "").strip()
-        turns[0] = Turn("user", question_text(question, time_message))
+        turns[0] = Turn("user", "".join(question_parts(question, time_message)))
     return [dataclasses.asdict(turn) for turn in turns]
 
 
@@ -107,6 +111,11 @@ def labels_of(input_ids: Sequence[int], is_answer: Sequence[bool], chat: ChatIds
         token if answer or token in scaffolding else IGNORE
         for token, answer in zip(input_ids, is_answer, strict=True)
     ]
+
+
+def _content_parts(content: str) -> list[Part]:
+    first, *others = content.split(VIDEO_MARK)
+    return [first, *(part for text in others for part in (Mark.VIDEO, text))]
 
 
 def _role(entry: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from xcomp_jax.checkpoint import CheckpointReader, save_params
+from xcomp_jax.checkpoint import TUNE, CheckpointReader, save_params
 from xcomp_jax.config import (
     ConfigError,
     ExperimentConfig,
@@ -61,6 +61,7 @@ def export(
             params,
             source=source,
             extra_files=files,
+            writer=TUNE,
             overwrite=overwrite,
         )
 

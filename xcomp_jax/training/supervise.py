@@ -13,6 +13,8 @@ import signal
 import sys
 from types import FrameType
 
+from xcomp_jax.interruption import SIGNALS, stop_watching
+
 # The same command continues the run: EX_TEMPFAIL of sysexits.h.
 EXIT_CONTINUE = 75
 
@@ -33,9 +35,12 @@ _SET_DEATH_SIGNAL = 1  # PR_SET_PDEATHSIG of Linux
 def supervise_child(command: str) -> int | None:
     """Forks; returns None in the child, which does the work, and its exit code in the parent.
 
-    Must be called before JAX is imported or threads are started. The parent reports on stderr,
-    prefixed with `command`, a child that was ended by a signal.
+    Must be called before JAX is imported or threads are started. The parent forwards signals and
+    reports on stderr, prefixed with `command`, a child that was ended by a signal.
     """
+    # A signal that arrives while neither process has its handlers waits until they have.
+    signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    watch = stop_watching()
     sys.stdout.flush()
     sys.stderr.flush()
     parent = os.getpid()
@@ -44,19 +49,26 @@ def supervise_child(command: str) -> int | None:
         ctypes.CDLL(None).prctl(_SET_DEATH_SIGNAL, signal.SIGKILL)
         if os.getppid() != parent:  # the parent ended before the death signal was set
             os.kill(os.getpid(), signal.SIGKILL)
+        os.setpgid(0, 0)  # a terminal sends Ctrl-C to the parent only, which forwards it
+        if watch is not None:
+            watch.start()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         return None
 
     def forward(number: int, _: FrameType | None) -> None:
         os.kill(child, number)
 
-    signal.signal(signal.SIGTERM, forward)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the child as well
+    for number in SIGNALS:
+        signal.signal(number, forward)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _, status = os.waitpid(child, 0)
     return _report_exit(command, os.waitstatus_to_exitcode(status))
 
 
 def _report_exit(command: str, code: int) -> int:
     """Returns the parent's exit code for a child's `code`, which is negative after a signal."""
+    if code == 128 + signal.SIGTERM:
+        return EXIT_CONTINUE
     if code >= 0:
         return code
     if -code == signal.SIGABRT:

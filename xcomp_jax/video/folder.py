@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from xcomp_jax.files import read_text
 from xcomp_jax.video.errors import VideoError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
@@ -55,7 +56,7 @@ def sidecar_duration(folder: Path) -> float | None:
     advice = 'Write {"duration": SECONDS} with a positive number, or remove the file.'
     try:
         # Integers of any length become floats; one that overflows becomes inf and is refused below.
-        content = json.loads(sidecar.read_text(encoding="utf-8"), parse_int=float)
+        content = json.loads(read_text(sidecar), parse_int=float)
     except (OSError, ValueError, RecursionError) as error:
         raise VideoError(sidecar, f"not valid JSON ({error})", advice) from error
     duration = content.get("duration") if isinstance(content, dict) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,9 +70,57 @@ def test_load_mixture_set_reader_precedes_the_entry_reader(tmp_path: Path) -> No
     [({}, "by its first entry"), ({"media_type": "video"}, "by its media_type")],
     ids=["first-entry", "media-type"],
 )
-def test_load_mixture_image_in_a_video_set_is_refused(
+def test_load_mixture_image_in_a_video_set_is_bad(
     tmp_path: Path, fields: dict[str, str], reason: str
 ) -> None:
     rows = [{"video": "a", "conversations": TURNS}, {"image": "b.png", "conversations": TURNS}]
-    with pytest.raises(MixtureError, match=rf"in a set of videos \({reason}\).*media_type: mix"):
-        load_mixture(write(tmp_path, rows, data_root="d", **fields))
+    mixture = load_mixture(write(tmp_path, rows, data_root="d", **fields))
+    assert [sample.media.path for sample in mixture.samples] == ["d/a"]
+    (bad,) = mixture.bad
+    assert re.search(rf"in a set of videos \({reason}\).*media_type: mix", bad.message)
+
+
+def test_load_mixture_root_applies_whatever_the_first_entry(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        {"conversations": [{"from": "human", "value": "Hi?"}, TURNS[1]]},
+        {"video": ["a", "b"], "conversations": TURNS},
+        {"video": "c.mp4", "conversations": TURNS},
+    ]
+    mixture = load_mixture(write(tmp_path, rows, data_root="films"))
+    assert [sample.media.path for sample in mixture.samples] == ["films/c.mp4"]
+    assert mixture.left_out == {
+        (0, "no image or video"): 1,
+        (0, "several images or videos"): 1,
+    }
+
+
+def test_load_mixture_invalid_rows_are_bad_with_their_number(tmp_path: Path) -> None:
+    good = {"video": "a.mp4", "conversations": TURNS}
+    rows: list[dict[str, Any]] = [
+        {**good, "id": "clock", "start": "00:00:01", "end": "01:00:02.5"},
+        {**good, "start": "1:30", "end": 100},
+        {**good, "start": "soon", "end": 2},
+        {**good, "start": 3, "end": 2},
+        {**good, "start": float("nan"), "end": 2},
+        {**good, "video": 7},
+        {**good, "video": " "},
+        {**good, "video_read_type": ["img"]},
+        {**good, "conversations": "What?"},
+        {"vidoe": "a.mp4", "conversations": TURNS},
+        {"video_path": "a.mp4", "captions": []},
+    ]
+    mixture = load_mixture(write(tmp_path, rows))
+    (sample,) = mixture.samples
+    assert (sample.media.start, sample.media.end) == (1.0, 3602.5)
+    messages = {bad.entry: bad.message for bad in mixture.bad}
+    assert sorted(messages) == list(range(1, len(rows)))
+    assert "start='1:30' and end=100 must be seconds or hh:mm:ss" in messages[1]
+    assert "did you mean 'video'?" in messages[9]
+    assert "keys ['video_path', 'captions']" in messages[10]
+
+
+def test_load_mixture_without_samples_says_why(tmp_path: Path) -> None:
+    rows: list[dict[str, Any]] = [{"video": ["a", "b"], "conversations": TURNS}]
+    reason = r"no usable sample .*entries with several images or videos in 'set\.jsonl': 1"
+    with pytest.raises(MixtureError, match=reason):
+        load_mixture(write(tmp_path, rows))

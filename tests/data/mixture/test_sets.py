@@ -16,7 +16,19 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_entries, read_sets
     [
         ("datasets: [", "is not yaml"),
         ("sets: []", "must hold a list `datasets`"),
-        ("datasets: [{data_root: a}]", "set 0: needs a json_path, and strings as values"),
+        ("datasets: [{data_root: a}]", "set 0: needs a json_path"),
+        ("datasets: [a.json]", "set 0: must have a json_path, got 'a.json'"),
+        ("datasets: [{json_path: a.json, data_root: 5}]", "data_root=5 must be a text; quote it"),
+        (
+            "datasets: [{json_path: a.json, sampling_stategy: 'first:1'}]",
+            "set 0: unknown key 'sampling_stategy' .did you mean 'sampling_strategy'",
+        ),
+        ("datasets: [{json_path: a.json}]\nweight: 2", "unknown key 'weight' beside `datasets`"),
+        ("datasets: [{json_path: a.json, sampling_strategy: }]", "sampling_strategy is empty"),
+        (
+            "datasets:\n  - json_path: a.json\n    weight: 1\n    weight: 2",
+            "is not yaml: the key 'weight' occurs twice, in line 2",
+        ),
         ("datasets: [{json_path: a.json, weight: 0}]", "weight=0 must be a finite number above 0"),
         ("datasets: [{json_path: a.json, weight: .inf}]", "weight=inf must be a finite number"),
         (f"datasets: [{{json_path: a.json, weight: 1{'0' * 400}}}]", "must be a finite number"),
@@ -25,7 +37,7 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_entries, read_sets
         (f"datasets: {'[' * 5000}", "is not yaml: maximum recursion"),
         ("datasets: [{json_path: a.json, video_read_type: mp3}]", "video_read_type='mp3' must"),
     ],
-    ids=range(10),
+    ids=range(16),
 )
 def test_read_sets_invalid_yaml_is_refused(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "mixture.yaml"
@@ -35,7 +47,7 @@ def test_read_sets_invalid_yaml_is_refused(tmp_path: Path, content: str, reason:
 
 
 def test_read_sets_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MixtureError, match=r"nowhere\.yaml cannot be read"):
+    with pytest.raises(MixtureError, match=r"nowhere\.yaml' cannot be read"):
         read_sets(tmp_path / "nowhere.yaml")
 
 
@@ -50,9 +62,9 @@ def test_read_entries_invalid_line_is_numbered(tmp_path: Path, line: str) -> Non
 
 
 def test_read_entries_missing_or_invalid_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(MixtureError, match=r"json_path is relative to data\.mixture\.root"):
+    with pytest.raises(MixtureError, match=r"json_path is relative to --root \(data\.mixture"):
         read_entries(tmp_path / "set.jsonl")
-    with pytest.raises(MixtureError, match=r"set\.csv must be a \.json or \.jsonl file"):
+    with pytest.raises(MixtureError, match=r"set\.csv' must be a \.json or \.jsonl file"):
         read_entries(tmp_path / "set.csv")
     (tmp_path / "set.json").write_text(json.dumps([{}, 1]))
     with pytest.raises(MixtureError, match=r"set\.json, entry 1: must be an object, got 1"):

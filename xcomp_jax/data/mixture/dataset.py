@@ -19,9 +19,10 @@ import grain
 import numpy as np
 
 from xcomp_jax.data.mixture.buckets import Bucket, EpochPlanner, halvings
+from xcomp_jax.data.mixture.judge import bad_set, judge_samples
 from xcomp_jax.data.mixture.reader import MixtureReader
-from xcomp_jax.data.mixture.samples import Mixture, Sample
-from xcomp_jax.data.mixture.skipped import SkippedLog
+from xcomp_jax.data.mixture.samples import BadSample, Mixture, Sample
+from xcomp_jax.data.mixture.skipped import BadSamplesError, SkippedLog
 from xcomp_jax.data.padding import (
     PREFIX_MULTIPLE,
     SUFFIX_MULTIPLE,
@@ -31,7 +32,6 @@ from xcomp_jax.data.padding import (
     text_fields,
     video_position,
 )
-from xcomp_jax.data.tokens import RowError
 from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.text.prompts import IGNORE
 from xcomp_jax.token_store import TokenStoreError
@@ -175,28 +175,28 @@ def open_mixture(
         skipped_file: log of bad samples; one file per process.
 
     Raises:
-        BadSamplesError: more samples are unusable than `reader.config.max_bad` allows.
+        BadSamplesError: more samples are unusable than `reader.config.max_bad` allows, or most of
+            one set.
     """
+    max_bad = reader.config.max_bad
     usable: list[Sample] = []
-    unusable: list[tuple[Sample, str]] = []
+    bad = list(mixture.bad)
     lengths: list[tuple[int, int, int]] = []
     texts = hashlib.sha256()
-    for sample in ProgressBar(
-        mixture.samples, desc="tokenizing", unit="sample", disable=not progress
-    ):
-        try:
-            plan = reader.plan(sample)
-            reader.require_features(sample, plan)
-            ids, labels = reader.tokens(sample, plan)
-        except (RowError, VideoError, TokenStoreError) as error:
-            unusable.append((sample, str(error)))
+    samples = ProgressBar(mixture.samples, desc="tokenizing", unit="sample", disable=not progress)
+    for result in judge_samples(samples, reader):
+        if isinstance(result, BadSample):
+            bad.append(result)
             continue
-        before = video_position(ids)
-        usable.append(sample)
-        texts.update(ids.tobytes() + labels.tobytes())
-        lengths.append((plan.num_frames, before, len(ids) - 1 - before))
-    skipped = SkippedLog(skipped_file, reader.config.max_bad)
-    skipped.add_unusable(unusable, len(mixture.samples))
+        before = video_position(result.ids)
+        usable.append(result.sample)
+        texts.update(result.ids.tobytes() + result.labels.tobytes())
+        lengths.append((result.plan.num_frames, before, len(result.ids) - 1 - before))
+    skipped = SkippedLog(skipped_file, max_bad)
+    skipped.add_unusable(bad, len(mixture))
+    problem = bad_set(mixture, bad, max_bad)
+    if problem:
+        raise BadSamplesError(problem)
     frames, prefix, suffix = np.array(lengths, np.int32).reshape(-1, 3).T
     return MixtureDataset(
         samples=tuple(usable),

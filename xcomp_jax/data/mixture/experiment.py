@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xcomp_jax.config import ConfigError, ExperimentConfig
 from xcomp_jax.data.mixture.dataset import MixtureDataset, open_mixture
 from xcomp_jax.data.mixture.features import FeatureStore, check_features
+from xcomp_jax.data.mixture.judge import check_entries
 from xcomp_jax.data.mixture.reader import MixtureReader
 from xcomp_jax.data.mixture.samples import load_mixture
 from xcomp_jax.data.mixture.scan import scan
@@ -28,13 +29,16 @@ def scan_training_mixture(
 
     Raises:
         ConfigError: the stored features come from an encoder other than that of `init_from`.
+        MixtureError: the mixture is invalid, or most entries of a set are.
     """
     mixture = config.data.mixture
     if mixture.features and config.init_from is not None:
         check_features(Path(mixture.features), Path(config.init_from), config.model)
     if mixture.table:
         return
-    samples, root = load_mixture(mixture).samples, Path(mixture.root)
+    loaded, root = load_mixture(mixture), Path(mixture.root)
+    check_entries(loaded, max_bad=mixture.max_bad, prompt_as_asked=config.data.prompt_as_asked)
+    samples = loaded.samples
     path = _table_path(config, workdir)
     table = scan(samples, root, path, workers=2 * (os.cpu_count() or 1), progress=progress)
     clip_frames = config.model.vision.clip_frames

@@ -11,15 +11,17 @@ datasets:
 from __future__ import annotations
 
 import dataclasses
-import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from xcomp_jax.data import entry_files
+from xcomp_jax.data.messages import nearest, shown, spelling_hint
 from xcomp_jax.data.mixture.media import READERS
+from xcomp_jax.files import TextError, read_text
 
 
 class MixtureError(ValueError):
@@ -38,23 +40,56 @@ class MixtureSet:
     weight: float = 1.0
 
 
+FIELDS = tuple(field.name for field in dataclasses.fields(MixtureSet))
+CHOICES = {
+    "video_read_type": tuple(READERS),
+    "media_type": ("image", "video", "text", "mix"),
+}
+EMPTY_ALLOWED = ("data_root", *CHOICES)
+"""Fields whose empty value means the default; an empty `sampling_strategy` would mean all."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that occurs twice, of which yaml would use the last one."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Hashable, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        repeated = next((key for key in keys if key != "<<" and keys.count(key) > 1), None)
+        if repeated is not None:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {repeated!r} occurs twice", problem_mark=node.start_mark
+            )
+        return super().construct_mapping(node, deep=deep)
+
+
 def read_sets(path: Path) -> tuple[MixtureSet, ...]:
-    """Reads the entries of the yaml file; fields that `MixtureSet` does not have are ignored.
+    """Reads the entries of the yaml file.
 
     Raises:
-        MixtureError: the file is missing or invalid.
+        MixtureError: the file is missing or invalid, or has a key that is unknown.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(read_text(path), Loader=_Loader)
     except OSError as error:
-        raise MixtureError(f"{path} cannot be read ({error.strerror}); give a yaml file") from error
-    # ValueError: invalid UTF-8, date or number. RecursionError: nested too deeply.
+        raise MixtureError(
+            f"{str(path)!r} cannot be read ({error.strerror}){spelling_hint(path)}; give a yaml "
+            "file"
+        ) from error
+    except TextError as error:
+        raise MixtureError(str(error)) from error
+    # ValueError: invalid date or number. RecursionError: nested too deeply.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MixtureError(f"{path} is not yaml: {error}") from error
+        raise MixtureError(f"{path} is not yaml: {_one_line(error)}") from error
     entries = content.get("datasets") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
         raise MixtureError(
-            f"{path} must hold a list `datasets` of entries with a json_path, got {content!r:.200}"
+            f"{path} must hold a list `datasets` of entries with a json_path, got {shown(content)}"
+        )
+    others = [key for key in content if key != "datasets"]
+    if others:
+        raise MixtureError(
+            f"{path}: unknown key {shown(others[0])} beside `datasets`; indent it if it belongs to "
+            "a set, or remove it"
         )
     return tuple(_parse_set(entry, f"{path}, set {i}") for i, entry in enumerate(entries))
 
@@ -66,56 +101,51 @@ def read_entries(path: Path) -> list[dict[str, Any]]:
         MixtureError: the file is missing or invalid.
     """
     if path.suffix not in (".json", ".jsonl"):
-        raise MixtureError(f"{path} must be a .json or .jsonl file")
+        raise MixtureError(f"{str(path)!r} must be a .json or .jsonl file")
     try:
-        with path.open(encoding="utf-8") as file:
-            if path.suffix == ".jsonl":
-                entries = [
-                    _parse_json(line.strip(), f"{path}, line {number}")
-                    for number, line in enumerate(file, 1)
-                    if line.strip()
-                ]
-            else:
-                entries = _parse_json(file.read(), str(path))
+        return entry_files.read_entries(path)
     except OSError as error:
         raise MixtureError(
-            f"{path} cannot be read ({error.strerror}); json_path is relative to "
-            "data.mixture.root (--root), by default the current directory"
+            f"{str(path)!r} cannot be read ({error.strerror}){spelling_hint(path)}; json_path is "
+            "relative to --root (data.mixture.root), by default the current directory"
         ) from error
-    except UnicodeDecodeError as error:
-        raise MixtureError(f"{path} is not {path.suffix[1:]}: {error}") from error
-    if not isinstance(entries, list) or not entries:
-        raise MixtureError(f"{path} must hold a list of at least one entry")
-    invalid = next((i for i, entry in enumerate(entries) if not isinstance(entry, dict)), None)
-    if invalid is not None:
-        raise MixtureError(
-            f"{path}, entry {invalid}: must be an object, got {entries[invalid]!r:.200}"
-        )
-    return entries
+    except (entry_files.EntryFileError, TextError) as error:
+        raise MixtureError(str(error)) from error
+    except ValueError as error:  # A zero byte in the path.
+        raise MixtureError(f"{str(path)!r} cannot be read: {error}") from error
 
 
 def _parse_set(entry: Any, where: str) -> MixtureSet:
-    known = {field.name for field in dataclasses.fields(MixtureSet)}
-    values = entry if isinstance(entry, Mapping) else {}
-    fields = {name: value for name, value in values.items() if name in known and value is not None}
+    if not isinstance(entry, Mapping):
+        raise MixtureError(f"{where}: must have a json_path, got {shown(entry)}")
+    for name in entry:
+        if name not in FIELDS:
+            raise MixtureError(
+                f"{where}: unknown key {shown(name)}{nearest(str(name), FIELDS)}; known: "
+                f"{', '.join(FIELDS)}"
+            )
+    fields = {name: value for name, value in entry.items() if value is not None}
+    empty = next((name for name in entry if name not in (*fields, *EMPTY_ALLOWED)), None)
+    if empty is not None:
+        raise MixtureError(f"{where}: {empty} is empty; give a value, or remove the key")
+    if not fields.get("json_path"):
+        raise MixtureError(f"{where}: needs a json_path, got {shown(entry)}")
+    for name, value in fields.items():
+        if name != "weight" and not isinstance(value, str):
+            raise MixtureError(f"{where}: {name}={shown(value)} must be a text; quote it")
+        if name in CHOICES and value not in CHOICES[name]:
+            raise MixtureError(f"{where}: {name}={shown(value)} must be one of {CHOICES[name]}")
     weight = fields.get("weight", 1.0)
-    texts = [value for name, value in fields.items() if name != "weight"]
-    if "json_path" not in fields or not all(isinstance(text, str) for text in texts):
-        raise MixtureError(f"{where}: needs a json_path, and strings as values, got {entry!r:.200}")
     is_number = isinstance(weight, int | float) and not isinstance(weight, bool)
     if not is_number or not 0 < weight <= sys.float_info.max:
-        raise MixtureError(f"{where}: weight={weight!r:.200} must be a finite number above 0")
-    for name, allowed in (
-        ("video_read_type", tuple(READERS)),
-        ("media_type", ("image", "video", "text", "mix")),
-    ):
-        if name in fields and fields[name] not in allowed:
-            raise MixtureError(f"{where}: {name}={fields[name]!r} must be one of {allowed}")
+        raise MixtureError(f"{where}: weight={shown(weight)} must be a finite number above 0")
     return MixtureSet(**{**fields, "weight": float(weight)})
 
 
-def _parse_json(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise MixtureError(f"{where}: invalid JSON: {error}") from error
+def _one_line(error: Exception) -> str:
+    """Returns the problem and its line; yaml's own message takes several lines."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    problem = getattr(error, "problem", None) or "invalid"
+    return f"{problem}, in line {mark.line + 1}, column {mark.column + 1}"

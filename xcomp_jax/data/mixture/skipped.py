@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from xcomp_jax.data.mixture.samples import Sample
+from xcomp_jax.data.mixture.samples import BadSample, Sample
 
 MIN_SAMPLES = 200
 """Minimum denominator of the bad share, so that one bad file early in a run does not stop it."""
@@ -18,7 +18,7 @@ class BadSamplesError(ValueError):
 
 
 class SkippedLog:
-    """A JSON-lines file with one line per bad sample: `id`, `set`, `path`, `reason`.
+    """A JSON-lines file with one line per bad sample: `id`, `set`, `entry`, `path`, `reason`.
 
     Threads may share one log; every process needs its own. A sample is logged once, also when it is
     read again after a restart.
@@ -57,21 +57,21 @@ class SkippedLog:
         with self._lock:
             self._num_read += 1
             self._num_bad += 1
-            self._write(sample, reason)
+            self._write(BadSample.of(sample, "bad file", reason))
             if self._num_bad > self._max_share * max(self._num_read, MIN_SAMPLES):
                 raise BadSamplesError(self._message(self._num_bad, self._num_read, reason))
 
-    def add_unusable(self, unusable: Sequence[tuple[Sample, str]], total: int) -> None:
+    def add_unusable(self, unusable: Sequence[BadSample], total: int) -> None:
         """Logs those of `total` samples that are known to be bad before reading starts.
 
         Raises:
             BadSamplesError: their share is too large.
         """
         with self._lock:
-            for sample, reason in unusable:
-                self._write(sample, reason)
+            for sample in unusable:
+                self._write(sample)
         if len(unusable) > self._max_share * total:
-            raise BadSamplesError(self._message(len(unusable), total, unusable[-1][1]))
+            raise BadSamplesError(self._message(len(unusable), total, unusable[-1].message))
 
     def _message(self, bad: int, total: int, reason: str) -> str:
         log = "" if self._path is None else f" {self._path} lists them with reasons."
@@ -81,12 +81,13 @@ class SkippedLog:
             "`xcomp scan` to check all files and fix them, or raise max_bad."
         )
 
-    def _write(self, sample: Sample, reason: str) -> None:
-        name = (sample.set, sample.id, sample.media.path)
+    def _write(self, sample: BadSample) -> None:
+        name = (sample.set, sample.id, sample.path)
         if self._path is None or name in self._logged:
             return
         self._logged.add(name)
-        row = {"id": sample.id, "set": sample.set, "path": sample.media.path, "reason": reason}
+        row = {name: getattr(sample, name) for name in ("id", "set", "entry", "path")}
+        row["reason"] = sample.message
         # A lone surrogate cannot be encoded; backslashreplace restores the JSON escape.
         with self._path.open("a", encoding="utf-8", errors="backslashreplace") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

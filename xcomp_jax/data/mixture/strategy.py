@@ -17,7 +17,8 @@ SET_SEED = 12345
 """Seed of the first shuffle, the same for every set."""
 
 STRATEGIES = (
-    "all, first:N, first2:N ... first9:N and end:N, where N is a number of samples or a percentage"
+    "all, first:N, first2:N ... first9:N and end:N, where N is a number of samples or a "
+    "percentage up to 100%"
 )
 
 Entry = TypeVar("Entry")
@@ -64,11 +65,7 @@ def strategy_slice(strategy: str, total: int, where: str = "sampling_strategy") 
         return slice(None)
     name, _, amount = strategy.partition(":")
     block = re.fullmatch(r"first([1-9]?)", name)
-    try:
-        is_share = amount.endswith("%")
-        count = math.ceil(float(amount[:-1]) * total / 100) if is_share else int(amount)
-    except (ValueError, OverflowError):
-        count = 0
+    count = _count(amount, total)
     if count < 1 or not (block or name == "end"):
         advice = (
             "; every set is shuffled, so first:N is a random sample" if name == "random" else ""
@@ -80,3 +77,14 @@ def strategy_slice(strategy: str, total: int, where: str = "sampling_strategy") 
         return slice(-count, None)
     number = int(block[1] or 1)
     return slice(count * (number - 1), count * number)
+
+
+def _count(amount: str, total: int) -> int:
+    """Returns the number of entries that `amount` means, 0 if it is invalid."""
+    try:
+        if not amount.endswith("%"):
+            return int(amount)
+        percent = float(amount[:-1])
+        return math.ceil(percent * total / 100) if 0 < percent <= 100 else 0
+    except ValueError:
+        return 0

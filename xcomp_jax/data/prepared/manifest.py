@@ -1,12 +1,15 @@
-"""Reads a LLaVA-style manifest: a JSON list of conversations, each about one video."""
+"""Reads a LLaVA-style manifest: conversations, each about one video."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
+from xcomp_jax.data.entry import EntryError, LeftOutError, entry_medium, entry_turns
+from xcomp_jax.data.entry_files import EntryFileError, read_entries
+from xcomp_jax.data.messages import shown, spelling_hint
+from xcomp_jax.files import TextError
 from xcomp_jax.text.prompts import VIDEO_MARK
 
 
@@ -36,39 +39,48 @@ class ManifestRow:
 
 
 def load_manifest(path: Path) -> tuple[ManifestRow, ...]:
-    """Reads all rows in file order.
+    """Reads all rows of a JSON list or JSON lines, in file order; forms as in `data.entry`.
 
     Raises:
-        ManifestError: the file is not a JSON list, an entry has no video, or turns do not alternate
-            between human and gpt.
+        ManifestError: the file is neither, an entry has no video, or turns do not alternate between
+            human and gpt.
     """
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise ManifestError(f"{path} is not JSON: {error}") from error
-    if not isinstance(entries, list) or not entries:
-        raise ManifestError(f"{path} must be a JSON list of at least one entry")
+        entries = read_entries(path)
+    except OSError as error:
+        raise ManifestError(
+            f"{str(path)!r} cannot be read ({error.strerror}){spelling_hint(path)}; give a JSON "
+            "file of questions about videos"
+        ) from error
+    except (EntryFileError, TextError) as error:
+        raise ManifestError(str(error)) from error
     return tuple(_parse(entry, f"{path}, entry {i}", i) for i, entry in enumerate(entries))
 
 
-def _parse(entry: Any, where: str, number: int) -> ManifestRow:
-    if not isinstance(entry, dict) or not isinstance(entry.get("video"), str):
-        raise ManifestError(f"{where}: needs a 'video' path, got {entry!r:.200}")
-    turns = entry.get("conversations")
-    if not isinstance(turns, list):
-        raise ManifestError(f"{where}: needs a list of 'conversations', got {turns!r:.200}")
-    # As in the original, a reply before the first question is dropped.
-    if turns and isinstance(turns[0], dict) and turns[0].get("from") == "gpt":
-        turns = turns[1:]
-    speakers = [turn.get("from") if isinstance(turn, dict) else None for turn in turns]
+def _parse(entry: dict[str, Any], where: str, number: int) -> ManifestRow:
+    try:
+        kind, path = entry_medium(entry)
+        turns = entry_turns(entry, kind)
+    except LeftOutError as error:
+        raise ManifestError(f"{where}: has {error}; it needs one 'video' path") from error
+    except EntryError as error:
+        raise ManifestError(f"{where}: {error}") from error
+    if kind != "video":
+        raise ManifestError(f"{where}: needs a 'video' path, got the image {shown(path)}")
+    speakers = [turn.get("from") for turn in turns]
     if not turns or speakers != ["human", "gpt"] * (len(turns) // 2):
-        raise ManifestError(f"{where}: turns must alternate between human and gpt, got {speakers}")
+        raise ManifestError(
+            f"{where}: turns must alternate between human and gpt, got {shown(speakers)}"
+        )
     if not all(isinstance(turn.get("value"), str) for turn in turns):
         raise ManifestError(f"{where}: every turn needs a text 'value'")
+    options = entry.get("options") or ()
+    if not isinstance(options, list | tuple):
+        raise ManifestError(f"{where}: options={shown(options)} must be a list")
     return ManifestRow(
         id=str(entry.get("id", number)),
-        video=entry["video"],
+        video=path,
         conversations=tuple({"from": turn["from"], "value": turn["value"]} for turn in turns),
         kind=str(entry.get("kind") or ""),
-        options=tuple(map(str, entry.get("options") or ())),
+        options=tuple(map(str, options)),
     )

@@ -38,7 +38,7 @@ def tokenize_row(
         input_ids=input_ids,
         labels=labels,
         prompt_ids=np.asarray(prompt_ids, np.int32),
-        answer_ids=np.asarray(prompts.encode(tokenizer, row.answer), np.int32),
+        answer_ids=np.asarray(prompts.encode_text(tokenizer, row.answer), np.int32),
     )
 
 

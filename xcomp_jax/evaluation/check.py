@@ -1,0 +1,180 @@
+"""Checks the data folder of a benchmark before a run: questions, videos, subtitles."""
+
+from __future__ import annotations
+
+import dataclasses
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Literal
+
+from xcomp_jax.config import ProtocolConfig
+from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.media import Place, VideoFinder, local_file
+from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.question_sets import SetReport, recognise
+from xcomp_jax.terminal.progress import ProgressBar
+from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.probe import VideoInfo, probe
+from xcomp_jax.video.sampling import plan_frames
+
+Status = Literal["ok", "missing", "unreadable", "short", "no frames"]
+"""State of a video.
+
+short: fewer frames than the protocol's minimum, so that frames are repeated; it is used.
+no frames: the clip of a question lies outside the video.
+"""
+
+USABLE: tuple[Status, ...] = ("ok", "short")
+
+
+@dataclasses.dataclass(frozen=True)
+class VideoReport:
+    """State of one video, and the number of questions about it."""
+
+    video: str
+    status: Status
+    questions: int
+    frames: int = 0
+    reason: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class FolderReport:
+    """Result of `check_folder`."""
+
+    question_set: SetReport
+    videos: tuple[VideoReport, ...]
+    missing_subtitles: tuple[str, ...]
+    without_answer: tuple[str, ...]
+    """Ids of questions whose annotated answer is not among the options; they count as wrong."""
+
+    @property
+    def usable(self) -> bool:
+        """True if no question would fail."""
+        return all(video.status in USABLE for video in self.videos)
+
+    def count(self, status: Status) -> tuple[int, int]:
+        """Returns (videos, questions) with a status."""
+        found = [video for video in self.videos if video.status == status]
+        return len(found), sum(video.questions for video in found)
+
+    @property
+    def text(self) -> str:
+        """Several lines for a terminal: the set, each status, and the first faults."""
+        lines = [self.question_set.text]
+        for status in ("ok", "short", "missing", "unreadable", "no frames"):
+            videos, questions = self.count(status)
+            if videos:
+                lines.append(f"{status}: {videos:,} videos, {questions:,} questions")
+        faults = [video for video in self.videos if video.status not in USABLE]
+        lines += [f"  {video.video}: {video.status}: {video.reason}" for video in faults[:10]]
+        if len(faults) > 10:
+            lines.append(f"  and {len(faults) - 10:,} more")
+        if self.missing_subtitles:
+            shown = ", ".join(self.missing_subtitles[:3])
+            lines.append(f"subtitles missing: {len(self.missing_subtitles):,}, such as {shown}")
+        if self.without_answer:
+            shown = ", ".join(self.without_answer[:3])
+            lines.append(f"answer not among the options: {len(self.without_answer):,} ({shown})")
+        return "\n".join(lines)
+
+
+def check_folder(
+    task: Task,
+    folder: Path,
+    protocol: ProtocolConfig,
+    *,
+    workers: int = 8,
+    progress: bool = True,
+) -> FolderReport:
+    """Probes every video of a benchmark's data folder; decodes none.
+
+    Raises:
+        DataError: the annotations are missing or damaged.
+    """
+    all_questions = task.load(folder)
+    questions = in_subset(all_questions, protocol.subset)
+    by_video: dict[str, list[Question]] = {}
+    for question in questions:
+        by_video.setdefault(question.video, []).append(question)
+    finder = VideoFinder(folder, extracted_frames=protocol.extracted_frames)
+    places = [_find(finder, group[0]) for group in by_video.values()]
+    with ThreadPoolExecutor(workers) as pool, tempfile.TemporaryDirectory() as cache:
+        reports = pool.map(
+            lambda place, group: _report(place, group, protocol, Path(cache)),
+            places,
+            by_video.values(),
+        )
+        videos = tuple(ProgressBar(reports, total=len(places), unit="video", disable=not progress))
+    return FolderReport(
+        question_set=recognise(task.name, all_questions),
+        videos=videos,
+        missing_subtitles=_missing_subtitles(folder, questions) if protocol.subtitles else (),
+        without_answer=tuple(
+            question.id for question in questions if question.gold is None and question.span is None
+        ),
+    )
+
+
+def in_subset(questions: Sequence[Question], subset: str) -> list[Question]:
+    """Returns the questions of a "kind=value" category, or all of them for an empty one.
+
+    Raises:
+        DataError: no question has it.
+    """
+    if not subset:
+        return list(questions)
+    kind, _, value = subset.partition("=")
+    found = [question for question in questions if value in question.categories.get(kind, ())]
+    if not found:
+        raise DataError(f"no question has {subset}; check the protocol's subset")
+    return found
+
+
+def _find(finder: VideoFinder, question: Question) -> Place | DataError:
+    try:
+        return finder.find(question)
+    except DataError as error:
+        return error
+
+
+def _report(
+    place: Place | DataError, questions: Sequence[Question], protocol: ProtocolConfig, cache: Path
+) -> VideoReport:
+    video, count = questions[0].video, len(questions)
+    if isinstance(place, DataError):
+        return VideoReport(video, "missing", count, reason=str(place))
+    path = local_file(place, cache)
+    try:
+        info = probe(path, folder_fps=questions[0].folder_fps, threads=1)
+    except VideoError as error:
+        return VideoReport(video, "unreadable", count, reason=error.reason)
+    finally:
+        if place.member:
+            path.unlink()
+    try:
+        for question in questions:
+            _plan(info, question, protocol)
+    except VideoError as error:
+        return VideoReport(video, "no frames", count, info.num_frames, error.reason)
+    status: Status = "short" if info.num_frames < protocol.sampling.min_frames else "ok"
+    return VideoReport(video, status, count, info.num_frames)
+
+
+def _plan(info: VideoInfo, question: Question, protocol: ProtocolConfig) -> None:
+    start, end = question.clip or (None, None)
+    plan_frames(
+        info,
+        fps=protocol.sampling.fps,
+        min_frames=protocol.sampling.min_frames,
+        max_frames=protocol.sampling.max_frames,
+        start=start,
+        end=end,
+    )
+
+
+def _missing_subtitles(folder: Path, questions: Sequence[Question]) -> tuple[str, ...]:
+    files = dict.fromkeys(question.subtitles for question in questions if question.subtitles)
+    return tuple(file for file in files if not (folder / file).is_file())

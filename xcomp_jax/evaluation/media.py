@@ -1,0 +1,102 @@
+"""Finds the videos of a benchmark in a data folder: files, folders of frames, or ZIP archives."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.question import Question
+
+VIDEO_SUFFIXES = (".mp4", ".mkv", ".webm", ".avi", ".mov", ".MP4", ".MKV")
+
+
+@dataclasses.dataclass(frozen=True)
+class Place:
+    """A video in the data folder: a file, a folder of frames, or a member of an archive."""
+
+    path: Path
+    member: str = ""
+    """Name inside the ZIP archive `path`; empty for a file or folder."""
+
+
+class VideoFinder:
+    """Finds videos; lists every ZIP archive once."""
+
+    def __init__(self, folder: Path, *, extracted_frames: bool = False) -> None:
+        self.folder = folder
+        self.extracted_frames = extracted_frames
+        self._members: dict[str, Place] | None = None
+
+    def find(self, question: Question) -> Place:
+        """Returns the place of a question's video.
+
+        Raises:
+            DataError: there is none; the message names the folders that were searched.
+        """
+        found = [path for path in self._candidates(question) if path.exists()]
+        # A folder of frames and a file may both exist; the protocol names the one it uses.
+        found.sort(key=lambda path: path.is_dir() != self.extracted_frames)
+        if found:
+            return Place(found[0])
+        if place := self._in_archives(question):
+            return place
+        folders = ", ".join(str(self.folder / base) for base in question.folders)
+        raise DataError(
+            f"question {question.id}: video {question.video} is missing; looked in {folders} and "
+            f"in the ZIP archives of {self.folder}"
+        )
+
+    def _candidates(self, question: Question) -> Iterator[Path]:
+        for base in question.folders:
+            for name in file_names(question.video):
+                yield self.folder / base / name
+
+    def _in_archives(self, question: Question) -> Place | None:
+        if self._members is None:
+            self._members = dict(self._archive_members())
+        names = file_names(PurePosixPath(question.video).name)
+        return next((self._members[name] for name in names if name in self._members), None)
+
+    def _archive_members(self) -> Iterator[tuple[str, Place]]:
+        for archive in sorted(self.folder.glob("*.zip")) + sorted(self.folder.glob("*/*.zip")):
+            try:
+                with zipfile.ZipFile(archive) as file:
+                    names = file.namelist()
+            except (OSError, zipfile.BadZipFile) as error:
+                raise DataError(f"{archive} is damaged ({error}); download it again") from error
+            for name in names:
+                if name.endswith(VIDEO_SUFFIXES):
+                    yield PurePosixPath(name).name, Place(archive, name)
+
+
+def file_names(video: str) -> list[str]:
+    """Lists the names that a video may have: as given, with any suffix, or as a folder."""
+    suffix = PurePosixPath(video).suffix
+    stem = video.removesuffix(suffix) if suffix in VIDEO_SUFFIXES else video
+    return list(dict.fromkeys([video, *(f"{stem}{other}" for other in VIDEO_SUFFIXES), stem]))
+
+
+def local_file(place: Place, cache: Path) -> Path:
+    """Returns a path that can be decoded; extracts an archive's member into `cache` once.
+
+    A killed extraction leaves no file of that name.
+    """
+    if not place.member:
+        return place.path
+    target = cache / place.path.stem / PurePosixPath(place.member).name
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        with (
+            zipfile.ZipFile(place.path) as file,
+            file.open(place.member) as source,
+            partial.open("wb") as copy,
+        ):
+            shutil.copyfileobj(source, copy)
+        os.replace(partial, target)
+    return target

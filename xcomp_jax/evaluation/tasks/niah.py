@@ -1,0 +1,138 @@
+"""Needle in a video haystack, single and multi hop.
+
+Data: `niah-coco-singlehop_20.json` and `niah-coco-multihop-100.json` of
+huggingface.co/datasets/OpenGVLab/NIAH-Video, also in `xtuner-eval_niah/vision_niah/` of
+github.com/OpenGVLab/VideoChat-Flash, whose `single_eval_vision_niah.py` and
+`multi_eval_vision_niah.py` define grid, order of the frames and rule.
+
+A question is asked once per cell of the grid. Needles and haystack are encoded apart from each
+other, and the needle's visual tokens are inserted between those of the haystack.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from xcomp_jax.evaluation.question import Needle, Question, Task
+from xcomp_jax.evaluation.scoring import Readings, letter_at, needle_readings
+from xcomp_jax.evaluation.subtitles import Subtitles
+from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
+
+FRAME_COUNTS = tuple(range(1000, 10_001, 1000))
+"""Haystack lengths of `flash_eval_xtuner_single.sh`; the published heat map has a step of 500."""
+
+DEPTHS = tuple(index * 0.2 for index in range(6))
+
+HAYSTACK = "video_haystack.mkv"
+OPTION = re.compile(r"\(([A-Z])\) ([^\n]*)")
+
+
+def load_single(folder: Path) -> list[Question]:
+    """Reads 20 questions and asks each for 10 lengths and 6 depths: 1,200."""
+    (file, *_) = annotation_files(
+        folder, "niah-coco-singlehop_20.json", "**/niah-coco-singlehop_20.json"
+    )
+    rows = fields_of(file)
+    return require_distinct(
+        _single_question(item, row, frames, depth)
+        for frames in FRAME_COUNTS
+        for depth in DEPTHS
+        for item, row in enumerate(rows)
+    )
+
+
+def load_multi(folder: Path) -> list[Question]:
+    """Reads 100 chains of images and asks two questions about each for 10 lengths: 2,000."""
+    (file, *_) = annotation_files(
+        folder, "niah-coco-multihop-100.json", "**/niah-coco-multihop-100.json"
+    )
+    rows = fields_of(file)
+    return require_distinct(
+        question
+        for frames in FRAME_COUNTS
+        for item, row in enumerate(rows)
+        for question in _multi_questions(item, row, frames)
+    )
+
+
+def single_needle(image: str, frames: int, depth: float) -> Needle:
+    """Places a needle before frame int(depth x frames) of the haystack."""
+    return Needle(image, int(depth * frames))
+
+
+def chain_of_needles(images: tuple[str, ...], frames: int) -> tuple[Needle, ...]:
+    """Spreads the needles from before the first frame of the haystack to behind the last."""
+    step = frames / max(1, len(images) - 1)
+    return tuple(Needle(image, int(index * step)) for index, image in enumerate(images))
+
+
+def prompt(question: Question, subtitles: Subtitles | None = None) -> str:
+    return question.text
+
+
+def read(question: Question, answer: str) -> Readings:
+    assert question.gold is not None
+    return needle_readings(answer, question.options, question.gold, letter_at(question.gold))
+
+
+def _single_question(item: int, row: Fields, frames: int, depth: float) -> Question:
+    percent = f"{100 * depth:.0f} %"
+    return _question(
+        f"single-{item}-{frames}-{100 * depth:.0f}",
+        row.text("question"),
+        row.text("answer"),
+        (single_needle(row.text("image"), frames, depth),),
+        {"frames": (f"{frames}",), "depth": (percent,), "cell": (f"{frames} frames, {percent}",)},
+    )
+
+
+def _multi_questions(item: int, row: Fields, frames: int) -> Iterator[Question]:
+    needles = chain_of_needles(row.texts("images"), frames)
+    for number, kind in ((1, "caption"), (2, "question")):
+        yield _question(
+            f"multi-{item}-{kind}-{frames}",
+            row.text(f"question{number}"),
+            row.text(f"answer{number}"),
+            needles,
+            {"frames": (f"{frames}",), "kind": (kind,), "cell": (f"{frames} frames, {kind}",)},
+        )
+
+
+def _question(
+    identity: str,
+    text: str,
+    answer: str,
+    needles: tuple[Needle, ...],
+    categories: dict[str, tuple[str, ...]],
+) -> Question:
+    options = tuple(option for _, option in OPTION.findall(text))
+    gold = ord(answer.strip("() ")[:1]) - ord("A")
+    return Question(
+        id=identity,
+        video=HAYSTACK,
+        folders=("haystack_videos", "data/haystack_videos", ""),
+        text=text,
+        options=options,
+        gold=gold if 0 <= gold < len(options) else None,
+        needles=needles,
+        haystack_frames=int(categories["frames"][0]),
+        categories=categories,
+    )
+
+
+def _task(name: str, title: str, load: Callable[[Path], list[Question]], kind: str) -> Task:
+    return Task(
+        name=name,
+        title=title,
+        load=load,
+        prompt=prompt,
+        read=read,
+        macro_over="cell",
+        report_by=("frames", kind),
+    )
+
+
+SINGLE = _task("niah_single", "NIAH, single hop", load_single, "depth")
+MULTI = _task("niah_multi", "NIAH, multi hop", load_multi, "kind")
