@@ -16,6 +16,7 @@ from xcomp_jax.cli.mixture import (
     resolve_mixture,
 )
 from xcomp_jax.cli.scan_summary import print_files, print_samples
+from xcomp_jax.files import check_writable
 from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def run(options: argparse.Namespace) -> int:
 
     settings = resolve_mixture(options, options.mixture)
     out = options.out or default_table(options.mixture)
+    check_writable(out)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)

@@ -44,7 +44,11 @@ PIECE = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s"
 
 @contextlib.contextmanager
 def _warnings_disabled() -> Iterator[None]:
-    """Hides the warning of transformers that PyTorch is missing, which is intended here."""
+    """Hides warnings of transformers that are false here.
+
+    They say that PyTorch is missing, and that the tokenizer of a folder in PyTorch layout has a
+    wrong regular expression, which applies to Mistral.
+    """
     logging.disable(logging.WARNING)
     try:
         yield
@@ -75,7 +79,8 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
             "and merges.txt"
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
+        with _warnings_disabled():
+            tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
     except (OSError, ValueError) as error:
         advice = (
             "the folder needs tokenizer.json, or vocab.json and merges.txt"
