@@ -23,7 +23,7 @@ EXAMPLES = """examples:
 
 RESULTS = Path("runs/bench")
 
-COUNT = whole_number(1)
+COUNT = whole_number(1, 1 << 20)
 """Type of a number of frames, steps, rounds or tokens."""
 
 

@@ -145,13 +145,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--segment",
-        type=whole_number(0),
+        type=whole_number(0, 4096),
         metavar="A",
         help="clips of 8 frames per scoring segment; 0 scores whole windows (default: 8)",
     )
     group.add_argument(
         "--stride",
-        type=whole_number(1),
+        type=whole_number(1, 4096),
         metavar="B",
         help="clips between segments, at most --segment (default: 4)",
     )
