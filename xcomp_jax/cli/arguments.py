@@ -291,4 +291,5 @@ def parse_mesh(text: str) -> MeshConfig:
     try:
         return MeshConfig(**sizes)
     except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        reason = str(error).rpartition(": ")[2]
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None

@@ -84,6 +84,8 @@ def check_folder(name: str | Path, label: str = "", *, may_be_hub_id: bool = Fal
         may_be_hub_id: accept OWNER/NAME, unless a folder has nearly the same name.
     """
     path = Path(name).expanduser()
+    if not str(name):
+        raise ValueError(f"{label.strip()} is empty; name a folder")
     if path.is_dir():
         return
     if path.exists():
