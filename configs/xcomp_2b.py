@@ -35,7 +35,7 @@ def get_config() -> ConfigDict:
                     tokenizer="Qwen/Qwen2.5-1.5B-Instruct",
                     max_text_tokens=2048,
                 ),
-                sampling=SamplingConfig(fps=8, min_frames=128, max_frames=1024),
+                sampling=SamplingConfig(fps=8, min_frames=128, max_frames=1024, cut_by="mean_rate"),
                 stages=(
                     StageConfig(
                         name="sct",

@@ -7,16 +7,21 @@ import re
 import sys
 from pathlib import Path
 
+from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.write import COMPANIONS
+from xcomp_jax.processes import on_first, require_equal
 
 DEFAULT_BRANCH = "main"
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
-# Nothing else is downloaded: no code, no pickles.
-_FILE_PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", *COMPANIONS)
+# Nothing else is downloaded: no code, no pickles. The last is the layout of XComp-JAX.
+_FILE_PATTERNS = (
+    *("config.json", "*.safetensors", "*.safetensors.index.json", *COMPANIONS),
+    f"{PARAMS_FOLDER}/*",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,8 @@ def find_source(
 
     A branch or tag is resolved to its commit first, which is printed on stderr; every file is then
     downloaded at that commit. A full commit is used as it is, from the local hub cache if possible.
+    In a run of several processes, all of them must call this with the same hub id; they get the
+    commit that process 0 resolved.
 
     Args:
         name: local folder, or hub id `owner/name`. A folder takes precedence.
@@ -66,9 +73,12 @@ def find_source(
         raise ConversionError(name, ["is a file; use the folder that contains it"])
     if not _HUB_ID.fullmatch(name):
         raise ConversionError(name, ["no such folder, and not a hub id (owner/name)"])
+    branch = revision or DEFAULT_BRANCH
+    require_equal({"checkpoint": f"{name}@{branch}"})
     commit = revision
     if commit is None or not is_commit(commit):
-        commit = _resolve(name, revision or DEFAULT_BRANCH, endpoint, cache_dir)
+        # The branch may move between two requests, and all processes must read the same files.
+        commit = on_first(lambda: _resolve(name, branch, endpoint, cache_dir))
     return Source(_download(name, commit, endpoint, cache_dir), name, commit)
 
 

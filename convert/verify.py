@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from xcomp_jax.checkpoint.strict_json import format_json
+from xcomp_jax.checkpoint.strict_json import format_json, read_json_object
 from xcomp_jax.convert.activations import (
     ActivationDifference,
     compare_activations,
     first_difference,
 )
 from xcomp_jax.convert.config import differing_fields
+from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.folder import OpenCheckpoint, TorchCheckpoint, open_checkpoint
 from xcomp_jax.convert.tensors import Comparison, compare
 from xcomp_jax.terminal.progress import ProgressBar
@@ -116,6 +118,8 @@ def verify(
     Raises:
         ConversionError, CheckpointError: a folder or the recording cannot be read.
     """
+    if report is not None:
+        _check_report(report, (a, b))
     left, right = open_checkpoint(a), open_checkpoint(b)
     # A stacked parameter holds many tensors: in its order, each parameter is read once.
     ordered = right if isinstance(left, TorchCheckpoint) else left
@@ -134,6 +138,24 @@ def verify(
     if report is not None:
         result.write(report)
     return result
+
+
+def _check_report(stem: Path, folders: tuple[Path, ...]) -> None:
+    """Raises ConversionError if writing the report would replace something else."""
+    path = stem.with_name(stem.name + ".json")
+    real = Path(os.path.realpath(path))
+    if inside := [folder for folder in folders if Path(os.path.realpath(folder)) in real.parents]:
+        raise ConversionError(str(path), [f"lies inside {inside[0]}; choose another --report"])
+    if path.exists():
+        try:
+            is_report = read_json_object(path).keys() >= {"equal", "tensors"}
+        except ValueError:
+            is_report = False
+        if not is_report:
+            problem = (
+                "exists and is not a report of `xcomp convert verify`; choose another --report"
+            )
+            raise ConversionError(str(path), [problem])
 
 
 def _compare(

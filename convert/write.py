@@ -18,19 +18,9 @@ from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.folder import WEIGHTS
 from xcomp_jax.convert.tensors import FLOATS, Shape, count_non_finite
+from xcomp_jax.text.tokenizer import TOKENIZER_FILES
 
-COMPANIONS = (
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "chat_template.jinja",
-    "generation_config.json",
-    "LICENSE",
-    "NOTICE",
-)
+COMPANIONS = (*TOKENIZER_FILES, "generation_config.json", "LICENSE", "NOTICE")
 """Files copied in both directions if present. Code files are never copied."""
 
 # Required, besides the weights, to answer questions with a checkpoint.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,12 @@ def test_overrides_nested_fields_set() -> None:
         ("data.train=a.json", r"data\.train='a\.json' is not used with .*'generated'"),
         ("data.held_out=a.json", r"data\.held_out='a\.json' is not used"),
         ("data.mixture.path=a.yaml", r"data\.mixture\.path='a\.yaml' is not used"),
+        ("model.llm.rope_theta=1e999", r"with --set: llm\.rope_theta=inf must be positive and"),
+        ("model.vision.block_norm_eps=-1", r"vision\.block_norm_eps=-1\.0 must be positive and"),
+        ("data.max_text_tokens=0", r"data\.max_text_tokens=0 must be at least 1"),
+        ("data.mixture.read_ahead_gib=1e999", r"read_ahead_gib=inf must be positive and finite"),
+        (f"stages.0.eps=1{'0' * 400}", r"stages\[0\]\.eps has an integer that is too large"),
+        ("seed=" + "(" * 5000, r"seed='\(+' must be of type int"),
         ("model.compression.keep=uniform", r"model\.compression=.*'uniform'.* has no effect"),
     ],
 )
@@ -119,6 +126,36 @@ def test_load_experiment_invalid_file_refused(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
     with pytest.raises(ConfigError, match="defines no get_config"):
         load_experiment(tmp_path / "empty.py")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("def get_config():\n    return unknown", "line 2: NameError: name 'unknown'"),
+        ("def get_config():\n    return 5", "defines no get_config"),
+        ("x = {\n", r"cannot be run as Python: .*line 1"),
+        ("import configs.none", "cannot be run as Python: No module named"),
+        ("def get_config():\n    return {'nmae': 'x'}", r"\['nmae'\] \(did you mean 'name'\?\)"),
+        ("def get_config():\n    return {1: 'x'}", r"unknown field\(s\) \[1\]"),
+        ("x = 'a\0b'", "cannot be run as Python"),
+    ],
+    ids=range(7),
+)
+def test_load_experiment_failing_file_is_named(tmp_path: Path, content: str, reason: str) -> None:
+    path = tmp_path / "experiment.py"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=rf"experiment\.py.*{reason}"):
+        load_experiment(path)
+
+
+def test_load_experiment_edited_file_of_equal_size_is_read(tmp_path: Path) -> None:
+    """Bytecode of an earlier version is not run, and a byte-order mark is accepted."""
+    path = tmp_path / "experiment.py"
+    source = "\ufeff" + (CONFIGS / "smoke.py").read_text()
+    for size in (32, 64):
+        path.write_text(source.replace("BATCH = 16", f"BATCH = {size}"), encoding="utf-8")
+        os.utime(path, (1e9, 1e9))
+        assert load_experiment(path).stages[0].batch_size == size
 
 
 def test_from_dict_unknown_or_missing_field_refused() -> None:

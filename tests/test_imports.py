@@ -25,8 +25,9 @@ LEVELS = (
         "selection",
     ),
     *("experiment", "data", "evidence", "checkpoint", "models", "compression", "ops"),
-    *("token_store", "video", "text", "sharding", "processes", "variants", "peaks", "config"),
-    *("interruption", "account", "files", "shapes", "terminal"),
+    *("token_store", "video", "text", "sharding", "processes", "rendezvous"),
+    *("variants", "peaks", "config"),
+    *("interruption", "account", "checksums", "files", "shapes", "terminal"),
 )
 """Packages and top-level modules from top to bottom; each may import itself and later ones."""
 

@@ -64,7 +64,8 @@ def _values(path: Path) -> dict[str, Any]:
         frames = traceback.extract_tb(error.__traceback__)
         lines = [frame.lineno for frame in frames if frame.filename == str(path)]
         place = f"{path}, line {lines[-1]}" if lines else str(path)
-        raise ConfigError(f"{place}: {type(error).__name__}: {error}") from error
+        kind = "" if isinstance(error, ConfigError) else f"{type(error).__name__}: "
+        raise ConfigError(f"{place}: {kind}{error}") from error
     if not isinstance(returned, dict):
         raise ConfigError(f"{path}: defines no get_config() that returns a ConfigDict")
     return returned

@@ -51,11 +51,13 @@ def write_text(path: Path, text: str) -> None:
     try:
         partial.write_text(text, encoding="utf-8")
         os.replace(partial, path)
-    except OSError as error:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink()
-        # An error of a write, unlike one of an opening, has no file name.
-        raise OSError(error.errno, error.strerror, str(path)) from error
+        if isinstance(error, OSError) and error.errno is not None:
+            # An error of a write, unlike one of an opening, has no file name.
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
 
 
 def partial_path(path: Path) -> Path:

@@ -36,7 +36,7 @@ def from_pretrained(
 
     Args:
         name: a folder written by `xcomp tune`, `xcomp convert` or `save_pretrained`, a folder in
-            the original's PyTorch layout, or a hub id such as "owner/name".
+            the original's PyTorch layout, or a hub id such as "owner/name" of either kind.
         revision: branch, tag or commit of a hub id (default: main); the commit that
             it resolves to is printed.
         dtype: dtype of parameters and arithmetic (default: float32 on a CPU, elsewhere the
@@ -59,22 +59,24 @@ def from_pretrained(
         )
     if store is not None and not isinstance(store, TokenStore):
         store = TokenStore(Path(store).expanduser())
-    folder = Path(name).expanduser()
-    if (folder / PARAMS_FOLDER).is_dir():
-        if revision is not None or compression is not None:
-            raise ValueError(
-                f"{folder} is a converted checkpoint; revision and compression apply to PyTorch "
-                "checkpoints only, remove them"
-            )
-        return open_session(
-            folder, dtype=dtype, sampling=sampling, selection=selection, store=store, mesh=mesh
+    from xcomp_jax.convert.hub import find_source
+
+    local = Path(name).expanduser()
+    source = find_source(str(local if local.exists() else name), revision)
+    if not (source.folder / PARAMS_FOLDER).is_dir():
+        return _open_torch(source.folder, dtype, compression, sampling, selection, store, mesh)
+    if compression is not None:
+        raise ValueError(
+            f"{name} is a converted checkpoint; compression applies to PyTorch checkpoints only, "
+            "remove it"
         )
-    return _open_torch(str(name), revision, dtype, compression, sampling, selection, store, mesh)
+    return open_session(
+        source.folder, dtype=dtype, sampling=sampling, selection=selection, store=store, mesh=mesh
+    )
 
 
 def _open_torch(
-    name: str,
-    revision: str | None,
+    folder: Path,
     dtype: DType | None,
     compression: CompressionConfig | None,
     sampling: SamplingConfig | None,
@@ -86,14 +88,12 @@ def _open_torch(
     import jax
 
     from xcomp_jax.convert.from_torch import load_torch_checkpoint
-    from xcomp_jax.convert.hub import find_source
     from xcomp_jax.engine.generation_config import greedy_as_evaluated
     from xcomp_jax.engine.placement import default_mesh
     from xcomp_jax.text.tokenizer import load_tokenizer
 
-    source = find_source(name, revision)
     config, params = load_torch_checkpoint(
-        source.folder, dtype=default_dtype(dtype), compression=compression
+        folder, dtype=default_dtype(dtype), compression=compression
     )
     mesh = mesh or default_mesh(params)
     if mesh is None:
@@ -101,8 +101,8 @@ def _open_torch(
     return Session(
         config,
         params,
-        load_tokenizer(str(source.folder)),
-        generation=greedy_as_evaluated(source.folder),
+        load_tokenizer(str(folder)),
+        generation=greedy_as_evaluated(folder),
         sampling=sampling,
         selection=checked_selection(config, selection),
         store=store,

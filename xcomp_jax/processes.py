@@ -1,4 +1,4 @@
-"""Joins several processes into one run and shares the results of work done by process 0.
+"""Joins several processes into one run, compares their inputs, and shares results of process 0.
 
 `xcomp_jax.training.supervise` handles the loss of a process.
 """
@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import concurrent.futures
+import hashlib
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -16,15 +17,19 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from xcomp_jax.config import ConfigError
+from xcomp_jax.rendezvous import Member, meet
 
 # A process that has not joined after STARTUP_SECONDS, or has sent no heartbeat for
 # HEARTBEAT_SECONDS, counts as lost.
 STARTUP_SECONDS = 300
 HEARTBEAT_SECONDS = 60
 
+MAX_LISTED = 5
+
 POLL_SECONDS = 2.0
 
 Resource = TypeVar("Resource")
+Result = TypeVar("Result")
 
 _LOST_PROCESS_MARKERS = ("gloo", "nccl", "coordination service", "heartbeat", "closed by peer")
 
@@ -49,8 +54,9 @@ def connect(
 
     Raises:
         ConfigError: the arguments are incomplete, `coordinator` has no port, no cluster was found,
-            or the port is taken. If a process does not join within STARTUP_SECONDS, JAX aborts the
-            others from C++ instead.
+            or the port is taken; with a coordinator also if a process does not join within
+            STARTUP_SECONDS or two have the same id. On a detected cluster, JAX aborts from C++
+            instead if a process does not join.
     """
     arguments = (coordinator, num_processes, process_id)
     if any(value is None for value in arguments) and any(value is not None for value in arguments):
@@ -64,6 +70,8 @@ def connect(
             f"coordinator={coordinator!r} must read HOST:PORT, with a free port on the host of "
             "process 0, such as localhost:9911"
         )
+    if coordinator is not None and num_processes is not None and process_id is not None:
+        meet(Member(coordinator, num_processes, process_id), seconds=STARTUP_SECONDS)
     try:
         jax.distributed.initialize(
             coordinator,
@@ -115,6 +123,65 @@ def on_first(work: Callable[[], Any]) -> Any:
     if "error" in outcome:
         raise FirstProcessError(outcome["error"])
     return outcome["result"]
+
+
+def on_every(work: Callable[[], Result]) -> Result:
+    """Runs `work` on every process and returns the result of this one.
+
+    Raises:
+        ConfigError: `work` raised a ValueError or OSError on any process of several; every process
+            raises it. A run of one process raises the original error.
+    """
+    if jax.process_count() == 1:
+        return work()
+    try:
+        result, problem = work(), ""
+    except (ValueError, OSError) as error:
+        problem = str(error)
+    for number, text in enumerate(_gather(problem)):
+        if text:
+            raise ConfigError(f"process {number}: {text}")
+    return result
+
+
+def require_equal(facts: Mapping[str, str]) -> None:
+    """Compares `facts`, values by name, over all processes, each of which must call this.
+
+    Raises:
+        ConfigError: they differ; every process raises it, with the names and the values.
+    """
+    if jax.process_count() == 1:
+        return
+    first, *others = (json.loads(text) for text in _gather(json.dumps(dict(facts))))
+    for number, values in enumerate(others, start=1):
+        names = [name for name in {**first, **values} if first.get(name) != values.get(name)]
+        if names:
+            listed = [
+                f"{name}: {first.get(name, 'absent')} and {values.get(name, 'absent')}"
+                for name in names[:MAX_LISTED]
+            ]
+            more = f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else ""
+            raise ConfigError(
+                f"process 0 and process {number} of this run differ in {'; '.join(listed)}{more}. "
+                "Start all of them with the same code, files and options"
+            )
+
+
+def _gather(text: str) -> list[str]:
+    """Returns the `text` of every process, in the order of their ids."""
+    data = np.frombuffer(text.encode(), np.uint8)
+    digest = np.frombuffer(hashlib.sha256(data.tobytes()).digest(), np.uint8)
+    # Texts are equal as a rule; then only their hashes and lengths are sent.
+    heads = multihost_utils.process_allgather(
+        np.concatenate([digest, np.frombuffer(np.int64(len(data)).tobytes(), np.uint8)])
+    )
+    if (heads == heads[0]).all():
+        return [text] * len(heads)
+    lengths = [int(np.frombuffer(head[-8:].tobytes(), np.int64)[0]) for head in heads]
+    padded = np.zeros(max(lengths), np.uint8)
+    padded[: len(data)] = data
+    texts = multihost_utils.process_allgather(padded)
+    return [row[:n].tobytes().decode() for row, n in zip(texts, lengths, strict=True)]
 
 
 def open_on_first(factory: Callable[[], Resource]) -> Resource | None:

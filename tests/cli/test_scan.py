@@ -156,7 +156,8 @@ def test_scan_invalid_paths_are_unreadable_files(
     (tmp_path / "gifs.jsonl").write_text(json.dumps(line))
     assert main(command(config)) == 2
     error = capsys.readouterr().err
-    assert r"the path 'media/\ud800.mp4' of a sample is not valid Unicode" in error
+    assert r"'gifs.jsonl' are bad" in error
+    assert r"video='\ud800.mp4' is not valid Unicode" in error
 
 
 @pytest.mark.parametrize("name", ["mixture.yaml", "videos.json", "media/v1.mp4", "damaged.csv"])

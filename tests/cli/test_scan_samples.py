@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -152,3 +155,18 @@ def test_scan_without_tokenizer_checks_all_but_lengths(
     captured = capsys.readouterr()
     assert "the lengths of texts are not checked: tokenizer '/nowhere/tokenizer'" in captured.err
     assert "samples: 5 of 9 usable" in captured.out
+
+
+def test_scan_output_survives_a_latin_locale(config: MixtureConfig, tmp_path: Path) -> None:
+    (tmp_path / "ß漢.json").write_text(json.dumps([{"video": "漢.mp4", "conversations": GOOD}] * 3))
+    path = tmp_path / "mixture.yaml"
+    path.write_text("datasets: [{json_path: ß漢.json}]", encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "xcomp_jax.cli.main", *command(config)],
+        env={**os.environ, "PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    assert b"\\u6f22.mp4'" in done.stdout
+    assert b"Traceback" not in done.stderr

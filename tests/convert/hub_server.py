@@ -92,15 +92,17 @@ class _Handler(BaseHTTPRequestHandler):
         if commit not in self.server.commits:
             self._send(404, b"", {"X-Error-Code": "RevisionNotFound"})
             return
+        folder = self.server.commits[commit]
         self._send_json(
             [
                 {
                     "type": "file",
-                    "path": path.name,
+                    "path": path.relative_to(folder).as_posix(),
                     "size": path.stat().st_size,
                     "oid": hashlib.sha1(path.read_bytes()).hexdigest(),
                 }
-                for path in sorted(self.server.commits[commit].iterdir())
+                for path in sorted(folder.rglob("*"))
+                if path.is_file()
             ]
         )
 

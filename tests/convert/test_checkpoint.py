@@ -100,6 +100,18 @@ def test_damaged_data_is_rejected(saved: Saved, damage: str) -> None:
     assert "llm.embed_tokens.embedding/c/0/0" in message
 
 
-def test_damaged_metadata_is_rejected(saved: Saved) -> None:
-    (saved[0] / "params" / "_METADATA").write_text("{")
-    assert "not an Orbax pytree, or its description is damaged" in load_error(saved[0])
+@pytest.mark.parametrize("name", ["_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt"])
+def test_damaged_orbax_metadata_is_not_read(saved: Saved, name: str) -> None:
+    (saved[0] / "params" / name).write_text("{")
+    jax.tree.map(np.testing.assert_array_equal, load_params(saved[0])[1], saved[2])
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "c/0/0/0"])
+def test_exchanged_file_is_rejected(saved: Saved, file: str) -> None:
+    """Each file is intact, and its checksum right: only config.json knows that they are others."""
+    folders = [
+        saved[0] / "params" / f"llm.layers.mlp.{name}.kernel" for name in ("up_proj", "gate_proj")
+    ]
+    (folders[0] / file).write_bytes((folders[1] / file).read_bytes().replace(b"little", b"big"))
+    message = load_error(saved[0])
+    assert f"llm.layers.mlp.up_proj.kernel/{file} cannot be read: it was changed or exch" in message

@@ -11,6 +11,7 @@ import pytest
 from tests.convert import torch_model
 from tests.convert.torch_model import EMBED
 from xcomp_jax.cli.main import main
+from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import convert_from_torch
 from xcomp_jax.convert.to_torch import convert_to_torch
 from xcomp_jax.convert.verify import verify
@@ -136,3 +137,17 @@ def test_verify_returns_exit_codes(source: Path, capsys: pytest.CaptureFixture[s
     assert "DIFFERENT" in capsys.readouterr().out
     assert main(["convert", "verify", str(source), str(source.parent / "nowhere")]) == 1
     assert "no such" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["ckpt/config", "notes"])
+def test_report_never_replaces_another_file(source: Path, tmp_path: Path, name: str) -> None:
+    convert_from_torch(str(source), tmp_path / "ckpt")
+    path = tmp_path / f"{name}.json"
+    if name == "notes":
+        path.write_text('{"mine": 1}')
+    before = path.read_bytes()
+    with pytest.raises(ConversionError, match="choose another --report"):
+        verify(source, tmp_path / "ckpt", report=tmp_path / name)
+    assert path.read_bytes() == before
+    for _ in range(2):  # Its own report is replaced.
+        assert verify(source, tmp_path / "ckpt", report=tmp_path / "report").equal

@@ -68,9 +68,25 @@ def test_find_zipped_video_extracted_once(tmp_path: Path) -> None:
     changed = copy.stat().st_mtime_ns
     assert local_file(place, tmp_path / "cache").stat().st_mtime_ns == changed
     assert [path.name for path in copy.parent.iterdir()] == ["a.mp4"]
+    assert VideoFinder(tmp_path).find(question("a", "elsewhere")) == place
     (tmp_path / "b.zip").write_bytes(b"PK no archive")
-    with pytest.raises(DataError, match=r"b\.zip is damaged"):
-        VideoFinder(tmp_path).find(question("a", "videos"))
+    finder = VideoFinder(tmp_path)
+    for _ in range(2):  # Not only the first time.
+        with pytest.raises(DataError, match=r"b\.zip is damaged"):
+            finder.find(question("a", "videos"))
+
+
+def test_find_zipped_namesakes_by_folder(tmp_path: Path) -> None:
+    for source in ("clevrer/video_validation", "perception/videos"):
+        with zipfile.ZipFile(tmp_path / f"{source.split('/')[0]}.zip", "w") as archive:
+            archive.writestr(f"{source}/video_1.mp4", source)
+    finder = VideoFinder(tmp_path)
+    for source in ("perception/videos", "clevrer/video_validation"):
+        place = finder.find(question("video_1.mp4", f"video/{source}", source))
+        assert place.member == f"{source}/video_1.mp4"
+        assert local_file(place, tmp_path / "cache").read_text(encoding="utf-8") == source
+    with pytest.raises(DataError, match=r"several archives hold a video video_1\.mp4 \(clevrer"):
+        finder.find(question("video_1.mp4", "films"))
 
 
 def test_check_folder_each_fault_reported(tmp_path: Path) -> None:
@@ -112,13 +128,28 @@ def test_check_folder_clip_outside_video_reported(tmp_path: Path) -> None:
     assert "the clip from 60.0 s to 65.0 s holds no frame" in video.reason
 
 
+def test_check_folder_clips_and_namesakes_kept_apart(tmp_path: Path) -> None:
+    row = {"question": "Why?", "candidates": ["so", "thus"], "answer": "thus", "video": "a.mp4"}
+    layouts.write_json(tmp_path / "json" / "moving_count.json", [row])
+    layouts.write_json(tmp_path / "json" / "action_sequence.json", [row | {"start": 1, "end": 2}])
+    small_video(tmp_path / "video" / "clevrer" / "video_validation" / "a.mp4")
+    small_video(tmp_path / "video" / "star" / "Charades_v1_480" / "a.mp4", frames=40)
+    protocol = dataclasses.replace(load_protocol("mvbench"), sampling=SAMPLING)
+    report = check_folder(TASKS["mvbench"], tmp_path, protocol, progress=False)
+    assert [(video.frames, video.status) for video in report.videos] == [(40, "short"), (32, "ok")]
+    assert report.question_set.videos == 2
+    first, second = TASKS["mvbench"].load(tmp_path)
+    assert first.cluster != second.cluster
+
+
 def test_check_folder_subtitles_and_answers_counted(tmp_path: Path) -> None:
     layouts.videomme(tmp_path)
-    for number in (1, 2):
-        small_video(tmp_path / "videos" / f"video{number}.mp4")
+    for number, frames in ((1, 32), (2, 9)):
+        small_video(tmp_path / "videos" / f"video{number}.mp4", frames)
     protocol = dataclasses.replace(load_protocol("videomme_subtitles"), sampling=SAMPLING)
     report = check_folder(TASKS["videomme"], tmp_path, protocol, progress=False)
-    assert report.usable
+    assert report.usable  # A short video repeats frames.
+    assert report.count("short") == (1, 1)
     assert report.missing_subtitles == ("subtitle/video1.srt", "subtitle/video2.srt")
     assert "subtitles missing: 2, such as subtitle/video1.srt" in report.text
     long_only = dataclasses.replace(protocol, subset="duration=long", subtitles=False)

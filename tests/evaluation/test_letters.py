@@ -89,8 +89,19 @@ def test_longvideobench_content_in_long_answer_found() -> None:
     assert longvideobench_letter("it was green", OPTIONS) == ""
 
 
+def test_longvideobench_letter_inside_word_loses() -> None:
+    assert longvideobench_letter("A xB", OPTIONS) == "A"
+    assert longvideobench_letter("xB", OPTIONS) == "B"
+
+
+def test_lvbench_letter_first_32_periods_removed() -> None:
+    assert lvbench_letter("w." * 31 + " e.g") == ""
+    assert lvbench_letter("w." * 32 + " e.g") == "E"
+
+
 def test_lmms_eval_letter_ranks_last_wins() -> None:
     assert lmms_eval_letter("The answer is A. No, the best answer is B then", "ABCD") == "B"
+    assert lmms_eval_letter("The answer is D, not C or D", "ABCD") == "D"
     assert lmms_eval_letter("정답은 C 입니다", "ABCD") == "C"
     assert lmms_eval_letter("(A) is wrong, so (C) it is", "ABCD") == "C"
 

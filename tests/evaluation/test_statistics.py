@@ -48,6 +48,11 @@ def test_clustered_error_two_clusters_by_hand() -> None:
     assert clustered_error(scores, ["a", "b", "c", "a", "b", "c"]) == 0
 
 
+def test_bootstrap_equal_scores_of_uneven_videos_exact() -> None:
+    interval = estimate([0.5] * 6, ["a", "a", "a", "a", "b", "c"]).interval
+    assert (interval.low, interval.high) == (0.5, 0.5)
+
+
 def test_intervals_simulated_videos_cover_level() -> None:
     rng = np.random.default_rng(3)
     runs = 600

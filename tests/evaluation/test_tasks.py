@@ -11,6 +11,7 @@ from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Needle, Question
 from xcomp_jax.evaluation.scoring import MODES
 from xcomp_jax.evaluation.subtitles import Subtitle, Subtitles, read_longvideobench
+from xcomp_jax.evaluation.tables import Fields, lettered_gold
 from xcomp_jax.evaluation.tasks import TASKS, task_named
 from xcomp_jax.evaluation.tasks.longvideobench import listed_subtitles, subtitle_moments
 from xcomp_jax.evaluation.tasks.lvbench import time_span
@@ -117,6 +118,19 @@ def test_load_faulty_rows_name_file_and_field(tmp_path: Path) -> None:
         TASKS["lvbench"].load(tmp_path)
 
 
+def test_load_answers_out_of_range_without_gold(tmp_path: Path) -> None:
+    rows = [layouts.longvideobench_row(id=f"v{choice}", correct_choice=choice) for choice in (2, 3)]
+    rows.append(layouts.longvideobench_row(id="test", correct_choice=-1))
+    layouts.write_parquet(tmp_path / "validation-00000-of-00001.parquet", rows)
+    questions = TASKS["longvideobench"].load(tmp_path)
+    assert [question.gold for question in questions] == [2, None, None]
+    assert lettered_gold("(B)", 2) == 1
+    assert lettered_gold("C", 2) is lettered_gold("", 2) is lettered_gold("é", 2) is None
+    row = {"correct_choice": "second"}
+    with pytest.raises(DataError, match="field 'correct_choice' is 'second', expected a whole"):
+        Fields(row, tmp_path, 0).integer("correct_choice")
+
+
 def test_load_duplicate_ids_refused(tmp_path: Path) -> None:
     rows = [layouts.longvideobench_row(), layouts.longvideobench_row(video_path="v2.mp4")]
     layouts.write_parquet(tmp_path / "validation-00000-of-00001.parquet", rows)
@@ -197,6 +211,8 @@ def test_videomme_subtitle_wordings_as_published(tmp_path: Path) -> None:
     assert with_text.endswith("D. Never.\nThe best answer is:")
     plain = Subtitle(0, 1, "<i>Hello</i>\nthere")
     assert "below: \nHello there\nThese" in prompt(question, Subtitles((plain,)))
+    split = Subtitle(0, 1, '<font color="white" size=".72c">Hello\nthere</font>')
+    assert prompt(question, Subtitles((split,))) == prompt(question, Subtitles())
     missing, empty = prompt(question, Subtitles(missing=True)), prompt(question, Subtitles())
     assert missing.startswith("\nThese are the frames of a video.")
     assert empty.startswith("This video's subtitles are listed below: \n\nThese are the frames of")

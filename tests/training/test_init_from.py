@@ -15,6 +15,7 @@ from xcomp_jax.checkpoint import load_params
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict
 from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 from xcomp_jax.convert.to_torch import convert_to_torch
+from xcomp_jax.text.tokenizer import builtin_tokenizer
 from xcomp_jax.training.tune import tune
 
 
@@ -27,6 +28,10 @@ def test_converted_base_tuned_exports_to_torch(tmp_path: Path) -> None:
         mm_hidden_size=16,
         tiny_vision_hidden_size=16,
     )
+    # The tokenizer files of `torch_model` are placeholders.
+    for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
+        (source / name).unlink()
+    builtin_tokenizer().save_pretrained(str(source))
     base = tmp_path / "base"
     convert_from_torch(str(source), base, compression=CompressionConfig())
     model, before = load_params(base)

@@ -130,19 +130,25 @@ def test_export_newest_during_a_save_matches_final(undisturbed: Path, tmp_path: 
         export_newest(tmp_path, tmp_path / "again")
 
 
-def test_damaged_checkpoint_raises_with_its_path(undisturbed: Path, tmp_path: Path) -> None:
+def test_tune_damaged_newest_checkpoint_ends_the_same(
+    undisturbed: Path, folder: Path, tmp_path: Path
+) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(undisturbed, workdir)
-    newest = max((workdir / "stages" / "sct").iterdir(), key=lambda path: int(path.name))
-    for data in newest.rglob("d/*"):
+    stage = workdir / "stages" / "sct"
+    for data in (stage / "4").rglob("d/*"):
         data.write_bytes(data.read_bytes()[:10])
     for name in ("summary.json", "evaluation_after.json"):
         (workdir / name).unlink()
-    with pytest.raises(ConfigError, match=rf"checkpoint .*/sct/{newest.name} is damaged"):
+    with pytest.raises(ConfigError, match=r"checkpoint .*/sct/4 is damaged"):
         export_newest(workdir, tmp_path / "exported")
-    with pytest.raises(ConfigError, match=rf"checkpoint .*/sct/{newest.name} is damaged"):
-        tune(load_experiment(EXPERIMENTS / EXPERIMENT), workdir)
-    shutil.rmtree(newest)
+    run = start(EXPERIMENT, workdir, folder / "cache", "--quiet")
+    run.wait_for_success()
+    (line,) = (line for line in run.output().splitlines() if "is damaged" in line)
+    assert f"the checkpoint {stage / '4'} is damaged" in line
+    assert (stage / "damaged-4").is_dir()
+    assert digests(workdir) == digests(undisturbed)
+    assert losses(workdir) == losses(undisturbed)
     assert export_newest(workdir, tmp_path / "exported").name == "sct"
 
 

@@ -72,13 +72,14 @@ def test_read_frames_thousands_scattered_yields_them(long_clip: Path) -> None:
     indices = sorted(random.Random(1).sample(range(9000), 8192 // 2) * 2)
     assert numbers(read_frames(long_clip, indices)) == indices
     every_other = range(0, 9000, 2)
-    assert len(select_expression(every_other)) > 2**17
+    assert len(select_expression(every_other, "pts")) > 2**17
     assert numbers(read_frames(long_clip, every_other)) == list(every_other)
 
 
 def test_select_expression_runs_become_tree() -> None:
-    assert select_expression([3]) == "between(n,3,3)"
-    assert select_expression([0, 1, 2, 7]) == "if(lt(n,7),between(n,0,2),between(n,7,7))"
+    assert select_expression([3], "n") == "between(n,3,3)"
+    expected = "if(lt(pts,7),between(pts,0,2),between(pts,7,7))"
+    assert select_expression([0, 1, 2, 7], "pts") == expected
 
 
 # --- size --------------------------------------------------------------------------------------
@@ -141,6 +142,7 @@ def test_read_frames_unknown_resize_raises(clips: dict[str, Path]) -> None:
 def test_read_frames_closed_early_stops_ffmpeg(
     long_clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resize: Any
 ) -> None:
+    info = probe(long_clip)
     started: list[subprocess.Popen[bytes]] = []
     original = subprocess.Popen
 
@@ -150,7 +152,7 @@ def test_read_frames_closed_early_stops_ffmpeg(
 
     monkeypatch.setattr(subprocess, "Popen", popen)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    frames = read_frames(long_clip, range(9000), size=400, resize=resize)
+    frames = read_frames(info, range(9000), size=400, resize=resize)
     next(frames)
     assert started[0].poll() is None  # Control: it is running, blocked by the full pipe.
     assert list(tmp_path.iterdir())

@@ -142,6 +142,7 @@ def test_probe_named_pipe_raises_without_blocking(tmp_path: Path) -> None:
 def test_probe_hanging_ffmpeg_times_out(
     clips: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    info = probe(clips["mp4"])
     sleeper = tmp_path / "sleeper"
     sleeper.write_text("#!/bin/sh\nexec sleep 60\n")
     sleeper.chmod(0o755)
@@ -150,7 +151,7 @@ def test_probe_hanging_ffmpeg_times_out(
     with pytest.raises(VideoError, match=r"did not finish within 0\.3 s"):
         probe(clips["mp4"], timeout=0.3)
     with pytest.raises(VideoError, match=r"no frame for 0\.3 s"):
-        list(read_frames(clips["mp4"], [0], timeout=0.3))
+        list(read_frames(info, [0], timeout=0.3))
     assert time.monotonic() - start < 10
 
 

@@ -15,7 +15,8 @@ from tests.video.clips import CODECS, ffmpeg, write_clip
 from tests.video.conftest import COUNT
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.probe import constant_rate, probe, shown_packets
+from xcomp_jax.video.packets import NO_TIME, parse_packets
+from xcomp_jax.video.probe import constant_rate, probe
 from xcomp_jax.video.sampling import plan_frames
 
 
@@ -67,19 +68,19 @@ def test_constant_rate_rounded_ticks_give_exact_rate() -> None:
     assert constant_rate([7], millisecond) is None
 
 
-def test_shown_packets_skips_empty_and_hidden() -> None:
+def test_parse_packets_skips_empty_and_hidden() -> None:
     listing = """#tb 0: 1/10
 #media_type 0: video
-0, -1, 3, 1, 99, 0x0
-0, 0, 1, 1, 99, 0x0, F=0x0
-0, 1, 2, 1, 0, 0x0, F=0x0
-0, 2, 0, 1, 99, 0x0, F=0x5
-0, 3, 4, 2, 99, 0x0, F=0x0, S=1, Something, 1, 0x0
+0, -99, 3, 1, 99, 0x1
+0, -98, 1, 1, 99, 0x1, F=0x0
+0, -97, 2, 1, 0, 0x0, F=0x0
+0, -96, 0, 1, 99, 0x1, F=0x5
+0, -95, 4, 2, 99, 0x1, F=0x0, S=1, Something, 1, 0x0
 """
-    ticks, end, time_base = shown_packets(listing)
-    assert (ticks, end, time_base) == ([1, 3, 4], 6, Fraction(1, 10))
-    no_times = listing.replace("0, 0, 1, 1,", f"0, 0, {-(2**63)}, 1,")
-    assert shown_packets(no_times)[0] == [-1, 0, 3]
+    packets = parse_packets(listing)
+    assert packets.ticks.tolist() == [1, 3, 4]
+    assert (packets.end, packets.time_base, packets.is_timed) == (6, Fraction(1, 10), True)
+    assert not parse_packets(listing.replace("-98, 1,", f"-98, {NO_TIME},")).is_timed
 
 
 def test_read_frames_rotated_video_is_upright(tmp_path: Path) -> None:
@@ -113,7 +114,7 @@ def folder(tmp_path: Path) -> Path:
 def test_probe_folder_is_one_image_per_second(folder: Path) -> None:
     info = probe(folder)
     assert (info.num_frames, info.fps, info.duration, info.is_folder) == (12, 1.0, 12.0, True)
-    assert info.times == tuple(float(i) for i in range(12))
+    assert info.times.tolist() == list(range(12))
     assert probe(folder, folder_fps=3.0).duration == 4.0
     with pytest.raises(ValueError, match="folder_fps"):
         probe(folder, folder_fps=0)

@@ -1,7 +1,8 @@
 """Reads and writes checkpoints: a folder with configuration, parameters, and tokenizer.
 
     DIR/config.json    {"format": "xcomp_jax", "version": 1, "model": {...}, "source": {...},
-                        "sha256": {path: digest of an array's bytes}}
+                        "sha256": {path: digest of an array's bytes},
+                        "files": {file below params/: checksum}}
     DIR/params/        Orbax pytree of the nested parameter tree
     DIR/.xcomp_jax.json    the command that wrote the folder, and its files
     DIR/README.md, tokenizer files, generation_config.json, ...    optional

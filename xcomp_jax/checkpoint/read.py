@@ -1,14 +1,14 @@
 """Reads a checkpoint, as a whole or in parts.
 
-Names, shapes and dtypes come from Orbax. The values are read with TensorStore, the library beneath
-Orbax: each process reads only the slices it needs, into memory that JAX adopts without a copy, and
-errors name the damaged file.
+Arrays are read with TensorStore, the library beneath Orbax: each process reads only the slices it
+needs, into memory that JAX adopts without a copy, and errors name the damaged file.
 """
 
 from __future__ import annotations
 
 import functools
 import os
+import re
 from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 import tensorstore as ts
 from flax import traverse_util
 from jax.typing import DTypeLike
 
+from xcomp_jax.checkpoint.checksums import DESCRIPTION, check_files
 from xcomp_jax.checkpoint.memory import aligned_empty, row_pieces
 from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
@@ -33,6 +33,12 @@ PARAMS_FOLDER = "params"
 
 # Number of row slices (`row_pieces`) read at a time.
 _IN_FLIGHT = 2
+
+# Length at which lists in messages are cut.
+_NAMED = 10
+
+# TensorStore has no error type of its own.
+_READ_ERRORS = (ValueError, OSError, NotImplementedError, IndexError, TypeError, RuntimeError)
 
 Index = tuple[slice, ...]
 
@@ -53,10 +59,14 @@ class CheckpointReader:
         self.folder = Path(folder)
         config = _read_config(self.folder)
         self.model = _model(self.folder, config)
-        self.source: dict[str, Any] = config.get("source", {})
-        self.sha256: dict[str, str] = config.get("sha256", {})
+        self.source: dict[str, Any] = config["source"]
+        self.sha256: dict[str, str] = config["sha256"]
         self._params = (self.folder / PARAMS_FOLDER).absolute()
-        self.shapes, self.dtypes = _describe(self._params)
+        # Files of each array, removed once they are checked.
+        self._unchecked: dict[str, dict[str, str]] = {}
+        for file, checksum in config["files"].items():
+            self._unchecked.setdefault(_path(file.partition("/")[0]), {})[file] = checksum
+        self.shapes, self.dtypes = self._describe()
         check_shapes(self.folder, self.model, self.shapes)
 
     def part(self, path: str, index: Index, dtype: DTypeLike | None = None) -> np.ndarray:
@@ -68,13 +78,45 @@ class CheckpointReader:
         bounds = [s.indices(n)[:2] for s, n in zip(index, self.shapes[path], strict=True)]
         rows, *rest = (slice(start, stop) for start, stop in bounds)
         shape = tuple(stop - start for start, stop in bounds)
+        self._check(path)
         out = aligned_empty(shape, np.dtype(dtype or self.dtypes[path]))
         try:
-            for piece, values in _read_rows(_open(self._params, path), rows, tuple(rest)):
+            store = _open(self._params, path).result()
+            for piece, values in _read_rows(store, rows, tuple(rest)):
                 np.copyto(out[piece], values, casting="unsafe")
-        except ValueError as error:
-            raise CheckpointError(f"{self.folder}: {path!r} cannot be read: {error}") from error
+        except _READ_ERRORS as error:
+            raise CheckpointError(
+                f"{self.folder}: {path!r} cannot be read: {_reason(error)}"
+            ) from error
         return out
+
+    def _check(self, path: str) -> None:
+        try:
+            check_files(self._params, self._unchecked.get(path, {}))
+        except CheckpointError as error:
+            raise CheckpointError(f"{self.folder}: {path!r} cannot be read: {error}") from error
+        self._unchecked.pop(path, None)
+
+    def _describe(self) -> tuple[dict[str, Shape], dict[str, np.dtype]]:
+        """Reads shape and dtype of every array, by path."""
+        descriptions = sorted(self._params.glob(f"*/{DESCRIPTION}"))
+        paths = [_path(description.parent.name) for description in descriptions]
+        for path in paths:
+            listed = self._unchecked.get(path, {})
+            check_files(self._params, {f: c for f, c in listed.items() if f.endswith(DESCRIPTION)})
+        shapes: dict[str, Shape] = {}
+        dtypes: dict[str, np.dtype] = {}
+        opened = [(path, _open(self._params, path)) for path in paths]
+        for path, future in opened:
+            try:
+                store = future.result()
+                dtypes[path] = np.dtype(store.dtype.numpy_dtype)
+            except _READ_ERRORS as error:
+                raise CheckpointError(
+                    f"{self.folder}: {path!r} cannot be read: {_reason(error)}"
+                ) from error
+            shapes[path] = tuple(store.shape)
+        return shapes, dtypes
 
 
 def load_params(
@@ -119,11 +161,16 @@ def load_params(
     return reader.model, traverse_util.unflatten_dict(flat, sep="/")
 
 
-def _open(params: Path, path: str) -> ts.TensorStore:
+def _path(folder: str) -> str:
+    """Returns the path of the array in `folder`, see `_open`."""
+    return folder.replace(".", "/")
+
+
+def _open(params: Path, path: str) -> ts.Future:
     # Orbax names an array's folder by its keys joined with dots.
     kvstore = {"driver": "file", "path": f"{params}/{path.replace('/', '.')}/"}
     spec = {"driver": "zarr3", "kvstore": kvstore, "fill_missing_data_reads": False}
-    return ts.open(spec, read=True, open=True).result()
+    return ts.open(spec, read=True, open=True)
 
 
 def _read_rows(
@@ -143,17 +190,9 @@ def _read_rows(
         yield oldest, future.result()
 
 
-def _describe(params: Path) -> tuple[dict[str, Shape], dict[str, np.dtype]]:
-    """Reads shape and dtype of every array, by path."""
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        metadata = checkpointer.metadata(params).item_metadata
-    if metadata is None:
-        raise CheckpointError(f"{params}: not an Orbax pytree, or its description is damaged")
-    leaves = traverse_util.flatten_dict(metadata.tree, sep="/")
-    return (
-        {path: tuple(leaf.shape) for path, leaf in leaves.items()},
-        {path: np.dtype(leaf.dtype) for path, leaf in leaves.items()},
-    )
+def _reason(error: Exception) -> str:
+    """Returns the message of TensorStore without its source locations and specifications."""
+    return " ".join(re.split(r" \[(?:source locations|tensorstore_spec)", str(error))[0].split())
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
@@ -162,9 +201,11 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file() or not (folder / PARAMS_FOLDER).is_dir():
         names = sorted(entry.name for entry in folder.iterdir())
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise CheckpointError(
             f"{folder}: not a checkpoint, it needs {CONFIG_FILE} and {PARAMS_FOLDER}/; found "
-            f"{names}. Convert a folder with safetensors by `xcomp convert from-torch`"
+            f"{names[:_NAMED]}{more}. Convert a folder with safetensors by `xcomp convert "
+            "from-torch`"
         )
     try:
         values = read_json_object(path)
@@ -176,6 +217,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: version {values.get('version')!r}, this code reads version {VERSION}"
         )
+    for key in ("source", "sha256", "files"):
+        if not isinstance(values.setdefault(key, {}), dict):
+            raise CheckpointError(f"{path}: {key} is not a JSON object, the file is damaged")
     return values
 
 

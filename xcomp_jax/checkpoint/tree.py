@@ -13,6 +13,9 @@ from xcomp_jax.models.xcomp import abstract_params
 
 Shape = tuple[int, ...]
 
+# Length at which lists in messages are cut.
+_LISTED = 10
+
 
 class CheckpointError(ValueError):
     """Raised when a folder is not a checkpoint of this version, or is inconsistent."""
@@ -46,5 +49,7 @@ def check_shapes(subject: object, model: ModelConfig, shapes: Mapping[str, Shape
         if path in shapes and shapes[path] != expected[path]
     ]
     if problems:
-        lines = "".join(f"\n  - {problem}" for problem in problems)
+        lines = "".join(f"\n  - {problem}" for problem in problems[:_LISTED])
+        if len(problems) > _LISTED:
+            lines += f"\n  and {len(problems) - _LISTED} more"
         raise CheckpointError(f"{subject}: parameters and configuration disagree:{lines}")

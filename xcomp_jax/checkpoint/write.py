@@ -9,13 +9,14 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from flax import traverse_util
 
+from xcomp_jax.checkpoint.checksums import file_checksums
 from xcomp_jax.checkpoint.draft import new_folder
 from xcomp_jax.checkpoint.ownership import SAVE, Writer
 from xcomp_jax.checkpoint.read import CONFIG_FILE, FORMAT, PARAMS_FOLDER, VERSION
@@ -23,12 +24,7 @@ from xcomp_jax.checkpoint.stream import LazyArray, StreamHandler
 from xcomp_jax.checkpoint.strict_json import format_json
 from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
 from xcomp_jax.config import ModelConfig, to_dict
-
-
-class SavableTokenizer(Protocol):
-    """A tokenizer that writes its files to a folder, such as those of `transformers`."""
-
-    def save_pretrained(self, save_directory: str, /) -> Any: ...
+from xcomp_jax.text.tokenizer_files import SavableTokenizer, write_tokenizer
 
 
 def save_params(
@@ -52,7 +48,7 @@ def save_params(
         model: configuration of the model.
         params: nested tree of jax.Array, numpy.ndarray or LazyArray.
         source: provenance of the parameters, as JSON values.
-        tokenizer: written by its `save_pretrained`, so that `load_tokenizer(folder)` reads it.
+        tokenizer: written by `write_tokenizer`, so that `load_tokenizer(folder)` reads it.
         extra_files: files to copy under their own names.
         texts: further small files, name -> content, e.g. the model card.
         writer: command that the folder is attributed to.
@@ -98,8 +94,9 @@ def write_checkpoint(
     digests = _save_arrays(draft / PARAMS_FOLDER, flat)
     if jax.process_index() != 0:
         return
+    names = [path.replace("/", ".") for path in digests]
     if tokenizer is not None:
-        tokenizer.save_pretrained(str(draft))
+        write_tokenizer(tokenizer, draft)
     for path in extra_files:
         shutil.copyfile(path, draft / path.name)
     for name, text in (texts or {}).items():
@@ -110,6 +107,7 @@ def write_checkpoint(
         "model": to_dict(model),
         "source": dict(source or {}),
         "sha256": digests,
+        "files": file_checksums(draft / PARAMS_FOLDER, names),
     }
     try:
         text = format_json(config)

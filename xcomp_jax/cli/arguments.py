@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xcomp_jax.cli.reading import with_reading
 from xcomp_jax.terminal.values import real_number, seconds, whole_number
 
 if TYPE_CHECKING:
@@ -271,6 +272,7 @@ def load_session(options: argparse.Namespace) -> Session:
     else:
         session = from_pretrained(options.checkpoint, revision=options.revision, **settings)
     session.generation = dataclasses.replace(session.generation, **generation)
+    session.sampling = with_reading(session.sampling, options)
     return session
 
 

@@ -18,6 +18,7 @@ from xcomp_jax.cli.arguments import (
 from xcomp_jax.cli.checks import check_checkpoint, check_options, check_question, check_within
 from xcomp_jax.cli.display import Bars, answer_line, cost_line
 from xcomp_jax.cli.model_name import model_name
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 
 DESCRIPTION = """Answers questions about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
 images. Answers go to stdout, everything else to stderr. Several questions share the work on the
@@ -62,6 +63,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_generation(parser)
     add_selection(parser)
     add_store(parser, default=None)
@@ -77,14 +79,13 @@ def run(options: argparse.Namespace) -> int:
     check_checkpoint(options)
     from xcomp_jax.account import Account, measure
     from xcomp_jax.evidence import check_evidence_path, write_evidence
-    from xcomp_jax.video.probe import probe
 
     pages = _pages(options.evidence, len(questions))
     for page in pages:
         check_evidence_path(page)
     with Account(), Bars() as bars:
         with measure("probe"):
-            info = probe(options.video)
+            info = probe_video(options, options.video)
         check_within(options, info.duration)
         with measure("load model"):
             session = load_session(options)
@@ -94,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
             info, num_frames=options.frames, start=options.start, end=options.end, progress=bars
         )
         answers = session.ask_all(video, questions, seed=options.seed or 0, progress=bars)
+    print_notes(video, "ask")
     print(answer_line(answers, sum(answer.wall_seconds for answer in answers)), file=sys.stderr)
     for answer in answers:
         print(answer.text, flush=True)

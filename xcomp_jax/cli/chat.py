@@ -25,6 +25,7 @@ from xcomp_jax.cli.checks import (
 )
 from xcomp_jax.cli.display import Bars, cost_line
 from xcomp_jax.cli.flag_names import with_flags
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 from xcomp_jax.terminal.values import real_number
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_generation(parser)
     add_selection(parser)
     add_store(parser, default=None)
@@ -95,9 +97,8 @@ def run(options: argparse.Namespace) -> int:
     if options.follow is not None:
         return _run_followed(options)
     from xcomp_jax.evidence.wording import duration_text, frame_count
-    from xcomp_jax.video.probe import probe
 
-    info = probe(options.video)
+    info = probe_video(options, options.video)
     check_within(options, info.duration)
     session = load_session(options)
     with Bars() as bars:
@@ -108,6 +109,7 @@ def run(options: argparse.Namespace) -> int:
             end=options.end,
             progress=bars,
         )
+    print_notes(video, "chat")
     shown = f"{frame_count(video.num_frames)} of {duration_text(video.plan.duration)}"
     print(f"encoded {shown}", file=sys.stderr)
     return _converse(session, options, lambda: video)

@@ -22,6 +22,7 @@ from xcomp_jax.cli.display import Bars
 from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 from xcomp_jax.terminal.output import describe
 from xcomp_jax.terminal.values import whole_number
 
@@ -65,6 +66,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="video file or folder of images")
     add_model(parser)
     add_frames(parser)
+    add_reading(parser)
     add_selection(parser)
     add_store(parser, default=STORE)
     _add_mixture(parser)
@@ -120,7 +122,7 @@ def run(options: argparse.Namespace) -> int:
     if options.mixture is None:
         _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
-    for add in (add_frames, add_selection):
+    for add in (add_frames, add_reading, add_selection):
         _check_unset(
             options, add, "applies to videos only; a mixture uses the sampling of --config"
         )
@@ -173,8 +175,8 @@ def _encode_videos(options: argparse.Namespace) -> int:
     for video in present:
         try:
             with Account() as account, Bars() as bars:
-                session.encode_video(
-                    video,
+                encoded = session.encode_video(
+                    probe_video(options, video),
                     num_frames=options.frames,
                     start=options.start,
                     end=options.end,
@@ -186,6 +188,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
             print(f"xcomp encode: {with_flags(describe(error))}", file=sys.stderr)
             continue
         work = account.work
+        print_notes(encoded, "encode")
         print(
             f"{video}: {work.get('clips encoded', 0)} clips encoded, "
             f"{work.get('clips reused', 0)} already stored"
@@ -246,10 +249,17 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
             f"{table_path} does not exist; write it with `xcomp scan {options.mixture} --out "
             f"{table_path}` and the same --config, or name another table with --table"
         )
+    mixture = load_mixture(request.mixture)
+    if mixture.bad:
+        print(
+            f"xcomp encode: {len(mixture.bad)} of {len(mixture)} entries are invalid and left out; "
+            f"`xcomp scan {options.mixture}` gives the reasons",
+            file=sys.stderr,
+        )
     use_compilation_cache(options.cache_dir.expanduser())
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
     encoded, problems = encode_media(
-        load_mixture(request.mixture).samples,
+        mixture.samples,
         read_table(table_path),
         store,
         encoder,

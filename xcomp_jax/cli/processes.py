@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
+
+LINGER_SECONDS = 5.0
+"""Time that a failed process 0, which coordinates the others, gives them to report the error."""
 
 DISTRIBUTED_HELP = "read the process ids from the cluster (TPU pods, GKE, Slurm, Open MPI)"
 
@@ -24,25 +29,34 @@ def run_distributed(command: str, join: Callable[[], None], work: Callable[[], i
 
 
 def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
-    from xcomp_jax.config import ConfigError
-    from xcomp_jax.processes import FirstProcessError, is_lost_process_error
-    from xcomp_jax.training.step_report import NonFiniteLossError
+    from xcomp_jax.processes import is_lost_process_error
     from xcomp_jax.training.supervise import EXIT_LOST, LOST_PROCESS
 
     try:
         join()
         return work()
-    except (ConfigError, FirstProcessError, NonFiniteLossError):
-        raise  # every process raises these, so all of them exit together
     except Exception as error:
-        # A normal exit would hang: JAX waits there for the other processes, and they for this one.
         if is_lost_process_error(error):
             reason = str(error).partition("\n")[0][:160]
             print(f"{command}: {LOST_PROCESS} ({reason} ...)", file=sys.stderr, flush=True)
-            os._exit(EXIT_LOST)
-        if isinstance(error, (ValueError, OSError)):
+            code = EXIT_LOST
+        elif isinstance(error, (ValueError, OSError)):
             print(f"{command}: {error}", file=sys.stderr, flush=True)
-            os._exit(2)
-        traceback.print_exc()
-        sys.stderr.flush()
-        os._exit(1)
+            code = 2
+        else:
+            traceback.print_exc()
+            sys.stderr.flush()
+            code = 1
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends this process; the others end too, by the same error or because this one is gone.
+
+    A normal exit would hang if they do not raise the same error: JAX waits there for all.
+    """
+    import jax
+
+    if jax.distributed.is_initialized() and jax.process_index() == 0:
+        time.sleep(LINGER_SECONDS)
+    os._exit(code)

@@ -198,11 +198,11 @@ def _run(options: argparse.Namespace, stop: StopRequest) -> int:
 
 def _tune(options: argparse.Namespace, stop: StopRequest) -> int:
     from xcomp_jax.experiment import load_experiment
-    from xcomp_jax.processes import is_first
+    from xcomp_jax.processes import is_first, on_every
     from xcomp_jax.training.observe import Observation, Profile
     from xcomp_jax.training.tune import tune
 
-    config = load_experiment(options.config, options.set)
+    config = on_every(lambda: load_experiment(options.config, options.set))
     observation = Observation(
         progress=not options.quiet,
         tensorboard=options.tensorboard,

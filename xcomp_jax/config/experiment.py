@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal
 
 from xcomp_jax.config.model import ModelConfig
@@ -60,8 +61,8 @@ class MixtureConfig:
         require(0 <= self.max_bad <= 1, f"mixture.max_bad={self.max_bad} must lie in [0, 1]")
         require(self.threads >= 1, f"mixture.threads={self.threads} must be at least 1")
         require(
-            self.read_ahead_gib > 0,
-            f"mixture.read_ahead_gib={self.read_ahead_gib} must be positive",
+            0 < self.read_ahead_gib < math.inf,
+            f"mixture.read_ahead_gib={self.read_ahead_gib} must be positive and finite",
         )
 
 
@@ -93,6 +94,10 @@ class DataConfig:
     prompt_as_asked: bool = False
 
     def __post_init__(self) -> None:
+        require(
+            self.max_text_tokens >= 1,
+            f"data.max_text_tokens={self.max_text_tokens} must be at least 1",
+        )
         if self.source == "generated":
             require(
                 self.num_train_videos >= 1 and self.num_eval_videos >= 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Literal, get_args
 
 import jax.numpy as jnp
@@ -64,7 +65,9 @@ class VisionConfig:
             -self.depth <= self.select_layer <= -1,
             f"vision.select_layer={self.select_layer} must lie in [-{self.depth}, -1]",
         )
-        require(self.clip_frames >= 1, f"vision.clip_frames={self.clip_frames} must be at least 1")
+        for field in ("mlp_ratio", "block_norm_eps", "final_norm_eps"):
+            value = getattr(self, field)
+            require(0 < value < math.inf, f"vision.{field}={value} must be positive and finite")
 
     @property
     def num_blocks(self) -> int:
@@ -118,6 +121,9 @@ class LLMConfig:
         ):
             value = getattr(self, field)
             require(value >= 1, f"llm.{field}={value} must be at least 1")
+        for field in ("rope_theta", "rms_norm_eps"):
+            value = getattr(self, field)
+            require(0 < value < math.inf, f"llm.{field}={value} must be positive and finite")
         require(
             self.hidden_size % self.num_attention_heads == 0,
             f"llm.num_attention_heads={self.num_attention_heads} must divide "

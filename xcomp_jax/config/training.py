@@ -155,6 +155,11 @@ class StageConfig:
             ("warmup_ratio", 0 <= self.warmup_ratio < 1, "lie in [0, 1)"),
         ):
             require(allowed, f"stage {self.name!r}: {field}={getattr(self, field)} must {rule}")
+        frames = self.projector_learns_below_frames
+        require(
+            frames is None or frames >= 0,
+            f"stage {self.name!r}: projector_learns_below_frames={frames} must not be negative",
+        )
         require(
             self.lora is None or "llm" in self.trainable,
             f"stage {self.name!r}: lora adapts the llm, which is not in "

@@ -3,20 +3,43 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Literal
+from typing import Literal, get_args
 
 from xcomp_jax.config.schema import require
+
+CutBy = Literal["time_stamps", "mean_rate"]
+"""Clocks by which a part of a video is cut."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SamplingConfig:
-    """Frame sampling (docs/reference_behaviour.md#sampling); `fps` is in frames per second."""
+    """Frame sampling (docs/reference_behaviour.md#sampling).
+
+    fps: frames per second.
+    min_frames, max_frames: bounds on the number of sampled frames.
+    cut_by:
+        clock of start and end in videos with unevenly spaced frames: `time_stamps` cuts at the
+        frames' true times; `mean_rate`, as in the original, at frame numbers divided by the
+        average frame rate. Evenly spaced frames give the same cut.
+    max_damaged:
+        largest share of damaged frames that is accepted, each replaced by the nearest good one.
+    """
 
     fps: int = 8
     min_frames: int = 128
     max_frames: int = 1024
+    cut_by: CutBy = "time_stamps"
+    max_damaged: float = 0.08
 
     def __post_init__(self) -> None:
+        require(
+            self.cut_by in get_args(CutBy),
+            f"sampling.cut_by={self.cut_by!r} must be one of {list(get_args(CutBy))}",
+        )
+        require(
+            0 <= self.max_damaged <= 1,
+            f"sampling.max_damaged={self.max_damaged:g} must lie in [0, 1]",
+        )
         require(self.fps >= 1, f"sampling.fps={self.fps} must be at least 1")
         require(
             1 <= self.min_frames <= self.max_frames,

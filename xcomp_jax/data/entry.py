@@ -72,6 +72,10 @@ def entry_medium(entry: Mapping[str, Any]) -> tuple[MediumKind, str]:
     kind, path = media[0]
     if not isinstance(path, str) or not path.strip():
         raise EntryError("invalid entry", f"{kind}={shown(path)} must be a path")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise EntryError("invalid entry", f"{kind}={shown(path)} is not valid Unicode") from error
     return kind, path
 
 

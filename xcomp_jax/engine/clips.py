@@ -18,7 +18,9 @@ import numpy as np
 from xcomp_jax import account
 from xcomp_jax.engine.encoder import ClipEncoder
 from xcomp_jax.engine.pipeline import Writer
-from xcomp_jax.video.decode import Frame, read_frames
+from xcomp_jax.video.damage import Damage
+from xcomp_jax.video.decode import MAX_DAMAGED, Frame, read_frames
+from xcomp_jax.video.probe import VideoInfo
 
 Clip = tuple[int, ...]
 """The frames of a clip, as indices into the list of sampled frames."""
@@ -64,14 +66,36 @@ class FrameSource(Protocol):
 
 
 class FileFrames:
-    """Decodes the sampled frames of a file or folder again at each call."""
+    """Decodes the sampled frames of a file or folder again at each call.
 
-    def __init__(self, path: Path, frame_numbers: Sequence[int], size: int) -> None:
-        self.path, self.frame_numbers, self.size = path, frame_numbers, size
+    Args:
+        video: path, or result of `probe`.
+        frame_numbers: [F] numbers of the sampled frames in the video.
+        size: X, side of the frames.
+        max_damaged: largest share of damaged frames to accept.
+    """
+
+    def __init__(
+        self,
+        video: Path | VideoInfo,
+        frame_numbers: Sequence[int],
+        size: int,
+        *,
+        max_damaged: float = MAX_DAMAGED,
+    ) -> None:
+        self.video, self.frame_numbers, self.size = video, frame_numbers, size
+        self.max_damaged = max_damaged
+        self.damage = Damage(requested=len(set(frame_numbers)))
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         numbers = [self.frame_numbers[index] for index in indices]
-        return read_frames(self.path, numbers, size=self.size)
+        return read_frames(
+            self.video,
+            numbers,
+            size=self.size,
+            max_damaged=self.max_damaged,
+            damage=self.damage,
+        )
 
 
 class ArrayFrames:

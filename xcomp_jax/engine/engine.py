@@ -273,6 +273,7 @@ class Engine:
             *(jnp.int32(row) for row in (length, query.question_start, query.header)),
         )
         with account.measure("score windows"), self.placement.scope():
+            caches = self.placement.windows(caches)
             # Scores of each layer group: [L, W, segments, clips of a segment].
             group_scores: Any = jax.device_get(
                 programs.score_windows(self.model, self.params, caches, text, plan)

@@ -8,7 +8,7 @@ over `data` and `fsdp`, clips over all devices.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -60,6 +60,22 @@ class Placement:
         """Splits clips [C, ...] over all devices; C is a multiple of `num_devices`."""
         return self._put(clips, PartitionSpec(self.mesh.axis_names if self.mesh else None))
 
+    def windows(self, caches: Tree) -> Tree:
+        """Places window caches from host memory as `split_windows` leaves them on the devices.
+
+        Otherwise a further question would run another program, with every window on every device.
+        """
+        mesh = self.mesh
+        if mesh is None:
+            return caches
+
+        def put(leaf: Any) -> Any:
+            if not isinstance(leaf, np.ndarray):
+                return leaf
+            return jax.device_put(leaf, NamedSharding(mesh, _window_spec(leaf, dict(mesh.shape))))
+
+        return jax.tree.map(put, caches)
+
     def _put(self, tree: Tree, spec: PartitionSpec) -> Tree:
         if self.mesh is None:
             return tree
@@ -71,6 +87,22 @@ def replicated(tree: Any) -> Any:
     if not mesh_sizes():
         return tree
     return jax.tree.map(lambda x: jax.lax.with_sharding_constraint(x, PartitionSpec()), tree)
+
+
+def split_windows(caches: Tree) -> Tree:
+    """Splits window caches [L, W, S, K, H] over the active mesh: windows, and heads by `tensor`."""
+    sizes = mesh_sizes()
+    if not sizes:
+        return caches
+    return jax.tree.map(
+        lambda x: jax.lax.with_sharding_constraint(x, _window_spec(x, sizes)), caches
+    )
+
+
+def _window_spec(leaf: Any, sizes: Mapping[str, int]) -> PartitionSpec:
+    tensor = sizes.get("tensor", 1)
+    heads = "tensor" if tensor > 1 and leaf.shape[3] % tensor == 0 else None
+    return PartitionSpec(None, BATCH_AXES, None, heads)
 
 
 def default_mesh(params: Any, devices: Sequence[jax.Device] | None = None) -> Mesh | None:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Float, Int, UInt8
 
-from xcomp_jax.engine.placement import replicated
+from xcomp_jax.engine.placement import replicated, split_windows
 from xcomp_jax.models import apply, clip_encoding
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
 from xcomp_jax.models.sequence import Lengths
@@ -124,7 +124,7 @@ def prefill_windows(
 ) -> tuple[WindowCache, ...]:
     """Returns the caches of scoring windows [W, V, D] that follow the same prefix [P]."""
     ids = jnp.broadcast_to(prefix_ids, (visual.shape[0], prefix_ids.shape[0]))
-    return prefill_window(model, params, ids, visual, groups)
+    return split_windows(prefill_window(model, params, ids, visual, groups))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "plan"))

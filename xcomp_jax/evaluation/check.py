@@ -22,7 +22,8 @@ from xcomp_jax.video.sampling import plan_frames
 Status = Literal["ok", "missing", "unreadable", "short", "no frames"]
 """State of a video.
 
-short: fewer frames than the protocol's minimum, so that frames are repeated; it is used.
+short: the video, or the clip of a question, has fewer frames than the protocol's minimum, so that
+    frames are repeated; it is used.
 no frames: the clip of a question lies outside the video.
 """
 
@@ -98,7 +99,7 @@ def check_folder(
     questions = in_subset(all_questions, protocol.subset)
     by_video: dict[str, list[Question]] = {}
     for question in questions:
-        by_video.setdefault(question.video, []).append(question)
+        by_video.setdefault(question.video_key, []).append(question)
     finder = VideoFinder(folder, extracted_frames=protocol.extracted_frames)
     places = [_find(finder, group[0]) for group in by_video.values()]
     with ThreadPoolExecutor(workers) as pool, tempfile.TemporaryDirectory() as cache:
@@ -155,17 +156,15 @@ def _report(
         if place.member:
             path.unlink()
     try:
-        for question in questions:
-            _plan(info, question, protocol)
+        repeats = [_repeats_frames(info, question, protocol) for question in questions]
     except VideoError as error:
         return VideoReport(video, "no frames", count, info.num_frames, error.reason)
-    status: Status = "short" if info.num_frames < protocol.sampling.min_frames else "ok"
-    return VideoReport(video, status, count, info.num_frames)
+    return VideoReport(video, "short" if any(repeats) else "ok", count, info.num_frames)
 
 
-def _plan(info: VideoInfo, question: Question, protocol: ProtocolConfig) -> None:
+def _repeats_frames(info: VideoInfo, question: Question, protocol: ProtocolConfig) -> bool:
     start, end = question.clip or (None, None)
-    plan_frames(
+    plan = plan_frames(
         info,
         fps=protocol.sampling.fps,
         min_frames=protocol.sampling.min_frames,
@@ -173,6 +172,7 @@ def _plan(info: VideoInfo, question: Question, protocol: ProtocolConfig) -> None
         start=start,
         end=end,
     )
+    return len(set(plan.indices)) < len(plan.indices)
 
 
 def _missing_subtitles(folder: Path, questions: Sequence[Question]) -> tuple[str, ...]:

@@ -30,13 +30,14 @@ class VideoFinder:
     def __init__(self, folder: Path, *, extracted_frames: bool = False) -> None:
         self.folder = folder
         self.extracted_frames = extracted_frames
-        self._members: dict[str, Place] | None = None
+        self._members: dict[str, list[Place]] | None = None
 
     def find(self, question: Question) -> Place:
         """Returns the place of a question's video.
 
         Raises:
-            DataError: there is none; the message names the folders that were searched.
+            DataError: there is none, or archives hold several of that name; the message names the
+                places that were searched.
         """
         found = [path for path in self._candidates(question) if path.exists()]
         # A folder of frames and a file may both exist; the protocol names the one it uses.
@@ -57,12 +58,28 @@ class VideoFinder:
                 yield self.folder / base / name
 
     def _in_archives(self, question: Question) -> Place | None:
+        """Returns the member in one of the question's folders, or the only one of its name."""
         if self._members is None:
-            self._members = dict(self._archive_members())
-        names = file_names(PurePosixPath(question.video).name)
-        return next((self._members[name] for name in names if name in self._members), None)
+            members: dict[str, list[Place]] = {}
+            for place in self._archive_members():
+                members.setdefault(PurePosixPath(place.member).name, []).append(place)
+            self._members = members
+        names = file_names(question.video)
+        found = [
+            place for name in names for place in self._members.get(PurePosixPath(name).name, ())
+        ]
+        ends = tuple(f"/{base}/{name}" for base in question.folders for name in names if base)
+        # Names such as video_1.mp4 occur in several sources of a benchmark.
+        exact = [place for place in found if f"/{place.member}".endswith(ends)]
+        if not exact and len(found) > 1:
+            shown = ", ".join(f"{place.path.name}: {place.member}" for place in found[:3])
+            raise DataError(
+                f"question {question.id}: several archives hold a video {question.video} "
+                f"({shown}); unpack them into {self.folder / question.folders[0]}"
+            )
+        return next(iter(exact or found), None)
 
-    def _archive_members(self) -> Iterator[tuple[str, Place]]:
+    def _archive_members(self) -> Iterator[Place]:
         for archive in sorted(self.folder.glob("*.zip")) + sorted(self.folder.glob("*/*.zip")):
             try:
                 with zipfile.ZipFile(archive) as file:
@@ -70,8 +87,8 @@ class VideoFinder:
             except (OSError, zipfile.BadZipFile) as error:
                 raise DataError(f"{archive} is damaged ({error}); download it again") from error
             for name in names:
-                if name.endswith(VIDEO_SUFFIXES):
-                    yield PurePosixPath(name).name, Place(archive, name)
+                if name.endswith(VIDEO_SUFFIXES) and ".." not in name:
+                    yield Place(archive, name)
 
 
 def file_names(video: str) -> list[str]:
@@ -88,7 +105,7 @@ def local_file(place: Place, cache: Path) -> Path:
     """
     if not place.member:
         return place.path
-    target = cache / place.path.stem / PurePosixPath(place.member).name
+    target = cache / place.path.stem / place.member.lstrip("/")
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")

@@ -61,6 +61,16 @@ class Question:
     haystack_frames: int | None = None
 
     @property
+    def video_key(self) -> str:
+        """Folder and name of the video; names alone repeat between a benchmark's sources."""
+        return f"{self.folders[0]}/{self.video}"
+
+    @property
+    def cluster(self) -> str:
+        """Name of what questions share: their video, or the images in a haystack."""
+        return " ".join(needle.image for needle in self.needles) or self.video_key
+
+    @property
     def content_hash(self) -> str:
         """Hash of text, options and gold, but not of the names of question and video."""
         parts = (self.text, *self.options, repr(self.gold), repr(self.span))

@@ -35,12 +35,12 @@ KNOWN = (
         *("lvbench", "original", 1549, 103, "80787d8357226eaf"),
         "logs of github.com/VectorSpaceLab/Video-XL, Video-XL-2/eval/lvu/pure/logs",
     ),
-    QuestionSet("mlvu", "dev, multiple choice", 2175, 1122, "dbfe8881036fcb17", f"{VCF}/MLVU_MC"),
+    QuestionSet("mlvu", "dev, multiple choice", 2175, 1242, "dbfe8881036fcb17", f"{VCF}/MLVU_MC"),
     QuestionSet(
         *("longvideobench", "validation", 1337, 753, "a2cbdfb22f33ae6a"), f"{VCF}/LongVideoBench"
     ),
     QuestionSet("videomme", "test", 2700, 900, "ab73358bff196e39", f"{VCF}/Video-MME"),
-    QuestionSet("mvbench", "test", 4000, 3655, "d6a4da787ad637a4", f"{VCF}/MVBench"),
+    QuestionSet("mvbench", "test", 4000, 3687, "d6a4da787ad637a4", f"{VCF}/MVBench"),
     QuestionSet("charades", "test", 3720, 1334, "1db06551a6105da8", f"{VCF}/Temporal_Grounding"),
     QuestionSet(
         *("perceptiontest", "validation", 19140, 0, ""),
@@ -94,5 +94,5 @@ def recognise(task: str, questions: Sequence[Question]) -> SetReport:
     others = tuple(known for known in KNOWN if known.task == task)
     equal = [known for known in others if known.digest == digest]
     sized = [known for known in others if not known.digest and known.questions == len(questions)]
-    videos = len({question.video for question in questions})
+    videos = len({question.video_key for question in questions})
     return SetReport(digest, len(questions), videos, next(iter(equal + sized), None), others)

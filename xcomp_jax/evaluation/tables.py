@@ -9,6 +9,7 @@ from typing import Any
 
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question
+from xcomp_jax.files import read_text
 
 Row = dict[str, Any]
 
@@ -59,9 +60,9 @@ def _parse(path: Path) -> Any:
         import pyarrow.parquet as parquet  # a heavy import that only this format needs
 
         return parquet.read_table(path).to_pylist()
-    text = path.read_text(encoding="utf-8-sig")
+    text = read_text(path)
     if path.suffix == ".jsonl":
-        return [json.loads(line) for line in text.splitlines() if line.strip()]
+        return [json.loads(line) for line in text.split("\n") if line.strip()]
     return json.loads(text)
 
 
@@ -84,6 +85,14 @@ class Fields:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self._wrong(name, value, "a number")
         return float(value)
+
+    def integer(self, name: str) -> int:
+        """Returns a whole number, also one stored as text."""
+        text = self.text(name)
+        try:
+            return int(text)
+        except ValueError:
+            raise self._wrong(name, text, "a whole number") from None
 
     def texts(self, name: str) -> tuple[str, ...]:
         """Returns a list of strings; one string becomes a list of one."""
@@ -121,6 +130,12 @@ def fields_of(path: Path) -> list[Fields]:
 def gold_of(options: Sequence[str], answer: str) -> int | None:
     """Returns the index of the first option that equals `answer`, None without one."""
     return options.index(answer) if answer in options else None
+
+
+def lettered_gold(letter: str, count: int) -> int | None:
+    """Returns the index of a letter such as "B" or "(B)" among `count` options, else None."""
+    index = "ABCDEFGH".find(letter.strip("() ")[:1] or "-")
+    return index if 0 <= index < count else None
 
 
 def require_distinct(questions: Iterable[Question]) -> list[Question]:

@@ -52,6 +52,7 @@ def to_json(evidence: Evidence, *, thumbnails: bool = True) -> str:
             for row in evidence.costs
         ],
         "wall_seconds": evidence.wall_seconds,
+        "notes": list(evidence.notes),
         "frame_times": [float(time) for time in evidence.frame_times],
         "frame_scores": None if scores is None else [_finite(score) for score in scores],
     }
@@ -102,6 +103,7 @@ def _evidence(value: dict[str, Any]) -> Evidence:
         selection={name: _number(setting) for name, setting in value["selection"].items()},
         costs=tuple(Cost(**row) for row in value["costs"]),
         wall_seconds=value.get("wall_seconds"),  # format 1 has none
+        notes=tuple(value.get("notes", ())),
         thumbnails=tuple(
             Thumbnail(picture["frame"], base64.b64decode(picture["jpeg"], validate=True))
             for picture in value.get("thumbnails", ())

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-
+from xcomp_jax.evidence.document import html_document
 from xcomp_jax.evidence.record import Evidence
 from xcomp_jax.evidence.sections import (
     costs_section,
@@ -27,37 +25,14 @@ def to_html(evidence: Evidence) -> str:
     The size is that of the texts and the thumbnails (plus a third for base64), and at most about
     60 kB more, however many frames were sampled.
     """
-    style = stylesheet()
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    policy = (
-        f"default-src 'none'; img-src data:; style-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    body = [
+    parts = [
         _header(evidence),
         timeline_section(evidence),
         thumbnails_section(evidence),
         f'<div class="tables">{costs_section(evidence.costs, evidence.wall_seconds)}'
         f"{settings_section(evidence)}</div>",
     ]
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<link rel="icon" href="data:,">
-<title>{escape_html(_title(evidence.question))}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{chr(10).join(part for part in body if part)}
-</main>
-</body>
-</html>
-"""
+    return html_document(_title(evidence.question), parts, stylesheet())
 
 
 def _title(question: str) -> str:
@@ -66,6 +41,7 @@ def _title(question: str) -> str:
 
 
 def _header(evidence: Evidence) -> str:
+    notes = "".join(f'\n<p class="note">{escape_html(note)}</p>' for note in evidence.notes)
     size = ' class="long"' if len(evidence.question) > LONG_QUESTION else ""
     return f"""<header>
 <p class="about"><bdi>{escape_html(evidence.video)}</bdi></p>
@@ -74,5 +50,5 @@ def _header(evidence: Evidence) -> str:
 <h2>Answer</h2>
 <p class="answer" dir="auto">{escape_html(evidence.answer)}</p>
 </div>
-<p class="summary">{summary(evidence)}</p>
+<p class="summary">{summary(evidence)}</p>{notes}
 </header>"""

@@ -82,6 +82,7 @@ class Evidence:
         costs: rows of the cost table.
         wall_seconds: time that the answer took; None if unknown.
         thumbnails: images of some of the selected frames, by ascending index.
+        notes: sentences about damage and about parts of the file that were not read.
 
     Raises:
         ValueError: lengths, order or ranges are inconsistent.
@@ -99,6 +100,7 @@ class Evidence:
     costs: tuple[Cost, ...] = ()
     wall_seconds: float | None = None
     thumbnails: tuple[Thumbnail, ...] = dataclasses.field(default=(), repr=False)
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for problem in self._problems():

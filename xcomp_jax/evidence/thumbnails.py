@@ -13,6 +13,7 @@ from PIL import Image
 from xcomp_jax.evidence.record import Thumbnail
 from xcomp_jax.video.decode import Frame, read_frames
 from xcomp_jax.video.preprocess import to_rgb
+from xcomp_jax.video.probe import VideoInfo
 
 LIMIT = 48
 WIDTH = 240
@@ -22,7 +23,7 @@ QUALITY = 78
 
 
 def make_thumbnails(
-    video: str | Path,
+    video: str | Path | VideoInfo,
     frames: Sequence[int],
     times: Sequence[float],
     selected_frames: Sequence[int],
@@ -34,7 +35,7 @@ def make_thumbnails(
     """Decodes at most `limit` of the selected frames and scales them down.
 
     Args:
-        video: path of the video.
+        video: path of the video, or the result of `probe`.
         frames: [N] numbers of the sampled frames in the video (`FramePlan.indices`).
         times: [N] seconds of the sampled frames (`FramePlan.times`).
         selected_frames: ascending indices into the N frames.
@@ -46,7 +47,8 @@ def make_thumbnails(
         VideoError: the video can no longer be read.
     """
     shown = spread(selected_frames, times, scores, limit=limit)
-    images = read_frames(video, [frames[index] for index in shown])
+    # Damage is limited where the answer's frames are read.
+    images = read_frames(video, [frames[index] for index in shown], max_damaged=1.0)
     return tuple(
         encode_thumbnail(index, image, width=width)
         for index, image in zip(shown, images, strict=True)

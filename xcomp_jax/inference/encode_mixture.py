@@ -121,7 +121,9 @@ class _FileEncoder:
         return True
 
     def _encode(self, number: int, file: Media, plan: FramePlan, facts: Facts) -> None:
-        path, source = _frame_source(file, self.root, plan, self.config.vision.image_size)
+        path, source = _frame_source(
+            file, self.root, plan, self.config.vision.image_size, self.sampling.max_damaged
+        )
         with self.store.clip_cache(file, path, plan) as clip_cache:
             clip_cache.verify()
             length = clip_cache.key.clip_frames
@@ -137,9 +139,9 @@ class _FileEncoder:
 
 
 def _frame_source(
-    file: Media, root: Path, plan: FramePlan, image_size: int
+    file: Media, root: Path, plan: FramePlan, image_size: int, max_damaged: float
 ) -> tuple[Path, FrameSource]:
     path = root / file.path
     if file.kind == "image":
         return image_path(path), ArrayFrames(read_pixels(file, root, plan, image_size))
-    return path, FileFrames(path, plan.indices, image_size)
+    return path, FileFrames(path, plan.indices, image_size, max_damaged=max_damaged)

@@ -10,9 +10,10 @@ import jax
 import numpy as np
 
 from xcomp_jax.config import SelectionConfig
-from xcomp_jax.engine.clips import Clip, VideoClips
+from xcomp_jax.engine.clips import Clip, FileFrames, VideoClips
 from xcomp_jax.models.decoder_state import LayerGroupCache, WindowCache
 from xcomp_jax.selection.windows import Windows
+from xcomp_jax.video.probe import VideoInfo
 from xcomp_jax.video.sampling import FramePlan
 
 
@@ -51,6 +52,15 @@ class EncodedVideo:
     def clip_frames(self) -> int:
         """Number of frames of an encoder clip."""
         return len(self.clips.clip_at(0))
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences about parts of the file that were not read and about damage met so far."""
+        source = self.clips.source
+        if not isinstance(source, FileFrames):
+            return ()
+        notes = source.video.notes if isinstance(source.video, VideoInfo) else ()
+        return (*notes, str(source.damage)) if source.damage else notes
 
     def visual_tokens(self, frames: tuple[int, ...] | None) -> np.ndarray:
         """Returns visual tokens [V, D] of the selected frames, or of all.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 
+from xcomp_jax.engine.clips import FileFrames
 from xcomp_jax.evidence import Cost, Evidence, Thumbnail, make_thumbnails, shown_name
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.video.probe import VideoInfo
 
 UNITS = {
     "encode clips": "clips encoded",
@@ -31,7 +34,9 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     begin = time.perf_counter()
     thumbnails: tuple[Thumbnail, ...] = ()
     if video.path is not None:
-        thumbnails = make_thumbnails(video.path, plan.indices, plan.times, selected_frames, scores)
+        thumbnails = make_thumbnails(
+            _file(video), plan.indices, plan.times, selected_frames, scores
+        )
     costs = [
         Cost(step, seconds, answer.work.get(UNITS.get(step, "")), UNITS.get(step, ""))
         for step, seconds in answer.seconds.items()
@@ -56,7 +61,15 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
         costs=tuple(costs),
         wall_seconds=answer.wall_seconds,
         thumbnails=thumbnails,
+        notes=video.notes,
     )
+
+
+def _file(video: EncodedVideo) -> Path | VideoInfo:
+    """Returns the probed file, so that thumbnails show the same stream as the answer."""
+    source = video.clips.source
+    assert video.path is not None
+    return source.video if isinstance(source, FileFrames) else video.path
 
 
 def _settings(video: EncodedVideo) -> dict[str, str | int | float]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from xcomp_jax.checkpoint import save_params
@@ -47,17 +45,12 @@ def save_pretrained(
             "eos_token_id": list(generation.eos_token_ids),
         }
         texts["generation_config.json"] = json.dumps(settings, indent=2) + "\n"
-    with tempfile.TemporaryDirectory() as tokenizer_folder:
-        files: list[Path] = []
-        if tokenizer is not None:
-            tokenizer.save_pretrained(tokenizer_folder)
-            files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
-        save_params(
-            folder,
-            config,
-            params,
-            source=source,
-            extra_files=files,
-            texts=texts,
-            overwrite=overwrite,
-        )
+    save_params(
+        folder,
+        config,
+        params,
+        source=source,
+        tokenizer=tokenizer,
+        texts=texts,
+        overwrite=overwrite,
+    )

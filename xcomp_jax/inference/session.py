@@ -106,16 +106,21 @@ class Session(Answerer):
             VideoError: the video cannot be read or cut as requested.
             ConfigError: the number of frames does not fit the model or the selection.
         """
-        path, plan = sample_frames(
+        info, plan = sample_frames(
             video, self.config, self.sampling, num_frames=num_frames, start=start, end=end
         )
         stored = self._stored_clips
         return self.encode_frames(
-            FileFrames(path, plan.indices, self.config.vision.image_size),
+            FileFrames(
+                info,
+                plan.indices,
+                self.config.vision.image_size,
+                max_damaged=self.sampling.max_damaged,
+            ),
             plan,
-            name=path.name,
-            clip_cache=None if stored is None else stored.clip_cache(path, plan, verify=verify),
-            path=path,
+            name=info.path.name,
+            clip_cache=None if stored is None else stored.clip_cache(info, plan, verify=verify),
+            path=info.path,
             progress=progress,
         )
 

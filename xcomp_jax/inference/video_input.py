@@ -10,8 +10,18 @@ from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.token_store import StoreKey, TokenStore, VideoTokens, hash_encoder
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.messages import frame_count
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.sampling import READER_CLIP, FramePlan, plan_frames
+
+PREPROCESSING = "bicubic, ImageNet mean and deviation"
+"""Part of the key of stored tokens."""
+
+NOTED_REPEATS = 3
+"""Mean number of repeats of a frame above which a note is added."""
+
+MAX_REPEATED = 1024
+"""Number of frames that may be sampled from a video of any length."""
 
 
 def sample_frames(
@@ -22,7 +32,7 @@ def sample_frames(
     num_frames: int | None,
     start: float | None,
     end: float | None,
-) -> tuple[Path, FramePlan]:
+) -> tuple[VideoInfo, FramePlan]:
     """Probes a video and plans the sampled frames.
 
     Args:
@@ -31,7 +41,8 @@ def sample_frames(
 
     Raises:
         VideoError: the video cannot be read or cut as requested.
-        ConfigError: `num_frames` is not a multiple of the encoder's clip length.
+        ConfigError: `num_frames` is not a multiple of the encoder's clip length, or far more than
+            the video has.
     """
     clip_frames = config.vision.clip_frames
     if num_frames is not None and (num_frames < 1 or num_frames % clip_frames):
@@ -42,6 +53,7 @@ def sample_frames(
         )
     with account.measure("probe"):
         info = video if isinstance(video, VideoInfo) else probe(video)
+        _check_number(num_frames, info)
         plan = plan_frames(
             info,
             fps=sampling.fps,
@@ -51,6 +63,7 @@ def sample_frames(
             clip_frames=READER_CLIP if num_frames is None else clip_frames,
             start=start,
             end=end,
+            cut_by=sampling.cut_by,
         )
     if len(plan.indices) % clip_frames:
         raise VideoError(
@@ -59,7 +72,23 @@ def sample_frames(
             "encoder's clip length",
             "Pass num_frames (--frames) as a multiple of it.",
         )
-    return info.path, plan
+    distinct = len(set(plan.indices))
+    if len(plan.indices) > NOTED_REPEATS * distinct:
+        note = (
+            f"{len(plan.indices)} frames were sampled from {frame_count(distinct)}: each is "
+            f"repeated {len(plan.indices) / distinct:.0f} times"
+        )
+        info = dataclasses.replace(info, notes=(*info.notes, note))
+    return info, plan
+
+
+def _check_number(num_frames: int | None, info: VideoInfo) -> None:
+    """Raises ConfigError if `num_frames` is far more than the video has."""
+    if num_frames is not None and num_frames > max(MAX_REPEATED, 2 * info.num_frames):
+        raise ConfigError(
+            f"{num_frames=} is too many for a video of {frame_count(info.num_frames)}; use at most "
+            f"{max(MAX_REPEATED, 2 * info.num_frames)} (--frames)"
+        )
 
 
 class StoredClips:
@@ -72,13 +101,14 @@ class StoredClips:
         self._store, self._config, self._params = store, config, params
         self._encoder_hash: str | None = None
 
-    def clip_cache(self, path: Path, plan: FramePlan, *, verify: bool) -> VideoTokens:
+    def clip_cache(self, video: VideoInfo, plan: FramePlan, *, verify: bool) -> VideoTokens:
         """Returns the clip cache of one file's sampled frames.
 
         Args:
             verify: check every stored clip; damaged ones are dropped and encoded again.
         """
         vision, projector = self._config.vision, self._config.projector
+        stream = video.stream
         if self._encoder_hash is None:
             self._encoder_hash = hash_encoder(
                 {part: self._params[part] for part in ("vision", "projector")},
@@ -86,10 +116,10 @@ class StoredClips:
             )
         clips = self._store.video(
             StoreKey.make(
-                video_hash=self._store.hash_video(path),
+                video_hash=self._store.hash_video(video.path),
                 frame_indices=plan.indices,
                 image_size=vision.image_size,
-                preprocessing="bicubic, ImageNet mean and deviation",
+                preprocessing=PREPROCESSING if stream is None else f"{PREPROCESSING}, {stream=}",
                 encoder_hash=self._encoder_hash,
                 clip_frames=vision.clip_frames,
                 tokens_per_clip=vision.clip_frames * projector.tokens_per_frame,

@@ -115,10 +115,10 @@ def _discard_output() -> None:
 
 def describe(error: Exception) -> str:
     """Returns the message of an error; for an error of the system, the file, reason and remedy."""
-    if not isinstance(error, OSError) or error.filename is None:
+    if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
-    remedy = _REMEDIES.get(error.errno or 0, "")
-    return f"{os.fsdecode(error.filename)}: {error.strerror}{remedy}"
+    file = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{file}{error.strerror}{_REMEDIES.get(error.errno or 0, '')}"
 
 
 def close_bars() -> None:

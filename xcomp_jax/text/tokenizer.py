@@ -16,6 +16,18 @@ if TYPE_CHECKING:
 
 PAD = "<|endoftext|>"
 
+TOKENIZER_FILES = (
+    "vocab.json",
+    "merges.txt",
+    "added_tokens.json",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files of a tokenizer, as far as a folder has them."""
+
 SCAFFOLD_WORDS = """
     user assistant system You are a helpful
     The the video lasts for seconds and frames uniformly sampled from at it
@@ -44,11 +56,8 @@ PIECE = r" ?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]|\s"
 
 @contextlib.contextmanager
 def _warnings_disabled() -> Iterator[None]:
-    """Hides warnings of transformers that are false here.
-
-    They say that PyTorch is missing, and that the tokenizer of a folder in PyTorch layout has a
-    wrong regular expression, which applies to Mistral.
-    """
+    """Hides warnings of transformers: PyTorch is missing, and that is intended; and the regular
+    expression of a Qwen2 tokenizer is wrong, which it is not."""
     logging.disable(logging.WARNING)
     try:
         yield
@@ -69,7 +78,7 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
 
     folder = Path(name_or_path).expanduser()
     if folder.is_dir():
-        source, local = str(folder), True
+        source, local = str(folder.absolute()), True
     elif re.fullmatch(r"\w[\w.-]*(/[\w.-]+)?", name_or_path):
         source, local = name_or_path, False
     else:
@@ -81,17 +90,25 @@ def load_tokenizer(name_or_path: str | None) -> PreTrainedTokenizerBase:
     try:
         with _warnings_disabled():
             tokenizer = AutoTokenizer.from_pretrained(source, local_files_only=local)
-    except (OSError, ValueError) as error:
+        ChatIds.of(tokenizer)
+    except Exception as error:  # A damaged file raises errors of any type.
         advice = (
-            "the folder needs tokenizer.json, or vocab.json and merges.txt"
+            _folder_advice(folder)
             if local
             else "there is no local folder of that name; download the tokenizer and use its folder"
         )
         raise ValueError(
             f"tokenizer {name_or_path!r} cannot be loaded ({_first_line(error)}): {advice}"
         ) from error
-    ChatIds.of(tokenizer)
     return tokenizer
+
+
+def _folder_advice(folder: Path) -> str:
+    names = [name for name in TOKENIZER_FILES if (folder / name).is_file()]
+    if "tokenizer.json" in names or {"vocab.json", "merges.txt"} <= set(names):
+        return f"one of its files is damaged, or it is another tokenizer ({', '.join(names)})"
+    found = ", ".join(names) or "none of them"
+    return f"the folder needs tokenizer.json, or vocab.json and merges.txt; it has {found}"
 
 
 def builtin_tokenizer() -> PreTrainedTokenizerBase:
@@ -131,4 +148,6 @@ def builtin_tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """Returns the first line of a message, without the list that transformers opens at its end."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return line.removesuffix(":").removesuffix(" from one of") or type(error).__name__

@@ -128,7 +128,7 @@ def _role(entry: Mapping[str, str]) -> str:
             return "system"
         case role:
             raise ValueError(
-                f"turn {dict(entry)!r} is of role {role!r}; "
+                f"turn {dict(entry)!r:.200} is of role {role!r:.50}; "
                 "known: human, gpt, user, assistant, system"
             )
 
@@ -136,7 +136,7 @@ def _role(entry: Mapping[str, str]) -> str:
 def _content(entry: Mapping[str, str]) -> str:
     content = entry.get("content", entry.get("value"))
     if not isinstance(content, str):
-        raise ValueError(f'turn {dict(entry)!r} has no text under "value" or "content"')
+        raise ValueError(f'turn {dict(entry)!r:.200} has no text under "value" or "content"')
     content.encode()  # A lone surrogate is a ValueError here, but a TypeError in the tokenizer.
     return content
 

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
@@ -13,9 +14,16 @@ import jax
 import orbax.checkpoint as ocp
 from jax.sharding import Mesh
 
-from xcomp_jax.config import ExperimentConfig, StageConfig, to_dict
+from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig, to_dict
 from xcomp_jax.models.xcomp import abstract_params
-from xcomp_jax.processes import is_lost_process_error
+from xcomp_jax.processes import is_lost_process_error, on_first
+from xcomp_jax.training.checkpoint_checksums import (
+    CHECKSUMS_ITEM,
+    ChecksumHandler,
+    ChecksumSave,
+    checkpoint_damage,
+    has_checksums,
+)
 from xcomp_jax.training.code_version import code_version
 from xcomp_jax.training.damaged_checkpoint import damage_as_config_error
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
@@ -37,20 +45,22 @@ class StageCheckpoints:
     manager, which closes them.
 
     Each checkpoint holds `state`; `data`, the number of examples consumed, which does not depend on
-    the number of processes; and `meta`, the resolved configuration and the versions of the code.
+    the number of processes; `meta`, the resolved configuration and the versions of the code; and
+    `checksums` of all files of the others.
     """
 
     def __init__(self, folder: Path, config: ExperimentConfig, stage: StageConfig) -> None:
         self._config, self._stage = config, stage
         silence_orbax()
+        self._folder = folder.absolute()
         self._manager = ocp.CheckpointManager(
-            folder.absolute(),
+            self._folder,
             options=ocp.CheckpointManagerOptions(
                 max_to_keep=config.keep_checkpoints,
                 enable_async_checkpointing=True,
                 cleanup_tmp_directories=True,
             ),
-            item_names=("state", "data", "meta"),
+            handler_registry=_handlers(),
         )
 
     def __enter__(self) -> StageCheckpoints:
@@ -66,10 +76,46 @@ class StageCheckpoints:
         if error is None or not is_lost_process_error(error):
             self.close()
 
-    @property
-    def latest_step(self) -> int | None:
-        """Number of optimizer steps in the newest complete checkpoint."""
-        return self._manager.latest_step()
+    def newest_intact_step(self, warn: Callable[[str], None]) -> int:
+        """Returns the step of the newest checkpoint whose files match its checksums, 0 if none.
+
+        Newer ones, which are damaged, are renamed to damaged-STEP. Every process calls this.
+
+        Args:
+            warn: receives one line per damaged checkpoint, and one for a checkpoint of an
+                earlier version, which has no checksums and is not verified.
+
+        Raises:
+            ConfigError: all checkpoints are damaged.
+        """
+        while (step := self._manager.latest_step()) is not None:
+            line = on_first(functools.partial(self._verify, step, min(self._manager.all_steps())))
+            if line is not None:
+                warn(line)
+            if line is None or (self._folder / str(step)).exists():
+                return step
+            self._manager.reload()
+        return 0
+
+    def _verify(self, step: int, oldest: int) -> str | None:
+        """Renames the checkpoint of `step` if it is damaged; returns the warning."""
+        folder = self._folder / str(step)
+        if not has_checksums(folder):
+            return f"{folder}: an earlier version wrote this checkpoint; it is not verified"
+        damage = checkpoint_damage(folder)
+        if damage is None:
+            return None
+        if step == oldest:
+            raise ConfigError(
+                f"the checkpoint {folder} is damaged: {damage}. There is no older one; remove that "
+                "folder to train the stage from its start"
+            )
+        kept = _unused(folder.with_name(f"damaged-{step}"))
+        folder.rename(kept)
+        return (
+            f"the checkpoint {folder} is damaged: {damage}. It is now {kept.name} and can be "
+            "deleted; the run continues from the checkpoint before it"
+        )
 
     def should_stop(self, step: int) -> bool:
         """Returns whether all processes must save at `step` and stop, after SIGTERM to one of them.
@@ -86,6 +132,7 @@ class StageCheckpoints:
                 state=ocp.args.StandardSave(state),
                 data=ocp.args.JsonSave({"examples_seen": step * self._stage.batch_size}),
                 meta=ocp.args.JsonSave({"config": to_dict(self._config), "code": _code_version()}),
+                **{CHECKSUMS_ITEM: ChecksumSave()},
             ),
         )
 
@@ -96,7 +143,7 @@ class StageCheckpoints:
             ConfigError: the checkpoint is damaged.
         """
         target = abstract_state(self._config, self._stage, mesh)
-        with damage_as_config_error(Path(self._manager.directory) / str(step)):
+        with damage_as_config_error(self._folder / str(step)):
             restored = self._manager.restore(
                 step,
                 args=ocp.args.Composite(
@@ -111,6 +158,20 @@ class StageCheckpoints:
             self._manager.wait_until_finished()
 
 
+def _handlers() -> ocp.handlers.CheckpointHandlerRegistry:
+    """Returns the handlers of the items in the order in which Orbax completes these."""
+    registry = ocp.handlers.DefaultCheckpointHandlerRegistry()
+    state, data = ocp.StandardCheckpointHandler(), ocp.JsonCheckpointHandler()
+    registry.add("state", ocp.args.StandardSave, state)
+    registry.add("state", ocp.args.StandardRestore, state)
+    registry.add("data", ocp.args.JsonSave, data)
+    registry.add("data", ocp.args.JsonRestore, data)
+    registry.add("meta", ocp.args.JsonSave, ocp.JsonCheckpointHandler())
+    # Last, because it hashes the files of the others.
+    registry.add(CHECKSUMS_ITEM, ChecksumSave, ChecksumHandler())
+    return registry
+
+
 def abstract_state(config: ExperimentConfig, stage: StageConfig, mesh: Mesh) -> TrainState:
     """Returns shapes, dtypes and shardings of the training state of `stage` on `mesh`."""
     model = config.stage_model(stage)
@@ -123,8 +184,14 @@ def abstract_state(config: ExperimentConfig, stage: StageConfig, mesh: Mesh) -> 
 
 
 def silence_orbax() -> None:
-    """Hides Orbax's messages about every save, its options and its own threads."""
-    logging.getLogger("absl").setLevel(logging.ERROR)
+    """Hides the log of Orbax; what matters there is also raised as an exception."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)
+
+
+def _unused(path: Path) -> Path:
+    """Returns `path`, or the first of path.1, path.2, ... that does not exist."""
+    candidates = (path, *(path.with_name(f"{path.name}.{i}") for i in range(1, 1000)))
+    return next(candidate for candidate in candidates if not candidate.exists())
 
 
 @functools.cache

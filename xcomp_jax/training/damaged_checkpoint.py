@@ -21,20 +21,24 @@ def damage_as_config_error(folder: Path) -> Iterator[None]:
     _ignore_late_reads()
     try:
         yield
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except Exception as error:
         if is_lost_process_error(error):
             raise
         reason = str(error).partition("\n")[0][:200]
-        raise ConfigError(
-            f"the checkpoint {folder} is damaged or belongs to another run "
-            f"({type(error).__name__}: {reason}); remove that folder to continue from the "
-            "checkpoint before it"
-        ) from error
+        raise damaged_checkpoint(folder, f"{type(error).__name__}: {reason}") from error
+
+
+def damaged_checkpoint(folder: Path, damage: str) -> ConfigError:
+    """Returns the error about a damaged checkpoint, with the remedy."""
+    return ConfigError(
+        f"the checkpoint {folder} is damaged or belongs to another run ({damage}); remove that "
+        "folder to continue from the checkpoint before it"
+    )
 
 
 @functools.cache
 def _ignore_late_reads() -> None:
-    """Drops "Event loop is closed" errors of reads that end after a failed restore.
+    """Drops the errors of reads that are cut off by a failed restore.
 
     Orbax closes its event loop at the first error, while other arrays are still being read in
     threads. Python would print a traceback for each of them and hide the error that matters.
@@ -43,7 +47,9 @@ def _ignore_late_reads() -> None:
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         error = unraisable.exc_value
-        if not (isinstance(error, RuntimeError) and str(error) == "Event loop is closed"):
+        is_closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
+        is_cut_off = error is not None and isinstance(error.__cause__, GeneratorExit)
+        if not (is_closed or is_cut_off):
             previous(unraisable)
 
     sys.unraisablehook = hook

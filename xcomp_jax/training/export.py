@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +16,9 @@ from xcomp_jax.config import (
 )
 from xcomp_jax.files import read_json
 from xcomp_jax.models.xcomp import Params
-from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import make_mesh
-from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.newest_params import newest_params
+from xcomp_jax.training.run_tokenizer import run_tokenizer
 
 
 def export(
@@ -44,26 +41,22 @@ def export(
         "sampling": to_dict(config.sampling),
     }
     files: list[Path] = []
-    with contextlib.ExitStack() as stack:
-        if is_first():
-            tokenizer_folder = stack.enter_context(tempfile.TemporaryDirectory())
-            tokenizer.save_pretrained(tokenizer_folder)
-            files = sorted(path for path in Path(tokenizer_folder).iterdir() if path.is_file())
-        if config.init_from is not None:
-            # `xcomp convert to-torch` needs these of a converted base to restore its layout.
-            source["init_from"] = CheckpointReader(config.init_from).source
-            source["hf_config"] = source["init_from"].get("hf_config", {})
-            generation = Path(config.init_from) / "generation_config.json"
-            files += [generation] if generation.is_file() else []
-        save_params(
-            folder,
-            config.stage_model(stage),
-            params,
-            source=source,
-            extra_files=files,
-            writer=TUNE,
-            overwrite=overwrite,
-        )
+    if config.init_from is not None:
+        # `xcomp convert to-torch` needs these of a converted base to restore its layout.
+        source["init_from"] = CheckpointReader(config.init_from).source
+        source["hf_config"] = source["init_from"].get("hf_config", {})
+        generation = Path(config.init_from) / "generation_config.json"
+        files += [generation] if generation.is_file() else []
+    save_params(
+        folder,
+        config.stage_model(stage),
+        params,
+        source=source,
+        tokenizer=tokenizer,
+        extra_files=files,
+        writer=TUNE,
+        overwrite=overwrite,
+    )
 
 
 def export_newest(workdir: Path, folder: Path) -> StageConfig:
@@ -81,5 +74,5 @@ def export_newest(workdir: Path, folder: Path) -> StageConfig:
         raise ConfigError(f"{workdir} holds no run: there is no {path.name}")
     config: ExperimentConfig = from_dict(ExperimentConfig, read_json(path))
     stage, params = newest_params(config, workdir, make_mesh(MeshConfig()))
-    export(config, stage, params, load_tokenizer(config.data.tokenizer), folder)
+    export(config, stage, params, run_tokenizer(config), folder)
     return stage

@@ -65,7 +65,7 @@ def run_stage(
         Stopped: after SIGTERM, once the state is saved.
     """
     checkpoints = StageCheckpoints(run.workdir / "stages" / stage.name, run.config, stage)
-    resume_step = checkpoints.latest_step or 0
+    resume_step = checkpoints.newest_intact_step(run.observation.warn)
     _announce(run, stage, resume_step)
     state, examples_seen = _initial_state(run, stage, params, checkpoints, resume_step)
     del params

@@ -10,7 +10,8 @@ from jax.sharding import Mesh
 from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.training.checkpoint import abstract_state, silence_orbax
-from xcomp_jax.training.damaged_checkpoint import damage_as_config_error
+from xcomp_jax.training.checkpoint_checksums import checkpoint_damage, has_checksums
+from xcomp_jax.training.damaged_checkpoint import damage_as_config_error, damaged_checkpoint
 from xcomp_jax.training.lora import merge_adapters
 
 
@@ -50,12 +51,15 @@ def _read_newest(folder: Path, target: Params) -> Params | None:
         folder.absolute(), options=options, item_names=("state",)
     ) as manager:
         while (step := manager.latest_step()) is not None:
+            checkpoint = folder / str(step)
             try:
-                with damage_as_config_error(folder / str(step)):
+                if has_checksums(checkpoint) and (damage := checkpoint_damage(checkpoint)):
+                    raise damaged_checkpoint(checkpoint, damage)
+                with damage_as_config_error(checkpoint):
                     restored = manager.restore(step, args=ocp.args.Composite(state=args))
                 return restored["state"]["params"]
             except ConfigError:
-                if (folder / str(step)).exists():
+                if checkpoint.exists():
                     raise
                 manager.reload()  # the run has deleted this checkpoint and saved newer ones
     return None

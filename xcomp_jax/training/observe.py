@@ -48,3 +48,8 @@ class Observation:
         """Prints a phase of the run on stderr, from process 0 and with `progress` only."""
         if self.progress and is_first():
             tqdm.write(phase, file=sys.stderr)  # keeps an open progress bar intact
+
+    def warn(self, problem: str) -> None:
+        """Prints a problem that the run survives on stderr, from process 0."""
+        if is_first():
+            tqdm.write(problem, file=sys.stderr)

@@ -16,8 +16,9 @@ from xcomp_jax.data.prepared.prepare import prepare
 from xcomp_jax.data.synthetic.generate import generate
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.models.xcomp import Params, abstract_params, init_params
-from xcomp_jax.processes import is_first, on_first
+from xcomp_jax.processes import is_first, on_every, on_first
 from xcomp_jax.sharding import parameter_shardings
+from xcomp_jax.training.input_files import check_features_unchanged, check_files_unchanged
 
 
 def open_datasets(
@@ -29,37 +30,42 @@ def open_datasets(
 
     Raises:
         ConfigError, ManifestError, PrepareError, BadSamplesError: a source named in the
-            configuration cannot be used.
+            configuration cannot be used, or has changed since the run started.
     """
     # An id without an embedding would yield NaN, which looks like a too high learning rate.
     if len(tokenizer) > config.model.llm.vocab_size:
         raise ConfigError(
             f"model.llm.vocab_size={config.model.llm.vocab_size} is below the {len(tokenizer)} "
-            f"tokens of data.tokenizer={config.data.tokenizer!r} (None: the built-in tokenizer); "
-            "increase it, or set data.tokenizer to the model's own tokenizer"
+            f"tokens of the tokenizer (data.tokenizer={config.data.tokenizer!r}; None: that of "
+            f"init_from={config.init_from!r}, or the built-in one); increase it, or set "
+            "data.tokenizer to the model's own tokenizer"
         )
-    folders = on_first(lambda: _prepare(config, workdir / "data", tokenizer, progress))
-    train, held_out = (
-        None if folder is None else open_prepared(Path(folder)) for folder in folders
+    folders = on_first(lambda: _prepare(config, workdir, tokenizer, progress))
+    train, held_out = on_every(
+        lambda: [None if folder is None else open_prepared(Path(folder)) for folder in folders]
     )
     if train is not None:
         return train, held_out
     on_first(lambda: scan_training_mixture(config, workdir, progress=progress))
-    mixture = open_training_mixture(
-        config,
-        workdir,
-        tokenizer,
-        process_index=jax.process_index(),
-        progress=progress and is_first(),
+    mixture = on_every(
+        lambda: open_training_mixture(
+            config,
+            workdir,
+            tokenizer,
+            process_index=jax.process_index(),
+            progress=progress and is_first(),
+        )
     )
+    on_first(lambda: check_features_unchanged(mixture, workdir))
     return mixture, held_out
 
 
 def _prepare(
-    config: ExperimentConfig, folder: Path, tokenizer: Any, progress: bool
+    config: ExperimentConfig, workdir: Path, tokenizer: Any, progress: bool
 ) -> list[str | None]:
     """Returns the folders of the prepared training and held-out sets, None where there is none."""
     data, vision = config.data, config.model.vision
+    folder = workdir / "data"
     sources = (Path(data.train) if data.source == "prepared" else None, _path(data.held_out))
     if data.source == "generated":
         generated = generate(
@@ -71,6 +77,8 @@ def _prepare(
             progress=progress,
         )
         sources = (generated.train_manifest, generated.eval_manifest)
+    # Before a changed video is decoded or scanned.
+    check_files_unchanged(config, workdir, tokenizer, [path for path in sources if path])
 
     def prepared_folder(source: Path) -> Path:
         if source.is_dir():

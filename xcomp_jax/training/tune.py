@@ -13,9 +13,8 @@ from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json
-from xcomp_jax.processes import on_first, open_on_first
+from xcomp_jax.processes import on_every, on_first, open_on_first, require_equal
 from xcomp_jax.sharding import make_mesh
-from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.held_out import HeldOutEvaluator
@@ -23,10 +22,12 @@ from xcomp_jax.training.loop import Run, run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.report import Accuracy, Outcome, write_report
+from xcomp_jax.training.run_facts import content_hash, row_facts, run_facts
+from xcomp_jax.training.run_tokenizer import run_tokenizer
 from xcomp_jax.training.sources import check_init_from, initial_params, open_datasets
 from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
-from xcomp_jax.training.workdir import Clock, claim_workdir
+from xcomp_jax.training.workdir import CONFIG_FILE, Clock, claim_workdir
 from xcomp_jax.training.writers import open_writers
 
 
@@ -51,16 +52,21 @@ def tune(
 
     Raises:
         ValueError: a file in `workdir` is damaged; the message gives its name and the remedy.
-        ConfigError: `workdir` belongs to another configuration or is in use by another process, or
-            the configuration does not fit the devices.
+        ConfigError: `workdir` belongs to another configuration or is in use by another process, the
+            configuration does not fit the devices, or the processes of the run differ in code,
+            configuration or files.
         NonFiniteLossError, Stopped: see `run_stage`.
     """
     observation = observation or Observation()
+    if jax.process_count() > 1:
+        require_equal(on_every(lambda: run_facts(config)))
     summary = workdir / "summary.json"
     if not summary.exists():
         _check(config)
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(claim_workdir(workdir, config)))
+        # A folder that is not shared has no configuration, or that of another run.
+        require_equal({f"config.json in --workdir {workdir}": content_hash(workdir / CONFIG_FILE)})
         stored = on_first(lambda: read_json(summary) if summary.exists() else None)
         if stored is not None:
             observation.announce(f"{workdir}: the run is finished, nothing to do")
@@ -92,6 +98,7 @@ def _check(config: ExperimentConfig) -> None:
         check_micro_batches(stage, mesh)
         state_shardings(resolved.stage_model(stage), stage, mesh)
     check_init_from(config)
+    run_tokenizer(config)
 
 
 def _run(run: Run) -> None:
@@ -99,9 +106,10 @@ def _run(run: Run) -> None:
     axes = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     announce(f"Experiment {config.name!r} in {workdir}, {jax.default_backend()} mesh: {axes}")
     clock = Clock(workdir / "elapsed.json")
-    tokenizer = load_tokenizer(config.data.tokenizer)
+    tokenizer = run_tokenizer(config)
     announce(f"Data: opening the {config.data.source} training set")
     train, held_out = open_datasets(config, workdir, tokenizer, progress=run.observation.progress)
+    require_equal(row_facts(train))
     announce(f"Data: {_describe(train, held_out)}")
     clock.save()
     accuracy = _train(run, tokenizer, train, held_out, clock)

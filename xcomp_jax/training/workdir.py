@@ -13,6 +13,8 @@ from xcomp_jax.config import ConfigError, ExperimentConfig, to_dict
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.processes import is_first
 
+CONFIG_FILE = "config.json"
+
 # A run may continue with other values of these: they do not change the final parameters.
 FREE_FIELDS = (
     "mesh",
@@ -46,7 +48,7 @@ def claim_workdir(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
 
 
 def _check_or_write_config(config: ExperimentConfig, workdir: Path) -> None:
-    path, values = workdir / "config.json", to_dict(config)
+    path, values = workdir / CONFIG_FILE, to_dict(config)
     if not path.exists():
         write_json(path, values)
         return

@@ -1,54 +1,63 @@
-"""Decodes selected frames of a video in one ffmpeg pass, one frame at a time.
+"""Decodes selected frames of a video in one pass, one frame at a time.
 
-ffmpeg drops all other frames itself (`select` filter) and sends the rest as PPM images, whose
-headers carry the frame size. The video is never held in memory as a whole.
+A frame is identified by its time in the packet list, never by counting decoded frames, so damage
+does not shift the frames after it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import itertools
-import subprocess
-import tempfile
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from xcomp_jax.config.video import SamplingConfig
 from xcomp_jax.video import ffmpeg, folder
+from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.ppm import Frame, Frames, read_ppm
+from xcomp_jax.video.file_reader import FileReader, find_damage
+from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
-from xcomp_jax.video.select_filter import select_expression
+from xcomp_jax.video.probe import VideoInfo
+
+MAX_DAMAGED = SamplingConfig().max_damaged
 
 
 def read_frames(
-    path: str | Path,
+    video: str | Path | VideoInfo,
     indices: Sequence[int],
     *,
     size: int | None = None,
     resize: Literal["bicubic", "ffmpeg"] = "bicubic",
+    max_damaged: float = MAX_DAMAGED,
+    damage: Damage | None = None,
     threads: int = 2,
     timeout: float = 600.0,
 ) -> Frames:
     """Yields frame `i` for every `i` in `indices`, as read-only uint8 [H, W, 3].
 
-    Closing the generator early stops ffmpeg.
+    The nearest frame that can be decoded takes the place of one that cannot. Closing the generator
+    early stops ffmpeg.
 
     Args:
+        video: path of a file or folder, or the result of `probe`, which saves probing it again.
         indices: sorted frame numbers; a repeated index yields the same array again.
         size: resize frames to [size, size, 3]; None keeps the native size.
         resize: "bicubic" applies the model's preprocessing exactly (`preprocess.resize_bicubic`);
             "ffmpeg" scales inside ffmpeg, which is faster but differs by a few grey levels.
+        max_damaged: largest share of damaged frames to accept; 0 accepts no damage.
+        damage: is filled with the damage met, complete when the generator ends; shares refer to
+            `damage.requested` frames if that is more than there are in `indices`.
         threads: decoder threads of ffmpeg.
         timeout: longest wait for the next frame, in seconds.
 
     Raises:
-        VideoError: at once for an invalid path or indices; while iterating if the video is damaged
-            or ends before the last index.
+        VideoError: at once for an invalid path or indices; while iterating if too many frames are
+            damaged or the video ends before the last index.
     """
     requested = [int(index) for index in indices]
-    source = ffmpeg.local_path(path)
+    source = video.path if isinstance(video, VideoInfo) else ffmpeg.local_path(video)
     if not requested or requested[0] < 0 or any(a > b for a, b in itertools.pairwise(requested)):
         raise VideoError(
             source,
@@ -63,10 +72,38 @@ def read_frames(
         # Images are read one by one with Pillow, so `resize` makes no difference.
         return _repeated(_folder_frames(source, distinct, size), requested, source)
     ffmpeg.regular_file(source)
-    ffmpeg_size = size if resize == "ffmpeg" else None
-    frames = _file_frames(source, distinct, ffmpeg_size, threads, timeout)
-    resized = frames if size is None or ffmpeg_size else _resized(frames, size)
+    reader = FileReader(
+        source,
+        video if isinstance(video, VideoInfo) else None,
+        size=size if resize == "ffmpeg" else None,
+        max_damaged=max_damaged,
+        damage=Damage() if damage is None else damage,
+        threads=threads,
+        timeout=timeout,
+    )
+    frames = reader.frames(distinct)
+    resized = frames if size is None or resize == "ffmpeg" else _resized(frames, size)
     return _repeated(resized, requested, source)
+
+
+def count_damaged(info: VideoInfo, *, decode: bool, max_damaged: float = MAX_DAMAGED) -> int:
+    """Returns the number of damaged frames of a video.
+
+    Args:
+        decode: decode every frame; otherwise only packets that are marked, of zeros or missing
+            count.
+
+    Raises:
+        VideoError: more than the share `max_damaged` of the frames is damaged.
+    """
+    if info.packets is None:
+        return 0
+    if not decode:
+        return info.packets.damaged
+    damage = Damage(requested=info.num_frames)
+    find_damage(info, damage, threads=1, timeout=600.0)
+    damage.require_below(max_damaged, info.path, num_frames=info.num_frames)
+    return len(damage.lost) + damage.concealed
 
 
 def _repeated(frames: Frames, requested: list[int], path: Path) -> Frames:
@@ -84,12 +121,17 @@ def _repeated(frames: Frames, requested: list[int], path: Path) -> Frames:
             frame.flags.writeable = False
             for _ in repeats:
                 yield frame
+        next(frames, None)  # The count of damaged frames is complete only at the end.
 
 
 def _resized(frames: Frames, size: int) -> Frames:
     with contextlib.closing(frames):
+        # A lost frame repeats the array of its neighbour.
+        last, small = None, None
         for frame in frames:
-            yield resize_bicubic(frame, size)
+            if small is None or frame is not last:
+                last, small = frame, resize_bicubic(frame, size)
+            yield small
 
 
 def _folder_frames(path: Path, indices: list[int], size: int | None) -> Frames:
@@ -99,82 +141,6 @@ def _folder_frames(path: Path, indices: list[int], size: int | None) -> Frames:
             return
         image = folder.read_image(files[index])
         yield image if size is None else resize_bicubic(image, size)
-
-
-def _file_frames(
-    path: Path, indices: list[int], size: int | None, threads: int, timeout: float
-) -> Frames:
-    """Yields the frames at distinct `indices`; fewer if the file is shorter."""
-    filters = f"select='{select_expression(indices)}'"
-    if size is not None:
-        filters += f",scale={size}:{size}:flags=bicubic"
-    with contextlib.ExitStack() as stack:
-        # With thousands of scattered frames the filter exceeds the length of a command line.
-        script = stack.enter_context(tempfile.NamedTemporaryFile("w", suffix=".filter"))
-        script.write(filters)
-        script.flush()
-        stderr = stack.enter_context(tempfile.TemporaryFile())
-        process = subprocess.Popen(
-            [
-                *ffmpeg.input_arguments(path, threads=threads),
-                *("-/filter:v", script.name, "-fps_mode", "passthrough"),
-                *("-frames:v", str(len(indices))),  # Stops decoding after the last one.
-                *("-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"),
-            ],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-        )
-        stack.callback(_stop, process)
-        yield from _piped_frames(process, path, timeout)
-        returncode = process.wait()
-        if returncode != 0:
-            stderr.seek(0)
-            raise ffmpeg.failure(path, returncode, stderr.read())
-
-
-def _piped_frames(process: subprocess.Popen[bytes], path: Path, timeout: float) -> Frames:
-    """Yields the frames that ffmpeg writes; VideoError if one takes longer than `timeout`."""
-    assert process.stdout is not None
-    expired = threading.Event()
-    while True:
-        with _deadline(process, timeout, expired):
-            frame = read_ppm(process.stdout)
-        if frame is None:
-            break
-        yield frame
-    if expired.is_set():
-        raise VideoError(
-            path,
-            f"ffmpeg delivered no frame for {timeout:g} s",
-            "Check that the storage responds, or raise `timeout`.",
-        )
-
-
-@contextlib.contextmanager
-def _deadline(
-    process: subprocess.Popen[bytes], seconds: float, expired: threading.Event
-) -> Iterator[None]:
-    """Kills `process` and sets `expired` if the block takes longer, which ends a blocked read."""
-
-    def stop() -> None:
-        expired.set()
-        process.kill()
-
-    timer = threading.Timer(seconds, stop)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    process.kill()
-    process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
 
 
 def _abbreviated(indices: list[int]) -> str:

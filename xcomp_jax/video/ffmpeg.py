@@ -72,24 +72,34 @@ def regular_file(path: Path) -> Path:
     return path
 
 
-def input_arguments(path: Path, *, threads: int) -> list[str]:
-    """Returns the executable and all arguments up to and including the input file."""
+def input_arguments(
+    path: Path, *, threads: int, stream: int | None = None, loglevel: str = "warning"
+) -> list[str]:
+    """Returns the executable and all arguments up to and including the input file.
+
+    Args:
+        stream: index of the stream to read; None for the first video stream.
+        loglevel: level of the messages, each of which starts with its own level in brackets.
+    """
     return [
         imageio_ffmpeg.get_ffmpeg_exe(),
-        *("-hide_banner", "-loglevel", "error", "-nostdin", "-xerror"),
+        *("-hide_banner", "-nostats", "-nostdin", "-loglevel", f"repeat+level+{loglevel}"),
+        # Damage is counted and limited by the caller.
+        *("-max_error_rate", "1"),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
         *("-threads", str(threads)),
         # With protocol and absolute path, a file name cannot be read as an option or a URL.
         *("-i", f"file:{path}"),
         # "V" excludes cover pictures, which are video streams of one frame.
-        *("-map", "0:V:0"),
+        *("-map", "0:V:0" if stream is None else f"0:{stream}"),
     ]
 
 
 def summarize_stderr(stderr: bytes) -> str:
-    """Returns the first and the last line of ffmpeg's messages, without memory addresses."""
+    """Returns the first and the last error of ffmpeg's messages, without memory addresses."""
     lines = stderr.decode("utf-8", "replace").splitlines()
-    lines = [re.sub(r"\[[^\]]* @ 0x[0-9a-f]+\] ?", "", line).strip() for line in lines]
+    errors = [line for line in lines if re.search(r"\[(error|fatal|panic)\]", line)]
+    lines = [re.sub(r"\[[^\]]*( @ 0x[0-9a-f]+)?\] ?", "", line).strip() for line in errors or lines]
     lines = [line for line in lines if line and not line.startswith("Error opening input file")]
     summary = dict.fromkeys(line[:150] for line in lines[:1] + lines[-1:])
     return " ... ".join(summary) or "no message"
@@ -97,6 +107,12 @@ def summarize_stderr(stderr: bytes) -> str:
 
 def failure(path: Path, returncode: int, stderr: bytes) -> VideoError:
     """Builds the error for a failed ffmpeg run, with a plain reason for the known causes."""
+    if b"moov atom not found" in stderr:
+        return VideoError(
+            path,
+            "the file has no index (moov atom): its recording or download was not finished",
+            f"{COPY_AGAIN} Without the index no frame can be found, not even with --partial.",
+        )
     if b"matches no streams" in stderr:
         return VideoError(
             path, "the file has no video stream", "Audio alone is not supported; use a video file."

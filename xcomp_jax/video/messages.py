@@ -1,6 +1,6 @@
-"""Formats the sentence in the prompt that states a video's duration and frame count.
+"""Formats sentences about a video's duration and frame count.
 
-The model was trained on these exact strings (docs/reference_behaviour.md#prompts).
+The model was trained on these exact time messages (docs/reference_behaviour.md#prompts).
 """
 
 from __future__ import annotations
@@ -23,3 +23,8 @@ def long_time_message(duration: float, num_frames: int, times: Sequence[float]) 
         f"\nThe video lasts for {duration:.2f} seconds, "
         f"and {num_frames} frames are uniformly sampled at {listed} seconds. "
     )
+
+
+def frame_count(count: int) -> str:
+    """Formats "1 frame" or "2 frames"."""
+    return f"{count} frame" if count == 1 else f"{count} frames"

@@ -4,41 +4,64 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import re
 from fractions import Fraction
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.messages import frame_count
+from xcomp_jax.video.packets import PacketList, list_packets
+from xcomp_jax.video.streams import best_stream, container_of, video_streams
 
-NO_TIME = -(2**63)
-"""Value that ffmpeg reports for a packet without presentation time (AVI with B-frames)."""
+ZERO_TAIL = 1 << 14
+"""Bytes of zeros at the end of a file that no container writes."""
 
-DISCARD = 0x4
-"""Flag of a packet that is decoded for reference but never shown (hidden by an edit list)."""
+PADDED = ("mov", "asf")
+"""Containers that may end with zeros: free space of mp4, padding of asf."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class VideoInfo:
     """Frame count and timing of a video, as the sampler needs them.
 
     Attributes:
         fps: frames per second over the whole video; the average if frames are unevenly spaced.
         duration: seconds; equals `num_frames / fps` up to rounding.
-        times: presentation time of every frame in seconds, counted from the first frame.
+        times: float64 [num_frames], presentation time of every frame in seconds, counted from the
+            first frame; empty if unknown.
         is_folder: the video is a folder of images.
+        is_uneven: the frames are unevenly spaced.
+        packets: packets of a file's video stream; None for a folder.
+        notes: sentences for the user: parts of the file that are not read, and damage.
     """
 
     path: Path
     num_frames: int
     fps: float
     duration: float
-    times: tuple[float, ...] = dataclasses.field(repr=False)
+    times: NDArray[np.float64] = dataclasses.field(repr=False)
     is_folder: bool = False
+    is_uneven: bool = False
+    packets: PacketList | None = dataclasses.field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
+
+    @property
+    def stream(self) -> int | None:
+        """Index of the stream in the file if it is not the first video stream, else None."""
+        return None if self.packets is None else self.packets.stream
 
 
 def probe(
-    path: str | Path, *, folder_fps: float = 1.0, threads: int = 2, timeout: float = 300.0
+    path: str | Path,
+    *,
+    folder_fps: float = 1.0,
+    stream: int | None = None,
+    partial: bool = False,
+    threads: int = 2,
+    timeout: float = 300.0,
 ) -> VideoInfo:
     """Counts and times the frames of a video file or of a folder of images.
 
@@ -47,16 +70,21 @@ def probe(
     Args:
         folder_fps: images per second of a folder, unless `<folder>.json` gives its duration. The
             original uses 1, and 3 for TVQA (docs/reference_behaviour.md#sampling).
+        stream: number of the video stream to read, from 1; None chooses as the original's reader.
+        partial: read what a truncated file still holds instead of refusing it.
         threads: decoder threads of ffmpeg.
         timeout: seconds after which ffmpeg is stopped.
 
     Raises:
-        VideoError: the path is not a readable video.
+        VideoError: the path is not a readable video, or it has no such stream.
     """
     source = ffmpeg.local_path(path)
-    if source.is_dir():
-        return probe_folder(source, folder_fps)
-    return probe_file(ffmpeg.regular_file(source), threads=threads, timeout=timeout)
+    if not source.is_dir():
+        regular = ffmpeg.regular_file(source)
+        return probe_file(regular, stream=stream, partial=partial, threads=threads, timeout=timeout)
+    if stream is not None:
+        raise VideoError(source, f"a folder has no stream {stream}", "Omit --stream.")
+    return probe_folder(source, folder_fps)
 
 
 def probe_folder(path: Path, folder_fps: float) -> VideoInfo:
@@ -70,53 +98,106 @@ def probe_folder(path: Path, folder_fps: float) -> VideoInfo:
         num_frames=len(files),
         fps=len(files) / duration,
         duration=duration,
-        times=tuple(i * duration / len(files) for i in range(len(files))),
+        times=np.arange(len(files)) * duration / len(files),
         is_folder=True,
     )
 
 
-def probe_file(path: Path, *, threads: int, timeout: float) -> VideoInfo:
+def probe_file(
+    path: Path, *, stream: int | None, partial: bool, threads: int, timeout: float
+) -> VideoInfo:
     """Counts and times the frames of a video file by its packets; see `probe`."""
-    source = ffmpeg.input_arguments(path, threads=threads)
-    listing, stderr = ffmpeg.run(
-        [*source, "-c", "copy", "-f", "framecrc", "-"], path, timeout=timeout
-    )
-    # For a truncated Matroska file ffmpeg prints a warning but exits with code 0.
-    if b"ended prematurely" in stderr or b"partial file" in stderr:
-        reason = f"the file is truncated ({ffmpeg.summarize_stderr(stderr)})"
-        raise VideoError(path, reason, ffmpeg.COPY_AGAIN)
-    ticks, end, time_base = shown_packets(listing.decode("ascii", "replace"))
-    if not ticks:
-        raise VideoError(path, "the video stream has no frames", ffmpeg.REENCODE)
-    fps = constant_rate(ticks, time_base) or len(ticks) / float((end - ticks[0]) * time_base)
-    return VideoInfo(
+    packets, messages, notes = _chosen_packets(path, stream, threads=threads, timeout=timeout)
+    reason = _truncation(path, packets, messages)
+    packets = packets.before_zeros()
+    if not len(packets.ticks):
+        problem = reason or "the video stream has no frames"
+        raise VideoError(path, problem, ffmpeg.COPY_AGAIN if reason else ffmpeg.REENCODE)
+    ticks = packets.ticks
+    seconds = float((packets.end - int(ticks[0])) * packets.time_base)
+    rate = constant_rate(ticks.tolist(), packets.time_base)
+    info = VideoInfo(
         path=path,
         num_frames=len(ticks),
-        fps=fps,
-        duration=len(ticks) / fps,
-        times=tuple(float((tick - ticks[0]) * time_base) for tick in ticks),
+        fps=rate or len(ticks) / seconds,
+        duration=len(ticks) / (rate or len(ticks) / seconds),
+        times=(ticks - ticks[0]) * float(packets.time_base),
+        is_uneven=rate is None,
+        packets=packets,
+        notes=(*notes, *_damage_notes(packets, reason)),
     )
+    if reason and not partial:
+        raise VideoError(
+            path,
+            f"{reason}; it holds {frame_count(info.num_frames)}, "
+            f"the last at {info.times[-1]:.2f} s",
+            f"{ffmpeg.COPY_AGAIN} To read what it holds, pass partial=True (--partial).",
+        )
+    return info
 
 
-def shown_packets(listing: str) -> tuple[list[int], int, Fraction]:
-    """Parses a framecrc listing into (ticks of the frames shown, end tick, seconds per tick).
+def _chosen_packets(
+    path: Path, stream: int | None, *, threads: int, timeout: float
+) -> tuple[PacketList, str, tuple[str, ...]]:
+    """Returns the packets of video stream `stream` or of the best one, messages and notes."""
+    first, messages = list_packets(path, stream=None, threads=threads, timeout=timeout)
+    streams = video_streams(messages)
+    if stream is not None and not 1 <= stream <= max(len(streams), 1):
+        raise VideoError(
+            path,
+            f"there is no video stream {stream}; the file has {max(len(streams), 1)}",
+            "Pass a number from 1 to that (--stream).",
+        )
+    if len(streams) < 2:
+        return first, messages, ()
+    listings = [(first, messages)]
+    for other in streams[1:]:
+        packets, text = list_packets(path, stream=other.index, threads=threads, timeout=timeout)
+        listings.append((packets, text))
+    best = best_stream(streams, [len(packets.ticks) for packets, _ in listings])
+    chosen = best if stream is None else stream - 1
+    described = ", ".join(
+        f"{number}: {other.size or 'size unknown'}, {frame_count(len(packets.ticks))}"
+        for number, (other, (packets, _)) in enumerate(zip(streams, listings, strict=True), 1)
+    )
+    note = (
+        f"read video stream {chosen + 1} of {len(streams)} ({described}); --stream N reads another"
+    )
+    return (*listings[chosen], (note,))
 
-    A line is `stream, dts, pts, duration, size, checksum[, F=flags]`. Empty packets (Theora's
-    repeated frames) and packets hidden by an edit list are skipped: they decode to no frame.
-    """
-    time_base = Fraction(re.findall(r"^#tb 0: (\d+/\d+)", listing, re.MULTILINE)[0])
-    ticks, ends = [], []
-    rows = [line.split(",") for line in listing.splitlines() if line and line[0] != "#"]
-    timed = all(int(row[2]) != NO_TIME for row in rows)
-    for row in rows:
-        flags = re.findall(r"F=0x([0-9a-fA-F]+)", ",".join(row[6:]))
-        if flags and int(flags[0], 16) & DISCARD:
-            continue
-        start = int(row[2]) if timed else int(row[1])
-        ends.append(start + max(1, int(row[3])))
-        if int(row[4]) > 0:
-            ticks.append(start)
-    return sorted(ticks), max(ends, default=0), time_base
+
+def _truncation(path: Path, packets: PacketList, messages: str) -> str:
+    """Returns the reason for which the file counts as truncated; empty if it is complete."""
+    container = container_of(messages)
+    # For a truncated file ffmpeg prints a warning but exits with code 0. Transport streams are
+    # cut anywhere.
+    for sign in ("ended prematurely", "partial file"):
+        if sign in messages:
+            return f"truncated (ffmpeg: {sign})"
+    if packets.zeros_from is not None or (
+        not container.startswith(PADDED) and _ends_with_zeros(path)
+    ):
+        return "truncated: it ends with zeros, as an unfinished download does"
+    if packets.ends_damaged and container != "mpegts":
+        return "truncated: its last frame is incomplete"
+    return ""
+
+
+def _ends_with_zeros(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.seek(0, 2) - ZERO_TAIL
+        if start <= 0:
+            return False
+        file.seek(start)
+        return not file.read(ZERO_TAIL).strip(b"\0")
+
+
+def _damage_notes(packets: PacketList, truncation: str) -> tuple[str, ...]:
+    if truncation:
+        return (f"{truncation}; the {frame_count(len(packets.ticks))} that it holds are read",)
+    if packets.damaged:
+        return (f"{packets.damaged} of {frame_count(len(packets.ticks))} are damaged in the file",)
+    return ()
 
 
 def constant_rate(ticks: list[int], time_base: Fraction) -> float | None:

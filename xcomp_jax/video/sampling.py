@@ -11,6 +11,9 @@ import dataclasses
 import math
 from collections.abc import Callable
 
+import numpy as np
+
+from xcomp_jax.config.video import CutBy
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.indices import (
     READER_CLIP,
@@ -36,14 +39,16 @@ class FramePlan:
         duration: seconds of the video, or of the clip if `start` or `end` was passed.
         num_frames: count that the message states. Question-conditioned selection does not change
             it, although the model then sees fewer frames.
-        times: seconds of the frames. As in the original, index divided by frame rate instead of
-            the container's time stamps.
+        times: seconds of the frames by the video's time stamps.
+        mean_rate_times: seconds by the average frame rate (index / rate), which the original's long
+            message states; empty if they are `times`.
     """
 
     indices: tuple[int, ...]
     duration: float
     num_frames: int
     times: tuple[float, ...] = dataclasses.field(repr=False)
+    mean_rate_times: tuple[float, ...] = dataclasses.field(default=(), repr=False)
 
     @property
     def message(self) -> str:
@@ -51,7 +56,8 @@ class FramePlan:
 
     @property
     def long_message(self) -> str:
-        return long_time_message(self.duration, self.num_frames, self.times)
+        times = self.mean_rate_times or self.times
+        return long_time_message(self.duration, self.num_frames, times)
 
 
 def plan_frames(
@@ -63,6 +69,7 @@ def plan_frames(
     clip_frames: int = READER_CLIP,
     start: float | None = None,
     end: float | None = None,
+    cut_by: CutBy = "time_stamps",
 ) -> FramePlan:
     """Plans the frames for inference (original: `load_video`).
 
@@ -73,12 +80,13 @@ def plan_frames(
         max_frames: upper bound.
         clip_frames: frames per encoder clip; counts are rounded to it.
         start, end: seconds of the clip to sample; None for the whole video.
+        cut_by: clock of `start` and `end`; see `SamplingConfig`.
 
     Raises:
         VideoError: the clip [start, end] lies outside the video.
     """
     sampling = Sampling(fps, min_frames, max_frames, clip_frames)
-    indices, duration = _sample(info, inference_indices, sampling, start, end)
+    indices, duration = _sample(info, inference_indices, sampling, start, end, cut_by)
     return _plan(info, repeated_to(indices, min_frames), duration)
 
 
@@ -91,6 +99,7 @@ def plan_training_frames(
     clip_frames: int = READER_CLIP,
     start: float | None = None,
     end: float | None = None,
+    cut_by: CutBy = "time_stamps",
 ) -> FramePlan:
     """Plans the frames of a training sample (original: `process_video`); repeats none.
 
@@ -101,7 +110,7 @@ def plan_training_frames(
             fill whole clips.
     """
     sampling = Sampling(fps, min_frames, max_frames, clip_frames)
-    indices, duration = _sample(info, training_indices, sampling, start, end)
+    indices, duration = _sample(info, training_indices, sampling, start, end, cut_by)
     if not indices or len(indices) % clip_frames:
         raise VideoError(
             info.path,
@@ -113,12 +122,11 @@ def plan_training_frames(
 
 
 def _plan(info: VideoInfo, indices: tuple[int, ...], duration: float) -> FramePlan:
-    return FramePlan(
-        indices=indices,
-        duration=duration,
-        num_frames=len(indices),
-        times=tuple(index / info.fps for index in indices),
-    )
+    mean_rate_times = tuple(index / info.fps for index in indices)
+    if not len(info.times):
+        return FramePlan(indices, duration, len(indices), mean_rate_times)
+    times = tuple(info.times[list(indices)].tolist())
+    return FramePlan(indices, duration, len(indices), times, mean_rate_times)
 
 
 def _sample(
@@ -127,6 +135,7 @@ def _sample(
     sampling: Sampling,
     start: float | None,
     end: float | None,
+    cut_by: CutBy,
 ) -> tuple[tuple[int, ...], float]:
     """Returns (frame indices, seconds that they cover)."""
     if start is None and end is None:
@@ -136,7 +145,7 @@ def _sample(
         return sample(info.num_frames, rate, sampling), info.duration
     first, last = _clip_bounds(info, start, end)
     duration = last - first
-    total = int(duration * info.fps)
+    offset, total = _clip_frames(info, first, last, cut_by)
     if total < 1:
         raise VideoError(
             info.path,
@@ -146,8 +155,19 @@ def _sample(
         )
     if info.is_folder:
         return folder_clip_indices(info.num_frames, info.fps, first, last, sampling), duration
-    offset = int(first * info.fps)
-    return tuple(offset + index for index in sample(total, info.fps, sampling)), duration
+    rate = total / duration if info.is_uneven and cut_by == "time_stamps" else info.fps
+    return tuple(offset + index for index in sample(total, rate, sampling)), duration
+
+
+def _clip_frames(info: VideoInfo, first: float, last: float, cut_by: CutBy) -> tuple[int, int]:
+    """Returns (first frame, number of frames) of the clip from second `first` to `last`."""
+    if last <= first:
+        return 0, 0
+    if not info.is_uneven or cut_by == "mean_rate":  # Original: `load_video`.
+        return int(first * info.fps), int((last - first) * info.fps)
+    # From the frame that is shown at `first`, as the line above has it for evenly spaced frames.
+    offset = int(np.searchsorted(info.times, first, "right")) - 1
+    return offset, int(np.searchsorted(info.times, last, "left")) - offset
 
 
 def _clip_bounds(info: VideoInfo, start: float | None, end: float | None) -> tuple[float, float]:

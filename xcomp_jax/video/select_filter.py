@@ -1,4 +1,4 @@
-"""Builds the ffmpeg expression that selects frames by number."""
+"""Builds the ffmpeg expression that selects frames by time or by number."""
 
 from __future__ import annotations
 
@@ -7,29 +7,30 @@ from collections.abc import Sequence
 Run = tuple[int, int]
 
 
-def select_expression(indices: Sequence[int]) -> str:
-    """Returns an ffmpeg expression that is true for the frame numbers in `indices`.
+def select_expression(values: Sequence[int], variable: str) -> str:
+    """Returns an ffmpeg expression that is true where `variable` is one of `values`.
 
-    `indices` are sorted and distinct. The expression is a binary tree over runs of consecutive
-    numbers, so ffmpeg evaluates O(log runs) comparisons per frame and stays far below its limit of
-    about 100 nested terms.
+    `values` are sorted and distinct; `variable` is "pts", the frame's time in ticks, or "n", its
+    number. The expression is a binary tree over runs of consecutive values, so ffmpeg evaluates
+    O(log runs) comparisons per frame and stays far below its limit of about 100 nested terms.
     """
-    return _tree(_runs(indices))
+    return _tree(_runs(values), variable)
 
 
-def _runs(indices: Sequence[int]) -> list[Run]:
-    """Groups consecutive indices into (first, last) pairs."""
+def _runs(values: Sequence[int]) -> list[Run]:
+    """Groups consecutive values into (first, last) pairs."""
     runs: list[Run] = []
-    for index in indices:
-        if runs and runs[-1][1] == index - 1:
-            runs[-1] = (runs[-1][0], index)
+    for value in values:
+        if runs and runs[-1][1] == value - 1:
+            runs[-1] = (runs[-1][0], value)
         else:
-            runs.append((index, index))
+            runs.append((value, value))
     return runs
 
 
-def _tree(runs: Sequence[Run]) -> str:
+def _tree(runs: Sequence[Run], variable: str) -> str:
     if len(runs) == 1:
-        return f"between(n,{runs[0][0]},{runs[0][1]})"
+        return f"between({variable},{runs[0][0]},{runs[0][1]})"
     middle = len(runs) // 2
-    return f"if(lt(n,{runs[middle][0]}),{_tree(runs[:middle])},{_tree(runs[middle:])})"
+    left, right = _tree(runs[:middle], variable), _tree(runs[middle:], variable)
+    return f"if(lt({variable},{runs[middle][0]}),{left},{right})"

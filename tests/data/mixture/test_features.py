@@ -134,9 +134,8 @@ def test_feature_store_bfloat16_round_trip_and_missing_clips(
     media = Media(path="media/i0.png", kind="image")
     path = Path(config.root) / media.path
     size = path.stat().st_size
-    plan = plan_media(
-        media, probe_media(media, Path(config.root)), sampling=SAMPLING, clip_frames=4
-    )
+    root = Path(config.root)
+    plan = plan_media(media, probe_media(media, root), root, sampling=SAMPLING, clip_frames=4)
     clip_cache = features.clip_cache(media, path, plan)
     tokens = np.arange(64, dtype=np.float32).reshape(4, 16).astype(ml_dtypes.bfloat16)
     clip_cache.write({0: tokens})

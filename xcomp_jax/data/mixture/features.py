@@ -72,7 +72,7 @@ class FeatureStore:
 
     def require(self, media: Media, plan: FramePlan, size: int) -> None:
         """Raises TokenStoreError unless the index lists the frames of `plan`."""
-        self._digest(media, plan, size)
+        self.digest(media, plan, size)
 
     def read(self, media: Media, plan: FramePlan, size: int) -> np.ndarray:
         """Reads features [F * tokens_per_frame, D_vision] in `dtype`.
@@ -80,7 +80,7 @@ class FeatureStore:
         Raises:
             TokenStoreError: some are missing or damaged.
         """
-        digest = self._digest(media, plan, size)
+        digest = self.digest(media, plan, size)
         key = read_key(self.root / VIDEOS / digest)
         if key is None:
             raise TokenStoreError(f"{media.path}: {digest} is not in {self.root}; {REMEDY}")
@@ -129,7 +129,8 @@ class FeatureStore:
         """Lists a complete `clip_cache` in the index file of this process."""
         self._index.add(media, plan, size, clip_cache.key.digest, process)
 
-    def _digest(self, media: Media, plan: FramePlan, size: int) -> str:
+    def digest(self, media: Media, plan: FramePlan, size: int) -> str:
+        """Returns the digest of the store entry that `read` reads; errors as `require`."""
         digest = self._index.find(media, plan, size)
         if digest is None:
             raise TokenStoreError(

@@ -1,4 +1,4 @@
-"""Decides which samples of a mixture can be used; `xcomp scan` and a run ask the same functions."""
+"""Decides which samples of a mixture can be used, in `xcomp scan` as in a run."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from PIL import Image
 
 from xcomp_jax.config import SamplingConfig
 from xcomp_jax.video import ffmpeg
-from xcomp_jax.video.decode import read_frames
+from xcomp_jax.video.decode import MAX_DAMAGED, read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
@@ -62,7 +62,7 @@ def probe_media(media: Media, root: Path) -> VideoInfo:
     path = root / media.path
     if media.kind == "image":
         read_image(path)
-        return VideoInfo(path=path, num_frames=1, fps=1.0, duration=1.0, times=(0.0,))
+        return VideoInfo(path=path, num_frames=1, fps=1.0, duration=1.0, times=np.zeros(1))
     info = probe(path, folder_fps=3.0 if "tvqa" in str(path).lower() else 1.0, threads=1)
     if info.is_folder != (media.kind == "img"):
         actual, required = ("folder", "file") if info.is_folder else ("file", "folder of images")
@@ -77,9 +77,11 @@ def probe_media(media: Media, root: Path) -> VideoInfo:
 
 
 def plan_media(
-    media: Media, info: VideoInfo, *, sampling: SamplingConfig, clip_frames: int
+    media: Media, info: VideoInfo, root: Path, *, sampling: SamplingConfig, clip_frames: int
 ) -> FramePlan:
-    """Plans the frames of a training example from `info` alone.
+    """Plans the frames of a training example from `info`.
+
+    Only a cut of unevenly spaced frames by their times opens the file, if `info` has no times.
 
     Raises:
         VideoError: the video is too short to sample whole clips (the original's training rule), or
@@ -89,6 +91,8 @@ def plan_media(
         return FramePlan(indices=(0,), duration=0.0, num_frames=1, times=(0.0,))
     if media.kind == "gif" and media.start is not None:
         raise VideoError(info.path, "a gif cannot be cut", "Remove start and end of its entry.")
+    if needs_times(media, info, sampling):
+        info = probe_media(media, root)
     return plan_training_frames(
         info,
         fps=sampling.fps,
@@ -97,7 +101,15 @@ def plan_media(
         clip_frames=clip_frames,
         start=media.start,
         end=media.end,
+        cut_by=sampling.cut_by,
     )
+
+
+def needs_times(media: Media, info: VideoInfo, sampling: SamplingConfig) -> bool:
+    """Returns True if the times of the frames determine a cut and `info` lacks them."""
+    is_cut = media.start is not None or media.end is not None
+    by_times = info.is_uneven and sampling.cut_by == "time_stamps"
+    return is_cut and by_times and not len(info.times)
 
 
 def time_message(media: Media, plan: FramePlan) -> str:
@@ -105,18 +117,26 @@ def time_message(media: Media, plan: FramePlan) -> str:
     return "" if media.kind == "image" else plan.message
 
 
-def read_pixels(media: Media, root: Path, plan: FramePlan, size: int) -> np.ndarray:
+def read_pixels(
+    media: Media,
+    root: Path,
+    plan: FramePlan,
+    size: int,
+    *,
+    max_damaged: float = MAX_DAMAGED,
+) -> np.ndarray:
     """Reads the frames of `plan`, uint8 [F, size, size, 3], resized (bicubic, no crop).
 
     Raises:
-        VideoError: they cannot be read.
+        VideoError: they cannot be read, or more than the share `max_damaged` is damaged.
     """
     path = root / media.path
     if media.kind == "image":
         return resize_bicubic(read_image(path), size)[None]
     # Filled in place, because stacking a list of frames would need twice the memory.
     frames = np.empty((len(plan.indices), size, size, 3), np.uint8)
-    for i, frame in enumerate(read_frames(path, plan.indices, size=size, threads=1)):
+    source = read_frames(path, plan.indices, size=size, max_damaged=max_damaged, threads=1)
+    for i, frame in enumerate(source):
         frames[i] = frame
     return frames
 

@@ -88,6 +88,11 @@ class MixtureReader:
         if self.features is not None:
             self.features.require(sample.media, plan, self._facts(sample).bytes)
 
+    def feature_digest(self, sample: Sample) -> str:
+        """Returns the digest of the stored features of a sample; errors as `require_features`."""
+        assert self.features is not None
+        return self.features.digest(sample.media, self.plan(sample), self._facts(sample).bytes)
+
     def visual(self, sample: Sample, plan: FramePlan) -> np.ndarray:
         """Reads frames, uint8 [F, X, X, 3], or features, [F * tokens_per_frame, D_vision].
 
@@ -95,7 +100,13 @@ class MixtureReader:
             VideoError, TokenStoreError: they cannot be read.
         """
         if self.features is None:
-            return read_pixels(sample.media, self.root, plan, self.image_size)
+            return read_pixels(
+                sample.media,
+                self.root,
+                plan,
+                self.image_size,
+                max_damaged=self.sampling.max_damaged,
+            )
         return self.features.read(sample.media, plan, self._facts(sample).bytes)
 
     def visual_zeros(self, plan: FramePlan) -> np.ndarray:
@@ -110,6 +121,6 @@ class MixtureReader:
             raise VideoError(
                 self.root / sample.media.path,
                 "is not in the table of the scan",
-                "Scan the mixture again with the same share, root and table.",
+                "Scan the mixture again with the same --config and --root, and this table (--out).",
             )
         return facts

@@ -8,6 +8,7 @@ changed (for a folder: names or sizes of its images, or its stated duration).
 from __future__ import annotations
 
 import csv
+import functools
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -28,14 +29,26 @@ from xcomp_jax.data.mixture.scan_table import (
 )
 from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video import ffmpeg
+from xcomp_jax.video.decode import MAX_DAMAGED, count_damaged
 from xcomp_jax.video.errors import MissingVideoError, VideoError
 from xcomp_jax.video.size import size_of
 
 
 def scan(
-    samples: Sequence[Sample], root: Path, path: Path, *, workers: int, progress: bool = True
+    samples: Sequence[Sample],
+    root: Path,
+    path: Path,
+    *,
+    workers: int,
+    decode: bool = False,
+    max_damaged: float = MAX_DAMAGED,
+    progress: bool = True,
 ) -> Table:
     """Updates the table at `path` with the files of `samples`, using `workers` threads.
+
+    Args:
+        decode: decode every video and count its damaged frames, also of known files.
+        max_damaged: a video with a larger share of damaged frames is unreadable.
 
     Rows of other files are kept, so that a larger share of the same mixture can be scanned later.
 
@@ -49,7 +62,8 @@ def scan(
     with path.open("a", encoding="utf-8", newline="") as file, ThreadPoolExecutor(workers) as pool:
         writer = csv.DictWriter(file, list(COLUMNS), extrasaction="raise")
         bar = ProgressBar(total=len(files), desc="scanning", unit="file", disable=not progress)
-        results = pool.map(lambda key: _probe(files[key], root, table.get(key)), files)
+        probe = functools.partial(_probe, root=root, decode=decode, max_damaged=max_damaged)
+        results = pool.map(lambda key: probe(files[key], table.get(key)), files)
         try:
             for key, facts in zip(files, results, strict=True):
                 if table.get(key) != facts:
@@ -77,18 +91,32 @@ def _distinct_files(samples: Sequence[Sample]) -> dict[FileKey, Media]:
     return files
 
 
-def _probe(media: Media, root: Path, known: Facts | None) -> Facts:
+def _probe(
+    media: Media, known: Facts | None, *, root: Path, decode: bool, max_damaged: float
+) -> Facts:
     """Probes one file, or returns the `known` facts if they are still valid."""
     path, size = root / media.path, -1
     try:
         size = size_of(image_path(path) if media.kind == "image" else ffmpeg.local_path(path))
-        if known is not None and not known.reason and known.bytes == size:
+        if known is not None and _is_valid(known, size) and not decode:
             return known
         info = probe_media(media, root)
+        damaged = count_damaged(info, decode=decode, max_damaged=max_damaged)
     except MissingVideoError as error:
         return Facts(bytes=-1, missing=True, reason=error.reason)
     except VideoError as error:
         return Facts(bytes=size, reason=error.reason)
     except (OSError, ValueError) as error:  # such as a name that is too long
         return Facts(bytes=size, reason=str(error))
-    return Facts(bytes=size, file_frames=info.num_frames, fps=info.fps, seconds=info.duration)
+    return Facts(
+        bytes=size,
+        file_frames=info.num_frames,
+        fps=info.fps,
+        seconds=info.duration,
+        uneven=info.is_uneven,
+        damaged=damaged,
+    )
+
+
+def _is_valid(known: Facts, size: int) -> bool:
+    return not known.reason and known.bytes == size and known.damaged is not None

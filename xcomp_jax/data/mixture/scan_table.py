@@ -14,6 +14,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from xcomp_jax.config import ConfigError, SamplingConfig
 from xcomp_jax.data.mixture.media import Media, plan_media
 from xcomp_jax.data.mixture.samples import Sample
@@ -35,10 +37,17 @@ COLUMNS = {
     "file_frames": "number of frames of the file or folder",
     "fps": "frames per second",
     "seconds": "duration",
+    "uneven": "1 if the frames are unevenly spaced, else 0",
+    "damaged": "number of damaged frames: found in the packets, or by decoding with --decode",
     "bytes": "size of the file; for a folder, a hash of names and sizes",
     "reason": "reason for a status other than ok",
 }
 HEADER = ",".join(COLUMNS)
+
+ADDED_COLUMNS = ("uneven", "damaged")
+"""Columns that earlier tables lack."""
+
+EARLIER_HEADER = ",".join(column for column in COLUMNS if column not in ADDED_COLUMNS)
 
 FileKey = tuple[str, str]
 """Path and kind of a file."""
@@ -49,12 +58,15 @@ class Facts:
     """Properties of one media file; all but `bytes` are valid only if `reason` is empty.
 
     bytes: `size_of` the file, to detect changes; -1 if it has no size.
+    damaged: number of damaged frames; None in tables of versions that did not count them.
     """
 
     bytes: int
     file_frames: int = 0
     fps: float = 0.0
     seconds: float = 0.0
+    uneven: bool = False
+    damaged: int | None = 0
     missing: bool = False
     reason: str = ""
 
@@ -74,10 +86,11 @@ class Facts:
             num_frames=self.file_frames,
             fps=self.fps,
             duration=self.seconds,
-            times=(),
+            times=np.zeros(0),
             is_folder=media.kind == "img",
+            is_uneven=self.uneven,
         )
-        return plan_media(media, info, sampling=sampling, clip_frames=clip_frames)
+        return plan_media(media, info, root, sampling=sampling, clip_frames=clip_frames)
 
 
 Table = dict[FileKey, Facts]
@@ -158,7 +171,8 @@ def read_table(path: Path) -> Table:
     with path.open(encoding="utf-8", errors="replace", newline="") as file:
         first = file.readline(len(HEADER) + 2)
         # A kill may have left only the beginning of the header.
-        if first.rstrip("\r\n") != HEADER and not HEADER.startswith(first):
+        known = first.rstrip("\r\n") in (HEADER, EARLIER_HEADER)
+        if not known and not HEADER.startswith(first):
             raise ConfigError(
                 f"{path} is not a table written by `xcomp scan`: it starts with {first[:40]!r} "
                 f"instead of {HEADER[:40]!r}; name another file"
@@ -195,6 +209,8 @@ def file_row(media: Media, facts: Facts) -> dict[str, str | int | float | None]:
         "file_frames": facts.file_frames,
         "fps": facts.fps,
         "seconds": facts.seconds,
+        "uneven": int(facts.uneven),
+        "damaged": facts.damaged,
         "bytes": facts.bytes,
         "reason": facts.reason,
     }
@@ -210,6 +226,8 @@ def _parse(row: dict[str, str]) -> Facts:
         file_frames=int(row["file_frames"]),
         fps=float(row["fps"]),
         seconds=float(row["seconds"]),
+        uneven=row.get("uneven") == "1",
+        damaged=int(row["damaged"]) if row.get("damaged") else None,
         missing=row["status"] == "missing",
         reason=row["reason"] if is_bad else "",
     )

@@ -68,7 +68,7 @@ def prepare(
         manifest,
         paths,
         tokenizer,
-        **dataclasses.asdict(view),
+        **_view_settings(view),
         max_text_tokens=max_text_tokens,
         prompt_as_asked=prompt_as_asked,
     )
@@ -88,6 +88,14 @@ def prepare(
                 max_frames = write_set(partial, rows_by_video, videos, tokenize, view)
                 _write_summary(partial, fingerprint, image_size, max_frames)
     return open_prepared(folder)
+
+
+def _view_settings(view: VideoView) -> dict[str, Any]:
+    """Returns the settings that determine the frames, as the first format of sets named them."""
+    settings = dataclasses.asdict(view)
+    for name in ("cut_by", "max_damaged"):  # Sets hold whole videos, and few frames are damaged.
+        del settings["sampling"][name]
+    return settings
 
 
 def _rows_by_video(rows: Iterable[ManifestRow]) -> dict[str, list[ManifestRow]]:

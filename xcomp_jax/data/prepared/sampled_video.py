@@ -69,7 +69,9 @@ def read_sampled_video(path: Path, view: VideoView) -> SampledVideo:
     size = view.image_size
     frames = np.empty((len(plan.indices), size, size, 3), np.uint8)
     # Filled in place, because stacking a list of frames would need twice the memory.
-    for i, frame in enumerate(read_frames(path, plan.indices, size=size, threads=1)):
+    max_damaged = view.sampling.max_damaged
+    source = read_frames(info, plan.indices, size=size, max_damaged=max_damaged, threads=1)
+    for i, frame in enumerate(source):
         frames[i] = frame
     return SampledVideo(frames=frames, duration=plan.duration, time_message=plan.message)
 

@@ -9,6 +9,7 @@ video task has none.
 
 from __future__ import annotations
 
+import bisect
 from pathlib import Path
 
 from xcomp_jax.evaluation.errors import DataError
@@ -71,7 +72,8 @@ def listed_subtitles(question: Question, subtitles: Subtitles) -> list[str]:
         if end - start < 1:
             middle = (start + end) / 2
             start, end = middle - 0.5, middle + 0.5
-        if any(start < moment < end for moment in moments):
+        after_start = bisect.bisect_right(moments, start)
+        if after_start < len(moments) and moments[after_start] < end:
             texts.append(entry.text)
     return texts
 
@@ -96,7 +98,7 @@ def _question(row: Fields) -> Question:
     else:
         listed = [row.text(f"option{index}") for index in range(MAX_OPTIONS)]
         options = tuple(option for option in listed if option != ABSENT)
-    choice = int(row.number("correct_choice"))
+    choice = row.integer("correct_choice")
     subtitles = row.text("subtitle_path")
     if not subtitles.endswith("_en.json"):
         subtitles = subtitles.replace(".json", "_en.json")

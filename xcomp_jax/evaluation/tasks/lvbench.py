@@ -20,6 +20,7 @@ from xcomp_jax.evaluation.tables import (
     annotation_files,
     fields_of,
     gold_of,
+    lettered_gold,
     require_distinct,
 )
 
@@ -94,12 +95,11 @@ def _original_questions(file: Path) -> Iterator[Question]:
         for index, entry in enumerate(video.row.get("qa") or ()):
             row = Fields({**entry, "video": video.text("key")}, file, index)
             text, *options = OPTION_LINE.split(row.text("question"))
-            gold = ord(row.text("answer").strip("() ")[:1]) - ord("A")
+            gold = lettered_gold(row.text("answer"), len(options))
             row = Fields({**row.row, "question": text.strip()}, file, index)
-            gold_index = gold if 0 <= gold < len(options) else None
             uid = str(entry.get("uid", f"{video.text('key')}-{index}"))
             stripped = tuple(option.strip() for option in options)
-            yield _question(uid, row, video.text("type"), stripped, gold_index)
+            yield _question(uid, row, video.text("type"), stripped, gold)
 
 
 def _question(

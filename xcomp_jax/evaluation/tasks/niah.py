@@ -18,7 +18,13 @@ from pathlib import Path
 from xcomp_jax.evaluation.question import Needle, Question, Task
 from xcomp_jax.evaluation.scoring import Readings, letter_at, needle_readings
 from xcomp_jax.evaluation.subtitles import Subtitles
-from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
+from xcomp_jax.evaluation.tables import (
+    Fields,
+    annotation_files,
+    fields_of,
+    lettered_gold,
+    require_distinct,
+)
 
 FRAME_COUNTS = tuple(range(1000, 10_001, 1000))
 """Haystack lengths of `flash_eval_xtuner_single.sh`; the published heat map has a step of 500."""
@@ -108,14 +114,13 @@ def _question(
     categories: dict[str, tuple[str, ...]],
 ) -> Question:
     options = tuple(option for _, option in OPTION.findall(text))
-    gold = ord(answer.strip("() ")[:1]) - ord("A")
     return Question(
         id=identity,
         video=HAYSTACK,
         folders=("haystack_videos", "data/haystack_videos", ""),
         text=text,
         options=options,
-        gold=gold if 0 <= gold < len(options) else None,
+        gold=lettered_gold(answer, len(options)),
         needles=needles,
         haystack_frames=int(categories["frames"][0]),
         categories=categories,

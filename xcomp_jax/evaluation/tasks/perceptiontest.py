@@ -43,7 +43,7 @@ def read(question: Question, answer: str) -> Readings:
 
 def _question(row: Fields) -> Question:
     options = row.texts("options")
-    gold = int(row.text("answer_id"))
+    gold = row.integer("answer_id")
     return Question(
         id=f"{row.text('video_name')}-{row.text('question_id')}",
         video=row.text("video_name"),

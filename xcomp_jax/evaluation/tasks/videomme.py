@@ -14,7 +14,13 @@ from pathlib import Path
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import Readings, choice_readings, videomme_letter
 from xcomp_jax.evaluation.subtitles import Subtitles, plain_text
-from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
+from xcomp_jax.evaluation.tables import (
+    Fields,
+    annotation_files,
+    fields_of,
+    lettered_gold,
+    require_distinct,
+)
 
 TASKS = {
     False: "These are the frames of a video. Select the best answer to the following "
@@ -55,12 +61,14 @@ def prompt(question: Question, subtitles: Subtitles | None = None) -> str:
 def subtitle_texts(subtitles: Subtitles) -> list[str]:
     """Returns the text inside the white font tag, the first per line, as the published code.
 
-    A file without any such tag, of another source than the benchmark, gives its plain text instead
-    of nothing.
+    A file without font tags, of another source than the benchmark, gives its plain text instead of
+    nothing.
     """
-    lines = [line for entry in subtitles.entries for line in entry.text.split("\n")]
-    tagged = [match[1] for line in lines if (match := SUBTITLE.search(line))]
-    return tagged or [text for entry in subtitles.entries if (text := plain_text(entry.text))]
+    texts = [entry.text for entry in subtitles.entries]
+    if not any("<font" in text for text in texts):
+        return [plain for text in texts if (plain := plain_text(text))]
+    lines = [line for text in texts for line in text.split("\n")]
+    return [match[1] for line in lines if (match := SUBTITLE.search(line))]
 
 
 def read(question: Question, answer: str) -> Readings:
@@ -71,14 +79,13 @@ def read(question: Question, answer: str) -> Readings:
 
 def _question(row: Fields) -> Question:
     options = row.texts("options")
-    gold = ord(row.text("answer")[:1]) - ord("A")
     return Question(
         id=row.text("question_id"),
         video=row.text("videoID"),
         folders=("images_2048", "videos", "data", "video", ""),
         text=row.text("question"),
         options=options,
-        gold=gold if 0 <= gold < len(options) else None,
+        gold=lettered_gold(row.text("answer"), len(options)),
         categories={
             "duration": (row.text("duration"),),
             "domain": (row.text("domain"),),

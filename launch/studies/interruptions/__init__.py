@@ -1,0 +1,1 @@
+"""Study of interruptions: kills commands at random moments and compares their results."""

@@ -1,0 +1,8 @@
+"""Run the study: `python -m xcomp_jax.launch.studies.interruptions --help`."""
+
+import sys
+
+from xcomp_jax.launch.studies.interruptions.command import main
+
+if __name__ == "__main__":
+    sys.exit(main())
