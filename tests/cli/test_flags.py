@@ -24,7 +24,7 @@ REQUIRED = {
     ("tune",): ["--workdir", "a"],
 }
 UNBOUNDED = {
-    *("--start", "--end", "--temperature", "--store-gib", "--minutes"),
+    *("--start", "--end", "--store-gib", "--minutes"),
     *("--atol", "--rtol", "--activations-tolerance", "--max-shard-size"),
 }
 

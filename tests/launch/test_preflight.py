@@ -23,6 +23,7 @@ from xcomp_jax.config import (
     on_devices,
 )
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.launch.bench import arguments
 from xcomp_jax.launch.preflight import check, command, pods
 from xcomp_jax.launch.preflight.advice import advice
 from xcomp_jax.launch.preflight.collectives import Collective, collectives
@@ -34,7 +35,7 @@ from xcomp_jax.launch.preflight.estimate import (
     required_bytes,
 )
 from xcomp_jax.launch.preflight.extrapolation import EXTRAPOLATED_SPARE, shortened
-from xcomp_jax.launch.preflight.machines import libtpu_requirement
+from xcomp_jax.launch.preflight.machines import MACHINES, libtpu_requirement
 from xcomp_jax.launch.preflight.program import Program
 from xcomp_jax.launch.preflight.rows import ROWS
 from xcomp_jax.launch.preflight.table import table
@@ -311,3 +312,8 @@ def test_iterations_are_derived_from_loop_counter() -> None:
     unknown = TPU_LOOP.replace("direction=LT", "direction=NE")
     with pytest.warns(UserWarning, match="counted once"):
         assert collectives(unknown, 16)[1].nbytes == 128
+
+
+def test_bench_fit_offers_all_described_machines() -> None:
+    """The parser names them itself, because it must not import JAX."""
+    assert set(arguments.MACHINES) == set(MACHINES)

@@ -82,7 +82,7 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--temperature",
-        type=real_number(0),
+        type=real_number(0, 100),
         metavar="T",
         help="sampling temperature (default: 0, greedy)",
     )

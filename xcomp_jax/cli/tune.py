@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -113,6 +114,15 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _profiled_steps(text: str) -> str:
+    """Checks STEP:COUNT, which `training.observe.Profile` parses."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}:[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not STEP:COUNT, such as 20:3 for steps 20 to 22"
+        )
+    return text
+
+
 def _add_observation(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("monitoring", "metrics.jsonl is always written.")
     group.add_argument(
@@ -125,6 +135,7 @@ def _add_observation(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--profile",
+        type=_profiled_steps,
         metavar="STEP:COUNT",
         help="trace COUNT steps of each stage, from STEP on, with JAX's profiler to "
         "WORKDIR/profile (default: off)",
