@@ -44,12 +44,21 @@ def write_text(path: Path, text: str) -> None:
     """Writes `text` to `path` atomically, so that a killed process never leaves half a file.
 
     Raises:
+        OSError: as `write_bytes`.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically.
+
+    Raises:
         OSError: the file cannot be written, for example because the disk is full. The error names
             `path`, and neither the file nor a part of it is left.
     """
     partial = partial_path(path)
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
     except BaseException as error:
         with contextlib.suppress(OSError):

@@ -20,6 +20,7 @@ from tests.tiny import TINY, tiny_params
 from tests.write_video import write_video
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main
+from xcomp_jax.cli.processes import claimed_share
 from xcomp_jax.token_store import TokenStore
 
 FRAMES = 512
@@ -229,6 +230,11 @@ def test_encode_mixture_after_change_and_kill_resumes(
     index.write_bytes(b"".join(line for line in lines if b"i1.png" not in line)[:-70])
     assert num_encoded() == 2
     assert num_encoded() == 0
+
+    encode = ["encode", "--mixture", str(mixture), "--store", str(store), *settings, *model]
+    with claimed_share(store, 0, 1):
+        assert main(encode) == 2
+    assert "another running process encodes into" in capsys.readouterr().err
 
     film = ["encode", str(tmp_path / "media" / "v0.mp4"), "--cache-dir", str(cache)]
     assert main([*film, "--store", str(store)]) == 2

@@ -77,11 +77,13 @@ atexit.register(lambda: (print("ready", flush=True), time.sleep(60)))
 """
 
 
-def started(work: str) -> subprocess.Popen[str]:
+def started(work: str, handler: str = "default_int_handler") -> subprocess.Popen[str]:
     """Starts a command that runs `work` and waits until it prints that it is ready."""
     program = "import ctypes, signal, subprocess, sys, threading, time\n"
     program += "from xcomp_jax.interruption import run_command\n"
     program += f"def run():\n{textwrap.indent(work, '    ')}\n    return 0\n"
+    # A suite that runs as a background job ignores SIGINT, and so would its children.
+    program += f"signal.signal(signal.SIGINT, signal.{handler})\n"
     program += "sys.exit(run_command('xcomp test', run))\n"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -143,6 +145,14 @@ def test_command_that_swallows_sigint_still_ends(work: str) -> None:
     assert line_of(process) == "ready"
     assert output_after(process, signal.SIGINT) == ("", "xcomp test: interrupted\n")
     assert process.returncode == 130
+
+
+def test_command_in_background_keeps_ignoring_sigint() -> None:
+    process = started(UNTIL_INTERRUPTED, handler="SIG_IGN")
+    assert line_of(process) == "ready"
+    process.send_signal(signal.SIGINT)
+    expected = ("cleaned up\n", "xcomp test: stopped by SIGTERM\n")
+    assert output_after(process, signal.SIGTERM) == expected
 
 
 def test_command_second_sigint_ends_slow_cleanup() -> None:

@@ -21,7 +21,7 @@ def test_load_protocol_shipped_round_trip_equal(name: str, system: str) -> None:
     protocol = load_protocol(name, system)
     assert from_dict(ProtocolConfig, to_dict(protocol)) == protocol
     assert protocol.benchmark in TASKS
-    assert not protocol.subtitles or TASKS[protocol.benchmark].takes_subtitles
+    assert not protocol.subtitles or TASKS[protocol.benchmark].read_subtitles is not None
     # Source: generation_config.json of the released checkpoint, which the harness keeps.
     assert protocol.repetition_penalty == 1.1
     for score in protocol.published:

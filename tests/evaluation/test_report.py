@@ -11,8 +11,8 @@ import pytest
 from tests.evaluation.examples import report
 from tests.evidence.browser import Browser, chromium
 from tests.evidence.devtools import find_chromium
+from xcomp_jax.evaluation.markdown import markdown_table, to_markdown
 from xcomp_jax.evaluation.page import to_html
-from xcomp_jax.evaluation.report import markdown_table, to_markdown
 
 EXECUTABLE = find_chromium()
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from xcomp_jax.evaluation.statistics import (
     LEVEL,
-    binomial_interval,
     clustered_error,
     compare,
     estimate,
@@ -112,14 +111,6 @@ def test_questions_needed_simulated_power_reached() -> None:
         error = math.hypot(standard_error(first), standard_error(second))
         found += abs(second.mean() - first.mean()) > 1.96 * error
     assert abs(found / runs - 0.8) < 0.06
-
-
-def test_binomial_interval_wilson_value() -> None:
-    interval = binomial_interval(10, 20)
-    assert (interval.low, interval.high) == (
-        pytest.approx(0.2993, abs=1e-4),
-        pytest.approx(0.7007, abs=1e-4),
-    )
 
 
 def test_statistics_invalid_input_refused() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.subtitles import (
     Subtitle,
-    SubtitleError,
     plain_text,
     read_longvideobench,
     read_srt,
@@ -84,7 +84,7 @@ def test_read_longvideobench_both_formats(tmp_path: Path) -> None:
     )
     assert read_longvideobench(tmp_path / "absent.json").missing
     path.write_text('[{"text": "a"}]', encoding="utf-8")
-    with pytest.raises(SubtitleError, match=r"v_en\.json is not a subtitle file of LongVideoBench"):
+    with pytest.raises(DataError, match=r"v_en\.json is not a subtitle file of LongVideoBench"):
         read_longvideobench(path)
 
 

@@ -70,6 +70,11 @@ def test_score_rows_one_letter_warned() -> None:
     assert summary_of(right_answers(questions(40))).warnings == ()
 
 
+def test_score_rows_few_videos_warned() -> None:
+    (warning,) = summary_of(right_answers(questions(36))).warnings
+    assert warning.startswith("9 videos are too few for a reliable error")
+
+
 def test_score_rows_coverage_over_annotated_questions() -> None:
     summary = summary_of(right_answers(questions(40)))
     assert {name: (share.mean, share.questions) for name, share in summary.covered.items()} == {

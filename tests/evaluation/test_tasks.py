@@ -8,6 +8,7 @@ import pytest
 
 from tests.evaluation import layouts
 from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.prompts import question_prompt
 from xcomp_jax.evaluation.question import Needle, Question
 from xcomp_jax.evaluation.scoring import MODES
 from xcomp_jax.evaluation.subtitles import Subtitle, Subtitles, read_longvideobench
@@ -217,6 +218,25 @@ def test_videomme_subtitle_wordings_as_published(tmp_path: Path) -> None:
     assert missing.startswith("\nThese are the frames of a video.")
     assert empty.startswith("This video's subtitles are listed below: \n\nThese are the frames of")
     assert missing.endswith("The best answer is:")
+
+
+def test_question_prompt_subtitles_by_protocol(tmp_path: Path) -> None:
+    task = TASKS["longvideobench"]
+    (question,) = task.load(layouts.longvideobench(tmp_path))
+    plain = question_prompt(task, question, tmp_path, subtitles=False)
+    assert plain == PROMPTS["longvideobench"]
+    listed = question_prompt(task, question, tmp_path, subtitles=True)
+    assert "listed below: \nGood morning..\n" in listed
+    videomme = TASKS["videomme"]
+    asked = videomme.load(layouts.videomme(tmp_path))[0]
+    (tmp_path / "subtitle").mkdir()
+    text = '1\r\n00:00:01,000 --> 00:00:02,000\r\n<font color="white" size=".72c">Hé</font>\r\n'
+    (tmp_path / "subtitle" / "video1.srt").write_bytes(text.encode("latin-1"))
+    assert "below: \nHé\nThese" in question_prompt(videomme, asked, tmp_path, subtitles=True)
+    mlvu = TASKS["mlvu"]
+    count = mlvu.load(layouts.mlvu(tmp_path / "mlvu"))[0]
+    with pytest.raises(DataError, match="MLVU dev has no subtitles; set subtitles of the protocol"):
+        question_prompt(mlvu, count, tmp_path, subtitles=True)
 
 
 def test_mvbench_clip_and_frame_folder_read(tmp_path: Path) -> None:

@@ -115,7 +115,7 @@ def _questions(options: argparse.Namespace) -> list[str]:
 
     questions = list(options.question)
     if options.questions is not None:
-        lines = read_text(options.questions).splitlines()
+        lines = read_text(options.questions).split("\n")
         questions += [line.strip() for line in lines if line.strip()]
     if not questions:
         raise ValueError("no question; add one after the video, or a file with --questions")

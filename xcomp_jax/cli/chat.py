@@ -119,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
 def _run_followed(options: argparse.Namespace) -> int:
     refuse_without_effect(
         options,
-        ("frames", "start", "end", "store", "store_gib"),
+        ("frames", "start", "end", "stream", "partial", "max_damaged", "store", "store_gib"),
         "with --follow, which takes every frame of the stream at FPS and keeps it in memory",
     )
     from xcomp_jax.video.stream import growing_file

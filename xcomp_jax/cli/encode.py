@@ -21,7 +21,7 @@ from xcomp_jax.cli.checks import check_checkpoint, check_config, check_file, che
 from xcomp_jax.cli.display import Bars
 from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
-from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.cli.processes import DISTRIBUTED_HELP, claimed_share, run_distributed
 from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 from xcomp_jax.terminal.output import describe
 from xcomp_jax.terminal.values import whole_number
@@ -47,7 +47,8 @@ EXAMPLES = """examples:
       --table scan.csv --store /shared/features
 
 Without --checkpoint, --mixture takes the encoder of the configuration's init_from.
-Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint.
+Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint, 74 another process of
+--distributed was lost, 130 interrupted (Ctrl-C).
 """
 
 JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -230,6 +231,8 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     from xcomp_jax.data.mixture.scan_table import read_table
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
+    from xcomp_jax.processes import require_equal
+    from xcomp_jax.training.run_facts import code_facts, file_facts
 
     request = resolve_mixture(options, options.mixture)
     init_from = None if request.experiment is None else request.experiment.init_from
@@ -249,6 +252,9 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
             f"{table_path} does not exist; write it with `xcomp scan {options.mixture} --out "
             f"{table_path}` and the same --config, or name another table with --table"
         )
+    if options.distributed:
+        files = {"--mixture": options.mixture, "--table": table_path}
+        require_equal({**code_facts(), **file_facts(files), "sampling": repr(request.sampling)})
     mixture = load_mixture(request.mixture)
     if mixture.bad:
         print(
@@ -258,18 +264,19 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
         )
     use_compilation_cache(options.cache_dir.expanduser())
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
-    encoded, problems = encode_media(
-        mixture.samples,
-        read_table(table_path),
-        store,
-        encoder,
-        root=Path(request.mixture.root),
-        sampling=request.sampling,
-        config=model,
-        process_index=process_id,
-        process_count=num_processes,
-        workers=options.workers,
-    )
+    with claimed_share(Path(folder), process_id, num_processes):
+        encoded, problems = encode_media(
+            mixture.samples,
+            read_table(table_path),
+            store,
+            encoder,
+            root=Path(request.mixture.root),
+            sampling=request.sampling,
+            config=model,
+            process_index=process_id,
+            process_count=num_processes,
+            workers=options.workers,
+        )
     for media, reason in problems:
         name = "" if str(media.path) in reason else f"{media.path}: "
         print(f"xcomp encode: {name}{reason}", file=sys.stderr)

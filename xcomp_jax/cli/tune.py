@@ -39,6 +39,7 @@ exit codes:
   2   invalid arguments, configuration or files; see the message
   74  another process was lost or failed; fix the cause, then run the same command to continue
   75  stopped by SIGTERM, state saved; run the same command to continue
+  130 interrupted (Ctrl-C); run the same command to continue
 """
 
 

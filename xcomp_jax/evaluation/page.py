@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from xcomp_jax.evaluation.report import (
-    Report,
+from xcomp_jax.evaluation.report import Report
+from xcomp_jax.evaluation.report_tables import (
     coverage_table,
     mode_table,
     percent,

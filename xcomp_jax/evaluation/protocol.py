@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import importlib
 import importlib.util
 from pathlib import Path
@@ -49,11 +48,6 @@ def departures(config: ProtocolConfig, base: ProtocolConfig) -> list[str]:
         for name in sorted(ours.keys() | theirs.keys())
         if name.split(".")[0] not in skipped and ours.get(name) != theirs.get(name)
     ]
-
-
-def without_subtitles(config: ProtocolConfig) -> ProtocolConfig:
-    """Returns the protocol with the wording that lists no subtitles."""
-    return dataclasses.replace(config, subtitles=False)
 
 
 def _benchmark_of(name: str) -> str:

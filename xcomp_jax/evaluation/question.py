@@ -94,7 +94,7 @@ class Task:
         metric: `grounding` also reports the share above 0.3, 0.5 and 0.7.
         macro_over: kind of category whose groups are averaged for the macro average.
         report_by: kinds of category with their own rows in a report.
-        takes_subtitles: `prompt` can use subtitles.
+        read_subtitles: reads a subtitle file of the benchmark; None if its prompt has no subtitles.
     """
 
     name: str
@@ -105,7 +105,7 @@ class Task:
     metric: Metric = "accuracy"
     macro_over: str
     report_by: tuple[str, ...] = ()
-    takes_subtitles: bool = False
+    read_subtitles: Callable[[Path], Subtitles] | None = None
 
 
 def prompt_hash(prompt: str) -> str:

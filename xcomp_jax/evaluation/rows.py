@@ -11,7 +11,6 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -136,11 +135,6 @@ def drop_torn_line(path: Path) -> None:
         data = file.read()
         if data and not data.endswith(b"\n"):
             file.truncate(data.rfind(b"\n") + 1)
-
-
-def failed(rows: Iterable[Row]) -> list[Row]:
-    """Returns the rows of questions that were not answered."""
-    return [row for row in rows if row.error]
 
 
 def _parse(line: bytes, path: Path, number: int) -> Row:

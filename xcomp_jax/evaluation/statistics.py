@@ -95,12 +95,6 @@ def bootstrap_interval(
     return _percentiles((counts @ sums) / (counts @ sizes))
 
 
-def binomial_interval(right: int, questions: int) -> Interval:
-    """Returns Wilson's interval of a share of independent questions."""
-    interval = stats.binomtest(right, questions).proportion_ci(LEVEL, method="wilson")
-    return Interval(float(interval.low), float(interval.high))
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Comparison:
     """Difference of two runs on the same questions, second minus first.

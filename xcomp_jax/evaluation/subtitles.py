@@ -8,15 +8,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+from xcomp_jax.evaluation.errors import DataError
+
 TIMES = re.compile(
     r"^\s*(\d+:\d{1,2}:\d{1,2}(?:[,.]\d+)?)\s*-->\s*(\d+:\d{1,2}:\d{1,2}(?:[,.]\d+)?)"
 )
 TAG = re.compile(r"</?[a-zA-Z][^<>]*>|\{\\[^{}]*\}")
 """HTML tags and the {\\an8} codes of SubRip files."""
-
-
-class SubtitleError(ValueError):
-    """Raised for a damaged subtitle file; the message names it and gives a remedy."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,7 +75,7 @@ def read_longvideobench(path: Path) -> Subtitles:
     (null, or an integer) is unknown.
 
     Raises:
-        SubtitleError: the file is not such a list.
+        DataError: the file is not such a list.
     """
     try:
         entries = json.loads(path.read_text(encoding="utf-8-sig"))
@@ -85,7 +83,7 @@ def read_longvideobench(path: Path) -> Subtitles:
     except FileNotFoundError:
         return Subtitles(missing=True)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise SubtitleError(
+        raise DataError(
             f"{path} is not a subtitle file of LongVideoBench ({error!r}); extract it again from "
             "subtitles.tar"
         ) from error

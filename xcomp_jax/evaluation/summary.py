@@ -21,6 +21,9 @@ OVERLAPS = (0.3, 0.5, 0.7)
 MAX_UNPARSED, MAX_ONE_LETTER = 0.2, 0.6
 """Shares above which a summary warns."""
 
+MIN_VIDEOS = 10
+"""Videos below which errors by video and intervals are not reliable."""
+
 MIN_LETTERS = 20
 """Answers below which one frequent letter may be chance."""
 
@@ -166,6 +169,8 @@ def _warnings(strict: ModeSummary, letters: Counter[str], missing: int) -> Itera
             f"{unparsed / answered:.0%} of the answers name no option in strict mode; read some of "
             "them before you trust a score"
         )
+    if strict.estimate.videos < MIN_VIDEOS:
+        yield f"{strict.estimate.videos} videos are too few for a reliable error or interval"
     total = sum(letters.values())
     if total >= MIN_LETTERS:
         letter, count = letters.most_common(1)[0]

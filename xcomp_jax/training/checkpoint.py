@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from xcomp_jax.training.checkpoint_checksums import (
     has_checksums,
 )
 from xcomp_jax.training.code_version import code_version
-from xcomp_jax.training.damaged_checkpoint import damage_as_config_error
+from xcomp_jax.training.damaged_checkpoint import damage_as_config_error, ignore_late_transfers
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 
 
@@ -183,9 +184,17 @@ def abstract_state(config: ExperimentConfig, stage: StageConfig, mesh: Mesh) -> 
     )
 
 
+def delete_unfinished(stages: Path) -> None:
+    """Deletes what a failed save has left in the folders of the stages, if anything."""
+    for folder in stages.glob("*/*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def silence_orbax() -> None:
     """Hides the log of Orbax; what matters there is also raised as an exception."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    ignore_late_transfers()
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _unused(path: Path) -> Path:

@@ -125,7 +125,7 @@ def _plan(info: VideoInfo, indices: tuple[int, ...], duration: float) -> FramePl
     mean_rate_times = tuple(index / info.fps for index in indices)
     if not len(info.times):
         return FramePlan(indices, duration, len(indices), mean_rate_times)
-    times = tuple(info.times[list(indices)].tolist())
+    times = tuple(np.asarray(info.times)[list(indices)].tolist())
     return FramePlan(indices, duration, len(indices), times, mean_rate_times)
 
 

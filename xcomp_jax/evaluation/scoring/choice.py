@@ -75,11 +75,11 @@ def _reference(
 def _strict(answer: str, options: Sequence[str], gold: int | None) -> Reading:
     """Scores the strict letter; options with the gold option's text are right too."""
     parsed = strict_letter(answer, options)
-    right = gold is not None and parsed != ""
-    if right and gold is not None:
+    score = 0.0
+    if parsed and gold is not None:
         named = options[ord(parsed) - ord("A")]
-        right = letter_at(gold) == parsed or option_text(named) == option_text(options[gold])
-    return Reading(parsed, float(right), status_of(answer, parsed), expected=float(right))
+        score = float(parsed == letter_at(gold) or option_text(named) == option_text(options[gold]))
+    return Reading(parsed, score, status_of(answer, parsed), expected=score)
 
 
 def _plain(answer: str, parsed: str, gold: str | None) -> Reading:

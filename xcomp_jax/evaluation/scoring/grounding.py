@@ -7,7 +7,6 @@ of github.com/OpenGVLab/VideoChat-Flash.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from xcomp_jax.evaluation.scoring.reading import Reading, Readings, status_of
 
@@ -22,7 +21,6 @@ TIME_WORDS = ("start", "end", "happen")
 
 PAIR = re.compile(r"(\d+\.*\d*)\s*-\s*(\d+\.*\d*)")
 NUMBER = re.compile(r"\b(\d+\.\d+\b|\b\d+)\b")
-CLOCK = re.compile(r"\b(\d{1,2}:\d{2}:\d{2})\b")
 
 SECONDS = r"(?P<{0}>\d+(?::\d{{2}}){{1,2}}(?:\.\d+)?|\d+(?:\.\d+)?)\s*(?:s|sec|secs|seconds?)?"
 STRICT_RANGE = re.compile(
@@ -40,9 +38,10 @@ def published_span(answer: str) -> Span | None:
     """Reads an answer as the published rule: `extract_time`.
 
     Takes the first "number - number" ("to" becomes "-", also inside words). Without one, takes the
-    first number of each sentence with a time word, two by two. Sentences end at "!", "?" and line
-    breaks only, so that "starts at 3.2 seconds and ends at 9 seconds" has one number and no span.
-    Then the same with hh:mm:ss, which the number rule always matches first.
+    first number of the first two sentences that have a number and a time word. Sentences end at
+    "!", "?" and line breaks only, so that "starts at 3.2 seconds and ends at 9 seconds" is one
+    sentence and gives no span. The code's third rule, for hh:mm:ss, is never reached: the second
+    reads such times as numbers.
     """
     text = answer.lower().replace(EXAMPLE, "").replace("to", "-")
     if pair := PAIR.search(text):
@@ -52,16 +51,8 @@ def published_span(answer: str) -> Span | None:
         for sentence in re.split(r"[!?\n]", text)
         if any(word in sentence for word in TIME_WORDS)
     ]
-    readers: tuple[tuple[re.Pattern[str], Callable[[str], float]], ...] = (
-        (NUMBER, float),
-        (CLOCK, clock_seconds),
-    )
-    for pattern, seconds in readers:
-        matches = [pattern.search(sentence) for sentence in sentences]
-        times = [seconds(match[1]) for match in matches if match]
-        if len(times) > 1:
-            return _ordered(times[0], times[1])
-    return None
+    numbers = [match[1] for sentence in sentences if (match := NUMBER.search(sentence))]
+    return _ordered(float(numbers[0]), float(numbers[1])) if len(numbers) > 1 else None
 
 
 def strict_span(answer: str) -> Span | None:

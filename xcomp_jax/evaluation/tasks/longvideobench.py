@@ -15,7 +15,7 @@ from pathlib import Path
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import Readings, choice_readings, letter_at, longvideobench_letter
-from xcomp_jax.evaluation.subtitles import Subtitles
+from xcomp_jax.evaluation.subtitles import Subtitles, read_longvideobench
 from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
 
 SUBTITLE_FRAMES = 512
@@ -128,5 +128,5 @@ TASK = Task(
     read=read,
     macro_over="duration",
     report_by=("duration", "question", "topic"),
-    takes_subtitles=True,
+    read_subtitles=read_longvideobench,
 )

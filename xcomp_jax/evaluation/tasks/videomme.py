@@ -13,7 +13,7 @@ from pathlib import Path
 
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import Readings, choice_readings, videomme_letter
-from xcomp_jax.evaluation.subtitles import Subtitles, plain_text
+from xcomp_jax.evaluation.subtitles import Subtitles, plain_text, read_srt
 from xcomp_jax.evaluation.tables import (
     Fields,
     annotation_files,
@@ -104,5 +104,5 @@ TASK = Task(
     read=read,
     macro_over="duration",
     report_by=("duration", "domain", "task_type", "sub_category"),
-    takes_subtitles=True,
+    read_subtitles=read_srt,
 )

@@ -1,0 +1,47 @@
+"""Formats the result of a run as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from xcomp_jax.evaluation.report import Report
+from xcomp_jax.evaluation.report_tables import (
+    coverage_table,
+    group_table,
+    mode_table,
+    percent,
+    protocol_lines,
+    published_table,
+    subtitle_note,
+)
+
+
+def to_markdown(report: Report) -> str:
+    """Formats scores, published values, groups and protocol as Markdown."""
+    estimate = report.headline.estimate
+    interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"
+    parts = [
+        f"# {report.task.title}: {percent(estimate.mean)} ({interval})",
+        f"{estimate.questions:,} questions on {estimate.videos:,} videos; 95 % interval by "
+        f"bootstrap over videos; {subtitle_note(report)}.",
+        *(f"**Warning:** {warning}." for warning in report.summary.warnings),
+        markdown_table(*mode_table(report)),
+        markdown_table(*published_table(report)) if report.protocol.published else "",
+        markdown_table(*coverage_table(report)) if report.summary.covered else "",
+        *(
+            f"## By {kind.replace('_', ' ')}\n\n" + markdown_table(*group_table(kind, groups))
+            for kind, groups in report.headline.groups.items()
+            if kind in report.task.report_by
+        ),
+        "## Protocol\n\n" + "\n".join(f"- {line}" for line in protocol_lines(report)),
+        f"    {report.info.command}",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", r"\|").replace("\n", " ") for cell in line) + " |"
+        for line in lines
+    )
