@@ -78,9 +78,10 @@ def run(options: argparse.Namespace) -> int:
     questions = _questions(options)
     check_checkpoint(options)
     from xcomp_jax.account import Account, measure
-    from xcomp_jax.evidence import check_evidence_path, write_evidence
 
     pages = _pages(options.evidence, len(questions))
+    if pages:
+        from xcomp_jax.evidence import check_evidence_path, write_evidence
     for page in pages:
         check_evidence_path(page)
     with Account(), Bars() as bars:

@@ -17,7 +17,7 @@ from xcomp_jax.cli.arguments import (
     add_store,
     load_session,
 )
-from xcomp_jax.cli.checks import check_checkpoint, check_options, flag
+from xcomp_jax.cli.checks import check_checkpoint, check_config, check_file, check_options, flag
 from xcomp_jax.cli.display import Bars
 from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
@@ -116,12 +116,10 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns 1 if any file could not be encoded."""
-    from xcomp_jax.config import ConfigError
-
     if options.videos and options.mixture is not None:
-        raise ConfigError("pass either VIDEO or --mixture FILE, not both")
+        raise ValueError("pass either VIDEO or --mixture FILE, not both")
     if not options.videos and options.mixture is None:
-        raise ConfigError("nothing to encode; pass VIDEO, or --mixture FILE")
+        raise ValueError("nothing to encode; pass VIDEO, or --mixture FILE")
     if options.mixture is None:
         _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
@@ -132,6 +130,9 @@ def run(options: argparse.Namespace) -> int:
     add_size = functools.partial(add_store, default=options.store)
     _check_unset(options, add_size, "applies to videos only; a feature store has no size limit")
     _check_numbers(options)
+    check_file(options.mixture, "--mixture ")
+    check_config(options.config)
+    check_checkpoint(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
     return run_distributed("xcomp encode", _join, lambda: _encode_shared(options))
@@ -140,27 +141,23 @@ def run(options: argparse.Namespace) -> int:
 def _check_unset(
     options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None], reason: str
 ) -> None:
-    """Raises ConfigError if an option defined by `add` differs from its default."""
-    from xcomp_jax.config import ConfigError
-
+    """Raises ValueError if an option defined by `add` differs from its default."""
     parser = argparse.ArgumentParser()
     add(parser)
     for name, default in vars(parser.parse_args([])).items():
         if getattr(options, name) != default:
-            raise ConfigError(f"{flag(name)} {reason}; remove it")
+            raise ValueError(f"{flag(name)} {reason}; remove it")
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    from xcomp_jax.config import ConfigError
-
     number, count = options.process_id, options.num_processes
     if options.distributed and (number, count) != (0, 1):
-        raise ConfigError(
+        raise ValueError(
             f"--distributed reads the processes from the cluster, but --process-id is {number} and "
             f"--num-processes is {count}; remove --distributed or these"
         )
     if not 0 <= number < count:
-        raise ConfigError(
+        raise ValueError(
             f"--process-id {number} is not in [0, {count}), with --num-processes {count}"
         )
 

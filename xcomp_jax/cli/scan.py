@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from xcomp_jax.cli.checks import check_config, check_file
 from xcomp_jax.cli.mixture import (
     MixtureSettings,
     add_mixture_options,
@@ -15,6 +16,7 @@ from xcomp_jax.cli.mixture import (
     resolve_mixture,
 )
 from xcomp_jax.cli.scan_summary import print_files, print_samples
+from xcomp_jax.files import check_writable
 from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
@@ -82,6 +84,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns the exit code."""
+    check_file(options.mixture)
+    check_config(options.config)
     from xcomp_jax.data.mixture.judge import bad_set, check_entries, judge_samples
     from xcomp_jax.data.mixture.samples import BadSample, load_mixture
     from xcomp_jax.data.mixture.scan import scan
@@ -91,6 +95,7 @@ def run(options: argparse.Namespace) -> int:
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
     out = options.out or default_table(options.mixture)
+    check_writable(out)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
     texts = _tokenizer(settings.experiment)  # before the files, which may take hours
     samples = mixture.samples

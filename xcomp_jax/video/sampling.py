@@ -149,8 +149,8 @@ def _sample(
     if total < 1:
         raise VideoError(
             info.path,
-            f"the clip from {start} s to {end} s holds no frame of a video of "
-            f"{info.duration:.2f} s",
+            f"the part from {start or 0:g} s to {'its end' if end is None else f'{end:g} s'} "
+            f"holds no frame of a video of {info.duration:.2f} s",
             "Use start < end, both in seconds within the video.",
         )
     if info.is_folder:
