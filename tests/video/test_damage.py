@@ -71,7 +71,7 @@ def test_read_frames_flipped_bytes_read_every_frame(tmp_path: Path) -> None:
     content[start : start + 8] = bytes(byte ^ 0xFF for byte in content[start : start + 8])
     path.write_bytes(content)
     damage = Damage()
-    frames = list(read_frames(path, range(200), max_damaged=0.3, damage=damage))
+    frames = list(read_frames(path, range(200), max_damaged=1.0, damage=damage, threads=1))
     assert len(frames) == 200
     assert damage
     assert "decoded" in str(damage)
