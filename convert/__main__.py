@@ -3,6 +3,7 @@
 import sys
 
 from xcomp_jax.cli.main import main
+from xcomp_jax.interruption import run_command
 
 if __name__ == "__main__":
-    sys.exit(main(["convert", *sys.argv[1:]]))
+    sys.exit(run_command("convert", lambda: main(["convert", *sys.argv[1:]])))

@@ -1,4 +1,4 @@
-"""Conversion between the config.json of a PyTorch checkpoint and ModelConfig.
+"""Reading of the config.json of a PyTorch checkpoint as ModelConfig.
 
 Every key that changes the numbers is used or checked (`config_keys`). The PyTorch code configures
 LP-Comp by environment variables rather than in config.json, so the compression is an argument here.
@@ -20,32 +20,18 @@ from xcomp_jax.config import (
     VisionConfig,
     to_dict,
 )
-from xcomp_jax.convert.config_keys import IRRELEVANT, MODEL_TYPES, SUPPORTED
-from xcomp_jax.convert.errors import ConversionError, raise_problems
+from xcomp_jax.convert.config_keys import (
+    DTYPE_KEYS,
+    IRRELEVANT,
+    LLM_KEYS,
+    MODEL_TYPES,
+    ROPE_KEYS,
+    SUPPORTED,
+    TINY_KEYS,
+)
+from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.tensors import FLOATS, compute_dtype
-from xcomp_jax.convert.variants import HF_CONFIG, VISION_TOWERS
-
-# Sizes hard coded in the PyTorch code; tiny test models store them under these keys.
-_TINY_KEYS = {
-    "tiny_image_size": "image_size",
-    "tiny_vision_hidden_size": "width",
-    "tiny_vision_num_layers": "depth",
-    "tiny_vision_num_heads": "num_heads",
-}
-
-_VISION_FIELDS = (*_TINY_KEYS.values(), "clip_frames", "select_layer")
-
-_LLM_KEYS: dict[str, type] = {
-    "vocab_size": int,
-    "hidden_size": int,
-    "intermediate_size": int,
-    "num_hidden_layers": int,
-    "num_attention_heads": int,
-    "num_key_value_heads": int,
-    "rope_theta": float,
-    "rms_norm_eps": float,
-    "tie_word_embeddings": bool,
-}
+from xcomp_jax.convert.variants import VISION_TOWERS
 
 # Beyond any model, but small enough that a corrupt or hostile file is rejected before anything of
 # that size is allocated.
@@ -68,26 +54,22 @@ _CHECKED = (
     *("mm_vision_tower", "mm_local_num_frames", "mm_vision_select_layer", "mm_hidden_size"),
     *("mm_projector_type", "mm_newline_position", "head_dim", "layer_types"),
 )
-_DTYPE_KEYS = ("torch_dtype", "dtype")
-# transformers 5 stores the settings of the rotary embedding one level deeper.
-_ROPE_KEYS = ("rope_parameters", "rope_scaling")
 _ROPE_FIELDS = ("rope_type", "type", "rope_theta", "partial_rotary_factor")
 _NESTED_MODELS = ("text_config", "llm_config", "language_config", "vision_config")
 
 _PROJECTOR_TYPE = re.compile(r"tome(?P<tokens>[0-9]{1,6})_mlp_hd64")
-PROJECTOR_HEAD_DIM = 64
 CONFIG_SUBJECT = "config.json"
 
 
 def stored_dtype(config: Mapping[str, Any]) -> str | None:
     """Returns the declared dtype of the tensors (`torch_dtype`; `dtype` in newer files), if any."""
-    declared = [config[key] for key in _DTYPE_KEYS if config.get(key) is not None]
+    declared = [config[key] for key in DTYPE_KEYS if config.get(key) is not None]
     return declared[0] if declared else None
 
 
 def unknown_keys(config: Mapping[str, Any]) -> list[str]:
     """Returns the keys of config.json that are neither read nor known to be irrelevant."""
-    known = {*_LLM_KEYS, *_TINY_KEYS, *_CHECKED, *SUPPORTED, *IRRELEVANT}
+    known = {*LLM_KEYS, *TINY_KEYS, *_CHECKED, *SUPPORTED, *IRRELEVANT}
     return sorted(config.keys() - known)
 
 
@@ -170,7 +152,7 @@ def _unsupported_values(config: Mapping[str, Any]) -> list[str]:
 
 def _read_dtype(config: Mapping[str, Any], problems: list[str]) -> str | None:
     stored = stored_dtype(config)
-    declared = {key: config[key] for key in _DTYPE_KEYS if config.get(key) is not None}
+    declared = {key: config[key] for key in DTYPE_KEYS if config.get(key) is not None}
     for key, value in declared.items():
         if value not in list(FLOATS):
             problems.append(f"{key}={value!r} is not supported; supported: {sorted(FLOATS)}")
@@ -203,7 +185,7 @@ def _short(value: Any) -> str:
 def _read_llm(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
     bases = {"rope_theta": config["rope_theta"]} if "rope_theta" in config else {}
     factors = {"partial_rotary_factor": config.get("partial_rotary_factor")}
-    for key in _ROPE_KEYS:
+    for key in ROPE_KEYS:
         nested = config.get(key)
         if nested is None:
             continue
@@ -225,7 +207,7 @@ def _read_llm(config: Mapping[str, Any], problems: list[str]) -> dict[str, Any]:
         if other != base
     ]
     config = {**config, "rope_theta": base} if bases else config
-    return {key: _get(config, key, kind, problems) for key, kind in _LLM_KEYS.items()}
+    return {key: _get(config, key, kind, problems) for key, kind in LLM_KEYS.items()}
 
 
 def _is_plain_rope(nested: Mapping[str, Any]) -> bool:
@@ -245,7 +227,7 @@ def _read_vision(config: Mapping[str, Any], problems: list[str]) -> dict[str, An
         "clip_frames": _get(config, "mm_local_num_frames", int, problems),
         "select_layer": _get(config, "mm_vision_select_layer", int, problems),
     }
-    for key, field in _TINY_KEYS.items():
+    for key, field in TINY_KEYS.items():
         if key in config:
             fields[field] = _get(config, key, int, problems)
     width = config.get("mm_hidden_size", fields["width"])
@@ -262,68 +244,6 @@ def _read_tokens_per_frame(config: Mapping[str, Any], problems: list[str]) -> in
             f"mm_projector_type={kind!r} is not supported; supported: tome<tokens>_mlp_hd64"
         )
     return int(match["tokens"]) if match else 1
-
-
-def to_hf_config(
-    model: ModelConfig, *, stored: str, base: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Builds a config.json for the PyTorch code.
-
-    Args:
-        model: configuration to describe.
-        stored: dtype of the written tensors.
-        base: config.json that this model was converted from; its other keys are kept.
-            Default: the published values.
-
-    Raises:
-        ConversionError: the PyTorch code cannot build such a model.
-    """
-    config = dict(HF_CONFIG if base is None else base)
-    llm, vision = model.llm, model.vision
-    config |= {key: getattr(llm, key) for key in _LLM_KEYS if key != "rope_theta"}
-    nested = [key for key in _ROPE_KEYS if "rope_theta" in (config.get(key) or {})]
-    for key in nested:
-        config[key] = {**config[key], "rope_theta": llm.rope_theta}
-    if "rope_theta" in config or not nested:
-        config["rope_theta"] = llm.rope_theta
-    for key in [key for key in _DTYPE_KEYS if key in config] or _DTYPE_KEYS[:1]:
-        config[key] = stored
-    config |= {
-        "mm_vision_tower": _tower_name(config.get("mm_vision_tower"), vision),
-        "mm_vision_select_layer": vision.select_layer,
-        "mm_local_num_frames": vision.clip_frames,
-        "mm_hidden_size": vision.width,
-        "mm_projector_type": f"tome{model.projector.tokens_per_frame}_mlp_hd{PROJECTOR_HEAD_DIM}",
-    }
-    tower = VISION_TOWERS[config["mm_vision_tower"]]
-    for key, field in _TINY_KEYS.items():
-        if key in config or getattr(vision, field) != getattr(tower, field):
-            config[key] = getattr(vision, field)
-    _check_expressible(model, config)
-    return config
-
-
-def _check_expressible(model: ModelConfig, config: Mapping[str, Any]) -> None:
-    """Checks that reading the file back gives this model: the PyTorch encoder is partly fixed."""
-    tower = dataclasses.asdict(VISION_TOWERS[config["mm_vision_tower"]])
-    raise_problems(
-        CONFIG_SUBJECT,
-        [
-            f"vision.{name}={value!r} cannot be exported, the PyTorch code has {tower[name]!r}"
-            for name, value in dataclasses.asdict(model.vision).items()
-            if name not in _VISION_FIELDS and value != tower[name]
-        ],
-    )
-    described = to_model_config(config, compression=model.compression)
-    assert not differing_fields(model, described, without=("dtype",)), (model, described)
-
-
-def _tower_name(current: str | None, vision: VisionConfig) -> str:
-    names = [n for n, t in VISION_TOWERS.items() if t.architecture == vision.architecture]
-    if current in names:
-        return current
-    same_size = [n for n in names if VISION_TOWERS[n].image_size == vision.image_size]
-    return [*same_size, *names][0]
 
 
 def differing_fields(

@@ -1,12 +1,39 @@
-"""Table of the keys of config.json that are not fields of ModelConfig.
+"""Tables of the keys of config.json.
 
-A key changes the model's numbers (`SUPPORTED`, checked), or it does not (`IRRELEVANT`). A key in
-neither table is named in a warning.
+A key is read as a field of ModelConfig (`LLM_KEYS`, `TINY_KEYS` and those of `convert.config`), or
+it changes the numbers and is checked (`SUPPORTED`), or it does not (`IRRELEVANT`). Any other key is
+named in a warning.
 """
 
 from __future__ import annotations
 
 from typing import Any
+
+# Sizes hard coded in the PyTorch code; tiny test models store them under these keys.
+TINY_KEYS = {
+    "tiny_image_size": "image_size",
+    "tiny_vision_hidden_size": "width",
+    "tiny_vision_num_layers": "depth",
+    "tiny_vision_num_heads": "num_heads",
+}
+
+VISION_FIELDS = (*TINY_KEYS.values(), "clip_frames", "select_layer")
+
+LLM_KEYS: dict[str, type] = {
+    "vocab_size": int,
+    "hidden_size": int,
+    "intermediate_size": int,
+    "num_hidden_layers": int,
+    "num_attention_heads": int,
+    "num_key_value_heads": int,
+    "rope_theta": float,
+    "rms_norm_eps": float,
+    "tie_word_embeddings": bool,
+}
+
+DTYPE_KEYS = ("torch_dtype", "dtype")
+# transformers 5 stores the settings of the rotary embedding one level deeper.
+ROPE_KEYS = ("rope_parameters", "rope_scaling")
 
 MODEL_TYPES = ("videochat_flash_qwen", "qwen2", "llava_qwen")
 """`model_type` of the releases: of VideoChat-Flash and XComp's evaluation, and of its training."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from xcomp_jax.checkpoint.lists import short_list
 from xcomp_jax.checkpoint.read import FORMAT, PARAMS_FOLDER
 from xcomp_jax.checkpoint.strict_json import read_json_object
-from xcomp_jax.convert.errors import ConversionError, short_list
+from xcomp_jax.convert.errors import ConversionError
 
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 _SHARD = re.compile(r".*-[0-9]{5}-of-[0-9]{5}\.safetensors")

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
-LISTED = 10
-"""Length at which lists in messages are cut."""
+from xcomp_jax.checkpoint.lists import bullets
 
 
 class ConversionError(ValueError):
@@ -24,17 +23,8 @@ class ConversionError(ValueError):
             super().__init__(f"{subject}: {self.problems[0]}")
             return
         count = f"{len(self.problems)} problems"
-        lines = [f"{subject}: {diagnosis} ({count})" if diagnosis else f"{subject}: {count}"]
-        lines += [f"  - {problem}" for problem in self.problems[:LISTED]]
-        if len(self.problems) > LISTED:
-            lines.append(f"  and {len(self.problems) - LISTED} more")
-        super().__init__("\n".join(lines))
-
-
-def short_list(names: Sequence[str]) -> str:
-    """Joins names by commas; of more than ten, the rest is counted."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more
+        first = f"{diagnosis} ({count})" if diagnosis else count
+        super().__init__(f"{subject}: {first}{bullets(self.problems)}")
 
 
 def raise_problems(subject: object, problems: Iterable[str]) -> None:

@@ -13,10 +13,11 @@ from flax import traverse_util
 from jax.experimental import multihost_utils
 
 from xcomp_jax.checkpoint import LazyArray, param_shapes
+from xcomp_jax.checkpoint.lists import LISTED
 from xcomp_jax.checkpoint.memory import aligned_empty
 from xcomp_jax.config import MeshConfig, ModelConfig
 from xcomp_jax.convert.diagnose_tensors import diagnose_tensors
-from xcomp_jax.convert.errors import LISTED, ConversionError, raise_problems
+from xcomp_jax.convert.errors import ConversionError, raise_problems
 from xcomp_jax.convert.map import (
     Rule,
     check_finite,

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from xcomp_jax.checkpoint import CheckpointError, CheckpointReader
+from xcomp_jax.checkpoint.lists import short_list
 from xcomp_jax.checkpoint.read import FORMAT, PARAMS_FOLDER
 from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.convert.config import to_model_config
@@ -24,7 +25,7 @@ from xcomp_jax.convert.diagnose_folder import (
     missing_weights,
 )
 from xcomp_jax.convert.diagnose_tensors import plain_names
-from xcomp_jax.convert.errors import ConversionError, raise_problems, short_list
+from xcomp_jax.convert.errors import ConversionError, raise_problems
 from xcomp_jax.convert.map import rules_for, tensor_slots
 from xcomp_jax.convert.read import read_safetensors
 from xcomp_jax.convert.rules import TIED_COPY

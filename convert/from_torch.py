@@ -11,12 +11,13 @@ import jax
 import numpy as np
 
 from xcomp_jax.checkpoint import FROM_TORCH, check_free, new_folder, write_checkpoint
+from xcomp_jax.checkpoint.lists import short_list
 from xcomp_jax.checkpoint.read import PARAMS_FOLDER
 from xcomp_jax.config import CompressionConfig, MeshConfig, ModelConfig
 from xcomp_jax.convert.card import jax_card
 from xcomp_jax.convert.config import stored_dtype, to_model_config, unknown_keys
 from xcomp_jax.convert.diagnose_folder import check_folder
-from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems, short_list
+from xcomp_jax.convert.errors import ConversionError, collect_problems, raise_problems
 from xcomp_jax.convert.fill import Shardings, fill_tree, lazy_tree, mesh_shardings, plan_leaves
 from xcomp_jax.convert.folder import read_config, read_weights, weight_files
 from xcomp_jax.convert.hub import Source, find_source, is_commit

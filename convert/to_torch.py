@@ -7,7 +7,7 @@ from typing import Any
 
 from xcomp_jax.checkpoint import TO_TORCH, CheckpointReader, check_free, new_folder
 from xcomp_jax.convert.card import torch_card
-from xcomp_jax.convert.config import to_hf_config
+from xcomp_jax.convert.config_export import to_hf_config
 from xcomp_jax.convert.errors import ConversionError, raise_problems
 from xcomp_jax.convert.folder import CONFIG, INDEX, JaxCheckpoint
 from xcomp_jax.convert.tensors import FLOATS, float_dtype, non_finite_problem

@@ -21,6 +21,7 @@ from xcomp_jax.config import (
     to_dict,
 )
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.files import TextError
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.variants import SMOKE, XCOMP_2B
 
@@ -137,14 +138,14 @@ def test_load_experiment_invalid_file_refused(tmp_path: Path) -> None:
         ("import configs.none", "cannot be run as Python: No module named"),
         ("def get_config():\n    return {'nmae': 'x'}", r"\['nmae'\] \(did you mean 'name'\?\)"),
         ("def get_config():\n    return {1: 'x'}", r"unknown field\(s\) \[1\]"),
-        ("x = 'a\0b'", "cannot be run as Python"),
+        ("x = 'a\0b'", r"is not UTF-8 text \(it holds zero bytes"),
     ],
     ids=range(7),
 )
 def test_load_experiment_failing_file_is_named(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "experiment.py"
     path.write_text(content)
-    with pytest.raises(ConfigError, match=rf"experiment\.py.*{reason}"):
+    with pytest.raises((ConfigError, TextError), match=rf"experiment\.py.*{reason}"):
         load_experiment(path)
 
 

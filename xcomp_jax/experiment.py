@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import difflib
 import traceback
 from collections.abc import Iterable
@@ -12,6 +13,8 @@ from typing import Any, Literal, get_origin
 from ml_collections import ConfigDict
 
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict, type_at
+from xcomp_jax.data.messages import spelling_hint
+from xcomp_jax.files import read_text
 
 CONFIGS = Path(__file__).with_name("configs")
 
@@ -49,6 +52,7 @@ def _values(path: Path) -> dict[str, Any]:
 
     Raises:
         ConfigError: the file fails; the message names the line and the error.
+        TextError: it is not text.
     """
     if path.suffix != ".py":
         raise ConfigError(f"{path}: not a Python file; a configuration defines get_config()")
@@ -59,6 +63,8 @@ def _values(path: Path) -> dict[str, Any]:
         returned = values["get_config"]() if callable(values.get("get_config")) else None
         returned = returned.to_dict() if isinstance(returned, ConfigDict) else returned
     except (SyntaxError, ImportError) as error:
+        with contextlib.suppress(OSError):
+            read_text(path)  # Python's own message does not name another encoding.
         raise ConfigError(f"{path}: cannot be run as Python: {error}") from error
     except Exception as error:  # The file is a program, which may raise anything.
         frames = traceback.extract_tb(error.__traceback__)
@@ -80,7 +86,8 @@ def _file_of(path: Path) -> Path:
         return named
     names = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
     raise ConfigError(
-        f"{path}: no such configuration file; give the path of one, or a name: {', '.join(names)}"
+        f"{str(path)!r}: no such configuration file{spelling_hint(path)}; give the path of one, "
+        f"or a name: {', '.join(names)}"
     )
 
 

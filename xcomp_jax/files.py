@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -40,14 +41,56 @@ def read_text(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes `text` to `path` atomically, so that a killed process never leaves half a file."""
-    partial = path.with_name(f".{path.name}.partial")
+    """Writes `text` to `path` atomically, so that a killed process never leaves half a file.
+
+    Raises:
+        OSError: as `write_bytes`.
+    """
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes `content` to `path` atomically.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full. The error names
+            `path`, and neither the file nor a part of it is left.
+    """
+    partial = partial_path(path)
     try:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_bytes(content)
         os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError) and error.errno is not None:
+            # An error of a write, unlike one of an opening, has no file name.
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
+
+
+def partial_path(path: Path) -> Path:
+    """Returns the file that is written before it gets the name `path`."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def check_writable(path: Path) -> None:
+    """Checks that a file can be written to `path`; call it before expensive work.
+
+    Raises:
+        ValueError: the folder does not exist or cannot be written, or `path` is a folder or has too
+            long a name.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"{path}: folder {path.parent} does not exist; create it first")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder; add the name of a file")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise ValueError(f"{path}: folder {path.parent} cannot be written; choose another one")
+    length = len(os.fsencode(partial_path(path).name))
+    most = os.pathconf(path.parent, "PC_NAME_MAX")
+    if length > most:
+        raise ValueError(f"{path}: the name is {length - most} bytes too long; use a shorter one")
 
 
 def write_json(path: Path, value: Any) -> None:

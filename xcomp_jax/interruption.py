@@ -8,12 +8,14 @@ return to Python in time, or at a second signal, it ends the child processes and
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -24,8 +26,10 @@ NATIVE_SECONDS = 3.0
 CLEANUP_SECONDS = 30.0
 """Time that the main thread then has to clean up: pending writes may finish."""
 
-REAPED_SECONDS = 0.5
+REAPED_SECONDS = 2.0
 """Time that helper threads have to delete temporary files once their child process is ended."""
+
+POLL_SECONDS = 0.05
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _VERBS = {signal.SIGINT: "interrupted", signal.SIGTERM: "stopped by SIGTERM"}
@@ -49,6 +53,7 @@ class Watch:
         self._others_received = False
         self._wakeup: tuple[int, int] | None = None
         self._thread: threading.Thread | None = None
+        self._deadline: threading.Thread | None = None
 
     @property
     def received(self) -> int | None:
@@ -56,12 +61,16 @@ class Watch:
         return self._number
 
     def start(self) -> None:
-        """Installs the handlers and starts the thread."""
+        """Installs the handlers and starts the thread; ignored signals stay ignored.
+
+        Shells ignore SIGINT for background jobs of scripts.
+        """
         self._wakeup = os.pipe()
         os.set_blocking(self._wakeup[1], False)
         signal.set_wakeup_fd(self._wakeup[1], warn_on_full_buffer=False)
         for number in SIGNALS:
-            signal.signal(number, self._raise)
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._raise)
         sys.unraisablehook = self._report_unraisable
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
         self._thread.start()
@@ -71,8 +80,9 @@ class Watch:
         assert self._wakeup is not None
         assert self._thread is not None
         signal.set_wakeup_fd(-1)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in SIGNALS:
+            if signal.getsignal(number) == self._raise:
+                signal.signal(number, signal.SIG_DFL)
         sys.unraisablehook = sys.__unraisablehook__
         os.write(self._wakeup[1], b"\0")
         self._thread.join()
@@ -91,7 +101,7 @@ class Watch:
     def exit(self, number: int) -> NoReturn:
         """Ends child processes, prints the line of signal `number` and ends this process."""
         if not self._exiting.acquire(blocking=False):
-            time.sleep(REAPED_SECONDS)  # another thread ends the process
+            time.sleep(REAPED_SECONDS + CLEANUP_SECONDS)  # another thread ends the process
         _end_children()
         with contextlib.suppress(OSError, ValueError):
             line_break = "\n" if sys.stderr.isatty() else ""  # ends the line of a progress bar
@@ -132,8 +142,8 @@ class Watch:
             if signal.getsignal(number) == self._raise:
                 break
             self._others_received = True
-        deadline = threading.Thread(target=self._enforce, args=(number,), daemon=True)
-        deadline.start()
+        self._deadline = threading.Thread(target=self._enforce, args=(number,), daemon=True)
+        self._deadline.start()
         while True:
             second = os.read(self._wakeup[0], 1)[0]
             if second == 0:
@@ -151,8 +161,25 @@ class Watch:
         """Ends the process after helper threads had time to delete their temporary files."""
         threading.excepthook = lambda _: None
         if _end_children():
-            time.sleep(REAPED_SECONDS)
+            threads = (self._thread, self._deadline, threading.main_thread())
+            _wait_for_helpers([thread for thread in threads if thread is not None])
+        _delete_temporary_files()
         self.exit(number)
+
+
+def _wait_for_helpers(own: Collection[threading.Thread]) -> None:
+    """Waits until all threads but `own` have ended, if they do; idle threads of pools do not."""
+    deadline = time.monotonic() + REAPED_SECONDS
+    while time.monotonic() < deadline and set(threading.enumerate()) - set(own):
+        time.sleep(POLL_SECONDS)
+
+
+def _delete_temporary_files() -> None:
+    """Closes open NamedTemporaryFiles, which deletes them: threads may wait without an end."""
+    for value in gc.get_objects():
+        if type(value) is tempfile._TemporaryFileWrapper:
+            with contextlib.suppress(OSError, ValueError):
+                value.close()
 
 
 def _end_children() -> int:

@@ -23,6 +23,7 @@ NOTICE_SECONDS = 10.0
 
 RETRY_SECONDS = 0.5
 CONNECT_SECONDS = 5.0
+LATE_SECONDS = 3.0
 ANSWER_SECONDS = 10.0
 """Time that process 0 may take, beyond the deadline, until its answer arrives."""
 
@@ -115,8 +116,19 @@ class _Meeting:
                 if key.fileobj is self._server:
                     self._accept()
                 elif problem := self._receive(key.fileobj):  # type: ignore[arg-type]
+                    self._admit_late_processes()
                     return problem
         return ""
+
+    def _admit_late_processes(self) -> None:
+        """Lets processes that start a little later receive the reason too."""
+        deadline = time.monotonic() + LATE_SECONDS
+        while time.monotonic() < deadline:
+            for key, _ in self._selector.select(timeout=RETRY_SECONDS):
+                if key.fileobj is self._server:
+                    self._accept()
+                else:
+                    self._selector.unregister(key.fileobj)
 
     def answer(self, problem: str) -> None:
         """Sends the outcome to every process that is there."""

@@ -22,8 +22,9 @@ EXAMPLES = """examples:
 """
 
 RESULTS = Path("runs/bench")
+MACHINES = ("v5e", "v5p", "v6e", "h100", "h200")
 
-COUNT = whole_number(1)
+COUNT = whole_number(1, 1 << 20)
 """Type of a number of frames, steps, rounds or tokens."""
 
 
@@ -109,7 +110,9 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "frames, and extrapolates to the number that fills the memory.",
         "  xcomp bench fit v5e --frames 4096 12288",
     )
-    parser.add_argument("machines", nargs="+", metavar="MACHINE", help="v5e, v5p, v6e, h100, h200")
+    parser.add_argument(
+        "machines", nargs="+", choices=MACHINES, metavar="MACHINE", help=", ".join(MACHINES)
+    )
     parser.add_argument(
         "--frames",
         nargs=2,

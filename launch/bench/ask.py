@@ -55,14 +55,14 @@ def measure(video: Path, frames: int) -> dict[str, float]:
         )
     code, peak = json.loads(process.stdout.splitlines()[-1])
     if code:
-        raise RuntimeError(
-            f"xcomp ask {video} ended with exit code {code}: {process.stderr[-1000:]}"
-        )
+        raise ValueError(f"xcomp ask {video} ended with exit code {code}: {process.stderr[-1000:]}")
     return {"peak_mb": peak / 1024, "seconds": time.monotonic() - began}
 
 
 def run(options: argparse.Namespace) -> int:
     """Prints a Markdown table with one row per video."""
+    if options.video is not None and not options.video.exists():
+        raise ValueError(f"{options.video}: no such file; check the path")
     with tempfile.TemporaryDirectory() as folder:
         if options.video is not None:
             videos = {options.video.name: options.video}

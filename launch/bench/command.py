@@ -81,7 +81,11 @@ def _run_fit(options: argparse.Namespace) -> int:
 
     os.environ.update(ENVIRONMENT)  # before JAX looks for devices
     from xcomp_jax.launch.bench import fit, results
+    from xcomp_jax.launch.preflight.machines import MACHINES, missing
 
+    for name in options.machines:
+        if command := missing(MACHINES[name]):
+            raise ValueError(f"compiling for {name} needs: {command}")
     rows = fit.measure(
         options.machines, tuple(options.frames), tiny=options.tiny, whole=options.whole
     )

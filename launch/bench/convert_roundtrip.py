@@ -26,7 +26,7 @@ import jax
 import numpy as np
 
 from xcomp_jax.checkpoint import load_params
-from xcomp_jax.convert.config import to_hf_config
+from xcomp_jax.convert.config_export import to_hf_config
 from xcomp_jax.convert.folder import CONFIG, WEIGHTS, read_weights
 from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 from xcomp_jax.convert.tensors import FLOATS, bit_view, equal_bits

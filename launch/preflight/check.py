@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import resource
+import sys
 import time
 from importlib import metadata
 from typing import Any
@@ -55,6 +56,11 @@ def check(options: argparse.Namespace) -> dict[str, Any]:
     if options.quick and not train:
         raise ConfigError("--quick compiles a training step; leave out --mode serve")
     target = _target(options)
+    print(
+        f"xcomp preflight: compiling for {options.topology}, which takes up to some minutes",
+        file=sys.stderr,
+        flush=True,
+    )
     summary = {
         "config": target.config.name,
         "topology": options.topology,

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from xcomp_jax.files import check_writable, write_text
 from xcomp_jax.launch.preflight.environment import ENVIRONMENT
 from xcomp_jax.launch.preflight.rows import ROWS
 from xcomp_jax.terminal.standalone import run_standalone
@@ -28,7 +28,8 @@ EXAMPLES = """examples:
   xcomp preflight table --quick           # the published table of pods
 
 topologies:
-  TPU: v5e, v5p or v6e with the chips along each direction (v5p:4x4x4); needs `pip install libtpu`
+  TPU: v5e, v5p or v6e with the chips along each direction (v5p:4x4x4); needs libtpu
+       (`pip install 'jax[tpu]'`)
   GPU: h100 or h200 with devices (h100:8) or hosts x devices (h100:4x8); needs the CUDA plugin of
   JAX (`pip install 'jax[cuda12]'`), no driver
 
@@ -79,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--text",
-        type=COUNT,
+        type=whole_number(32, 1 << 20),
         metavar="N",
         help="text tokens per example (default: data.max_text_tokens; 863 with --mode serve)",
     )
@@ -155,15 +156,12 @@ def run(options: argparse.Namespace) -> int:
                 f"--{name} is missing; for example --config configs/xcomp_2b.py --topology "
                 "v5p:4x4x4, or `table` for the table of pods"
             )
-    print(
-        f"xcomp preflight: compiling for {options.topology}, which takes up to some minutes",
-        file=sys.stderr,
-        flush=True,
-    )
-    figures = check(options)
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
+        check_writable(options.json)
+    figures = check(options)
+    if options.json is not None:
+        write_text(options.json, json.dumps(figures, indent=1) + "\n")
     return 0 if all(program["fits"] for program in figures["programs"]) else 1
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 
+from xcomp_jax.config import ConfigError
 from xcomp_jax.launch.preflight.collectives import Collective, by, collectives
 from xcomp_jax.launch.preflight.pods import Pod
 from xcomp_jax.launch.preflight.program import Program
@@ -94,7 +95,7 @@ def estimate(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> Estimate:
     """Compiles `program` for `pod`.
 
     Raises:
-        JaxRuntimeError: the compiler refused it for another reason than memory.
+        ConfigError: the compiler refused it for another reason than memory.
     """
     began = time.monotonic()
     memory, refusal, unread = None, None, None
@@ -106,14 +107,17 @@ def estimate(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> Estimate:
     except jax.errors.JaxRuntimeError as error:
         refusal = _out_of_memory(str(error))
         if refusal is None:
-            raise
+            raise ConfigError(
+                f"the compiler refuses the {program.name} on {pod.name}, and not for lack of "
+                f"memory: {_first_line(error)}"
+            ) from error
     else:
         memory = _memory(compiled.memory_analysis())
         try:
             sent = collectives(compiled.as_text(), len(pod.devices))
         except jax.errors.JaxRuntimeError as error:
             # A libtpu newer than jaxlib writes instructions that this jaxlib cannot parse.
-            unread = str(error).splitlines()[0]
+            unread = _first_line(error)
     executed = (program.flops + program.recomputed) / len(pod.devices)
     return Estimate(
         program=program.name,
@@ -136,7 +140,8 @@ def least_needed(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> int | N
 
     Given more memory the compiler uses more, to start copies earlier, so the memory it used is not
     the memory a program needs. Compiling for far too little memory makes it report the minimum
-    before it generates code, in a tenth of the time of a whole step. Returns None without a TPU.
+    before it generates code, in a tenth of the time of a whole step. Returns None without a TPU,
+    or if the compiler gives another reason, as it does for very small programs.
     """
     if pod.devices[0].platform != "tpu":
         return None
@@ -145,10 +150,7 @@ def least_needed(program: Program, pod: Pod, mesh: jax.sharding.Mesh) -> int | N
     try:
         analysis = lowered.compile(compiler_options=TOO_SMALL).memory_analysis()
     except jax.errors.JaxRuntimeError as error:
-        required = required_bytes(str(error))
-        if required is None:
-            raise
-        return required
+        return required_bytes(str(error))
     return _memory(analysis).needed
 
 
@@ -177,3 +179,7 @@ def _out_of_memory(message: str) -> str | None:
         return None
     match = re.search(r"memory required .*? exceeds available HBM \([^)]*\)", message)
     return match[0] if match else message.splitlines()[0]
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

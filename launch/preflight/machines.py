@@ -2,7 +2,7 @@
 
     with described("v5e"): jax.jit(f).lower(...).compile()
 
-TPUs need the compiler (`pip install libtpu`), GPUs the plugin (`pip install 'jax[cuda12]'` or
+TPUs need the compiler (libtpu), GPUs the plugin (`pip install 'jax[cuda12]'` or
 `'jax[cuda13]'`) but no driver. Set `environment.ENVIRONMENT` before JAX is imported.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import importlib.util
 from collections.abc import Iterator
+from importlib import metadata
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ import numpy as np
 from jax.experimental import topologies
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from xcomp_jax.launch.preflight.topologies import CLUSTERS, CUBES, PLANES, Topologies
 from xcomp_jax.sharding import AXES
 
 GIB = 2**30
@@ -30,6 +32,7 @@ class Machine:
 
     Attributes:
         topology: the compiler's name of the smallest set of these devices.
+        topologies: sizes that exist.
         memory_bytes: memory per device that a program may use.
         link_gbytes: GB/s that one device can send to the others of its pod or host while it
             receives as much (half of the vendor's figure, which adds both directions).
@@ -38,14 +41,19 @@ class Machine:
 
     platform: str
     topology: str
+    topologies: Topologies
     memory_bytes: int
     link_gbytes: float
     target_config: str | None = None
 
 
-def _tpu(topology: str, memory_bytes: int, link_gbytes: float) -> Machine:
+def _tpu(topology: str, topologies: Topologies, memory_bytes: int, link_gbytes: float) -> Machine:
     return Machine(
-        platform="tpu", topology=topology, memory_bytes=memory_bytes, link_gbytes=link_gbytes
+        platform="tpu",
+        topology=topology,
+        topologies=topologies,
+        memory_bytes=memory_bytes,
+        link_gbytes=link_gbytes,
     )
 
 
@@ -69,6 +77,7 @@ device_description_str: "{name}"
     return Machine(
         platform="cuda",
         topology="1x1x1",
+        topologies=CLUSTERS,
         memory_bytes=memory_bytes,
         link_gbytes=450,
         target_config=config,
@@ -77,9 +86,9 @@ device_description_str: "{name}"
 
 MACHINES = {
     # Usable part of 16, 95 and 32 GiB, as the compiler reports it.
-    "v5e": _tpu("v5e:1x1", int(15.75 * GIB), 200),
-    "v5p": _tpu("v5p:2x2x1", int(95.74 * GIB), 600),
-    "v6e": _tpu("v6e:1x1", int(31.25 * GIB), 400),
+    "v5e": _tpu("v5e:1x1", PLANES, int(15.75 * GIB), 200),
+    "v5p": _tpu("v5p:2x2x1", CUBES, int(95.74 * GIB), 600),
+    "v6e": _tpu("v6e:1x1", PLANES, int(31.25 * GIB), 400),
     "h100": _gpu("NVIDIA H100 80GB HBM3", 84_929_347_584, 3_352_320_000_000),
     "h200": _gpu("NVIDIA H200", 150_754_820_096, 4_800_000_000_000),
 }
@@ -88,10 +97,23 @@ MACHINES = {
 def missing(machine: Machine) -> str | None:
     """Returns the command that installs the compiler of `machine`, or None if it is installed."""
     if machine.platform == "tpu":
-        return None if importlib.util.find_spec("libtpu") else "pip install libtpu"
+        found = importlib.util.find_spec("libtpu")
+        return None if found else f"pip install '{libtpu_requirement()}'"
     plugins = ("jax_cuda12_plugin", "jax_cuda13_plugin")
     installed = any(importlib.util.find_spec(name) for name in plugins)
     return None if installed else "pip install 'jax[cuda12]' (or cuda13)"
+
+
+def libtpu_requirement() -> str:
+    """Returns the requirement of libtpu that belongs to the installed JAX, such as libtpu==1.2.*.
+
+    A newer libtpu writes programs that this JAX cannot read, so that traffic stays unknown.
+    """
+    for requirement in metadata.requires("jax") or ():
+        name, _, marker = requirement.partition(";")
+        if name.startswith("libtpu") and "tpu" in marker:
+            return name.strip()
+    return "libtpu"
 
 
 def absent_devices(name: str, topology: str | None = None) -> list[Any]:
@@ -110,6 +132,9 @@ def absent_devices(name: str, topology: str | None = None) -> list[Any]:
     options: dict[str, Any] = {"platform": machine.platform}
     if machine.target_config is None:
         options["topology_name"] = topology
+        if topology.endswith(":1x1"):
+            # By default the compiler describes hosts of 2x2 chips.
+            options["chips_per_host_bounds"] = (1, 1, 1)
     else:
         options |= {"topology": topology, "target_config": machine.target_config}
     return list(topologies.get_topology_desc(**options).devices)

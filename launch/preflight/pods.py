@@ -36,11 +36,15 @@ def describe(name: str) -> Pod:
     machine, _, sizes = name.partition(":")
     if machine not in MACHINES or not re.fullmatch(r"\d+(x\d+){0,2}", sizes):
         raise ConfigError(
-            f"topology {name!r} must read MACHINE:SIZES, e.g. v5e:4x4, v5p:4x4x4 or h100:4x8 "
+            f"--topology {name} must read MACHINE:SIZES, e.g. v5e:4x4, v5p:4x4x4 or h100:4x8 "
             f"(hosts x devices); machines: {', '.join(sorted(MACHINES))}"
         )
     known = MACHINES[machine]
     counts = [int(n) for n in sizes.split("x")]
+    if not known.topologies.accept(counts):
+        raise ConfigError(
+            f"--topology {name} does not exist; {machine} has {known.topologies.description}"
+        )
     topology = f"{machine}:{sizes}"
     if known.platform == "cuda":
         # The compiler counts partitions, hosts and devices per host.
@@ -48,10 +52,10 @@ def describe(name: str) -> Pod:
     try:
         devices = absent_devices(machine, topology)
     except RuntimeError as error:
-        raise ConfigError(f"topology {name!r}: {str(error).splitlines()[0]}") from error
+        raise ConfigError(f"--topology {name}: {str(error).splitlines()[0]}") from error
     if len(devices) != math.prod(counts):
         raise ConfigError(
-            f"topology {name!r}: the compiler describes {len(devices)} devices, not "
+            f"--topology {name}: the compiler describes {len(devices)} devices, not "
             f"{math.prod(counts)}; choose another topology of {machine}"
         )
     peak = peak_of(devices[0].device_kind)

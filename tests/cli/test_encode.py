@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -19,6 +20,7 @@ from tests.tiny import TINY, tiny_params
 from tests.write_video import write_video
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.cli.main import main
+from xcomp_jax.cli.processes import claimed_share
 from xcomp_jax.token_store import TokenStore
 
 FRAMES = 512
@@ -45,9 +47,14 @@ def cache_fixture(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("compiled")
 
 
-def encode_arguments(video: Path, store: Path, cache: Path) -> list[str]:
-    """Returns arguments whose shifted windows need a clip at every frame."""
-    options = ["--frames", str(FRAMES), "--select", "256", "--repeats", "8"]
+SELECTED = ("--select", "256", "--repeats", "8")
+"""Selection whose shifted windows need a clip at every frame."""
+
+
+def encode_arguments(
+    video: Path, store: Path, cache: Path, selection: Sequence[str] = SELECTED
+) -> list[str]:
+    options = ["--frames", str(FRAMES), *selection]
     return ["encode", str(video), "--store", str(store), "--cache-dir", str(cache), *options]
 
 
@@ -123,14 +130,14 @@ def test_encode_two_processes_share_store(
 def test_ask_with_filled_store_decodes_nothing(
     video: Path, cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = encode_arguments(video, tmp_path / "store", cache)[2:]
-    arguments[arguments.index("--select") + 1] = "all"
+    arguments = encode_arguments(video, tmp_path / "store", cache, ["--select", "all"])[2:]
     assert main(["encode", str(video), *arguments]) == 0
     page = tmp_path / "page.html"
     ask = ["ask", str(video), "What?", "Why?", "--max-new-tokens", "2", *arguments]
-    assert main([*ask, "--evidence", str(page)]) == 0
+    assert main([*ask, "--evidence", str(page), "--verbose"]) == 0
     out, err = capsys.readouterr()
     assert len(out.splitlines()) == 1 + 2
+    assert "clips reused" in err
     assert "clips encoded" not in err
     assert "decode" not in err
     assert "<title>" in (tmp_path / "page-1.html").read_text()
@@ -142,8 +149,7 @@ def test_encode_unreadable_video_is_skipped(
 ) -> None:
     unreadable = tmp_path / "bad.mp4"
     unreadable.write_text("no video")
-    arguments = encode_arguments(video, tmp_path / "store", cache)
-    arguments[arguments.index("--select") + 1] = "all"
+    arguments = encode_arguments(video, tmp_path / "store", cache, ["--select", "all"])
     assert main([arguments[0], str(unreadable), *arguments[1:]]) == 1
     out, err = capsys.readouterr()
     assert str(unreadable) in err
@@ -154,7 +160,10 @@ def test_encode_unreadable_video_is_skipped(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "pass either VIDEO or --mixture FILE"),
+        ([], "nothing to encode; pass VIDEO, or --mixture FILE"),
+        (["film.mp4", "--mixture", "m.yaml"], "pass either VIDEO or --mixture FILE, not both"),
+        (["--mixture", "n.yaml"], "--mixture n.yaml: no such file; did you mean m.yaml?"),
+        (["film.mp4", "--end", "0"], "--end 0 must lie after --start 0"),
         (
             ["--mixture", "m.yaml", "--distributed", "--process-id", "1"],
             "remove --distributed or these",
@@ -176,8 +185,15 @@ def test_encode_unreadable_video_is_skipped(
     ],
 )
 def test_encode_invalid_options_raise_before_loading(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("m.yaml").touch()
+    Path("c").mkdir()
     assert main(["encode", *arguments]) == 2
     assert message in capsys.readouterr().err
 
@@ -215,6 +231,11 @@ def test_encode_mixture_after_change_and_kill_resumes(
     assert num_encoded() == 2
     assert num_encoded() == 0
 
+    encode = ["encode", "--mixture", str(mixture), "--store", str(store), *settings, *model]
+    with claimed_share(store, 0, 1):
+        assert main(encode) == 2
+    assert "another running process encodes into" in capsys.readouterr().err
+
     film = ["encode", str(tmp_path / "media" / "v0.mp4"), "--cache-dir", str(cache)]
     assert main([*film, "--store", str(store)]) == 2
     assert "holds features of a data mixture" in capsys.readouterr().err
@@ -225,18 +246,38 @@ def test_encode_mixture_after_change_and_kill_resumes(
     assert "use another --store for features" in capsys.readouterr().err
 
 
-def test_chat_reads_questions_from_pipe(video: Path, cache: Path) -> None:
+def test_chat_pipe_holds_questions_and_commands(video: Path, cache: Path) -> None:
     arguments = ["chat", str(video), "--frames", "16", "--cache-dir", str(cache)]
     process = subprocess.run(
         [sys.executable, "-m", "xcomp_jax.cli.main", *arguments, "--max-new-tokens", "2"],
-        input="What?\nAnd then?\n/new\nWhat?\n",
+        input=b"What?\ncaf\xe9?\n/fly\n/help\n//And then?\n/new\nWhat?\n/exit\nNever?\n",
         capture_output=True,
-        text=True,
         check=True,
     )
-    lines = process.stdout.splitlines()
+    lines, messages = process.stdout.decode().splitlines(), process.stderr.decode()
     assert len(lines) == 3
     assert lines[0] == lines[2], "/new starts without history"
+    assert "contains bytes that are not UTF-8, after 'caf'" in messages
+    assert "/fly is not a command; use /new, /help, /exit or /quit" in messages
+    assert "/new     start another conversation" in messages
+    assert "encoded 16 frames of " in messages
+    assert "wall" not in messages, "costs need --verbose"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["gone.mkv", "--follow"], "gone.mkv: no such file or folder"),
+        ([".", "--follow"], ".: is a folder. Follow a file or a named pipe."),
+        (["gone.mkv", "--follow", "--frames", "8"], "--frames has no effect with --follow"),
+        (["gone.mkv"], "gone.mkv: no such file or folder"),
+    ],
+)
+def test_chat_missing_video_is_refused(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["chat", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_chat_follow_growing_file(video: Path, cache: Path) -> None:

@@ -23,7 +23,10 @@ REQUIRED = {
     ("scan",): ["a.yaml"],
     ("tune",): ["--workdir", "a"],
 }
-WHOLE_WITHOUT_LIMIT = {"--segment", "--stride", "--steps", "--videos", "--repeats", "--seconds"}
+UNBOUNDED = {
+    *("--start", "--end", "--store-gib", "--minutes"),
+    *("--atol", "--rtol", "--activations-tolerance", "--max-shard-size"),
+}
 
 
 def commands(
@@ -66,8 +69,9 @@ def test_flag_with_nonsense_is_refused_in_one_line(
             assert err.startswith(f"xcomp {' '.join(words)}: {flag}"), err
             assert err.count("\n") == 1, err
             assert len(err) < 400, err
-    # Numbers without an upper bound are checked against the video, the model or the store later.
+    # Only real numbers without an upper bound, such as --minutes, accept the large one.
     assert set(accepted) <= {"99999999999999999999"}
+    assert not accepted or flag in UNBOUNDED
 
 
 def test_flags_found_are_all_numeric_flags() -> None:
@@ -124,7 +128,10 @@ def test_ask_bad_flag_names_flag_and_range(
         ("--checkpoint .", "a.mp4: no such file or folder"),
         ("--checkpoint . --revision v1", "--revision v1 applies to a hub id"),
         ("--checkpoint setup.py", "--checkpoint setup.py is a file"),
-        ("--checkpoint doc", "--checkpoint doc: no such folder; did you mean docs?"),
+        (
+            "--checkpoint doc",
+            "--checkpoint doc: no such folder, and not a hub id (OWNER/NAME); did you mean docs?",
+        ),
         ("--checkpoint xcomp_jax/clii", "did you mean xcomp_jax/cli?"),
         ("--evidence page.pdf", "the suffix is .pdf"),
         ("--questions none.txt", "none.txt: No such file or directory; check the path"),

@@ -26,10 +26,11 @@ finally:
 
 UNINTERRUPTIBLE = """
 child = subprocess.Popen(["sleep", "60"])
+file = tempfile.NamedTemporaryFile()
 threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
 # The main thread neither returns from C nor is woken by a signal, as in a compilation.
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-print("ready", child.pid, flush=True)
+print("ready", child.pid, file.name, flush=True)
 ctypes.CDLL(None).sleep(60)
 """
 
@@ -77,11 +78,13 @@ atexit.register(lambda: (print("ready", flush=True), time.sleep(60)))
 """
 
 
-def started(work: str) -> subprocess.Popen[str]:
+def started(work: str, handler: str = "default_int_handler") -> subprocess.Popen[str]:
     """Starts a command that runs `work` and waits until it prints that it is ready."""
-    program = "import ctypes, signal, subprocess, sys, threading, time\n"
+    program = "import ctypes, signal, subprocess, sys, tempfile, threading, time\n"
     program += "from xcomp_jax.interruption import run_command\n"
     program += f"def run():\n{textwrap.indent(work, '    ')}\n    return 0\n"
+    # A suite that runs as a background job ignores SIGINT, and so would its children.
+    program += f"signal.signal(signal.SIGINT, signal.{handler})\n"
     program += "sys.exit(run_command('xcomp test', run))\n"
     process = subprocess.Popen(
         [sys.executable, "-c", program],
@@ -124,12 +127,14 @@ def test_command_signalled_cleans_up(number: int, code: int, line: str) -> None:
 
 def test_command_in_native_code_ends_with_its_child() -> None:
     process = started(UNINTERRUPTIBLE)
-    ready, child = line_of(process).split()
+    ready, child, temporary = line_of(process).split()
+    assert Path(temporary).exists()
     assert ready == "ready"
     began = time.monotonic()
     assert output_after(process, signal.SIGINT) == ("", "xcomp test: interrupted\n")
     assert time.monotonic() - began < PROMPT_SECONDS
     assert process.returncode == 130
+    assert not Path(temporary).exists()
     assert not Path(f"/proc/{child}").exists() or is_zombie(int(child))
 
 
@@ -143,6 +148,14 @@ def test_command_that_swallows_sigint_still_ends(work: str) -> None:
     assert line_of(process) == "ready"
     assert output_after(process, signal.SIGINT) == ("", "xcomp test: interrupted\n")
     assert process.returncode == 130
+
+
+def test_command_in_background_keeps_ignoring_sigint() -> None:
+    process = started(UNTIL_INTERRUPTED, handler="SIG_IGN")
+    assert line_of(process) == "ready"
+    process.send_signal(signal.SIGINT)
+    expected = ("cleaned up\n", "xcomp test: stopped by SIGTERM\n")
+    assert output_after(process, signal.SIGTERM) == expected
 
 
 def test_command_second_sigint_ends_slow_cleanup() -> None:

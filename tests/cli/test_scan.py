@@ -178,7 +178,7 @@ def test_scan_invalid_options_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], config: MixtureConfig
 ) -> None:
     assert main(["scan", str(tmp_path / "nothing.yaml")]) == 2
-    assert "nothing.yaml' cannot be read" in capsys.readouterr().err
+    assert "nothing.yaml: no such file; check the path" in capsys.readouterr().err
     assert main(["scan", config.path, "--set", "seed=1"]) == 2
     assert "--set seed=1 needs --config FILE" in capsys.readouterr().err
     for share in ("-1", "nan"):

@@ -143,5 +143,10 @@ def copy_mutated(original: Path, folder: Path, rng: Random) -> str:
     """Copies `original` to `folder` with one mutation of one file; returns its description."""
     shutil.copytree(original, folder)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
-    path = files[rng.integers(len(files))]
+    # Most files are arrays; half of the mutations are of config.json and its neighbours.
+    top = [path for path in files if path.parent == folder]
+    config = folder / "config.json"
+    path = [config, top[rng.integers(len(top))], files[rng.integers(len(files))]][
+        rng.choice(3, p=[0.25, 0.25, 0.5])
+    ]
     return f"{path.relative_to(folder).parent}/{mutate(path, files, rng)}"

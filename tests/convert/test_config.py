@@ -11,7 +11,8 @@ import pytest
 from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL
 from xcomp_jax.config import CompressionConfig, ModelConfig, VisionConfig
-from xcomp_jax.convert.config import to_hf_config, to_model_config
+from xcomp_jax.convert.config import to_model_config
+from xcomp_jax.convert.config_export import to_hf_config
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.variants import VARIANTS
 

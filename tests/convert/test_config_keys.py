@@ -13,7 +13,8 @@ from tests.convert import torch_model
 from tests.convert.conftest import GOLDEN_MODEL, conversion_problems
 from xcomp_jax.checkpoint.strict_json import format_json, parse_json
 from xcomp_jax.cli.main import main
-from xcomp_jax.convert.config import to_hf_config, to_model_config, unknown_keys
+from xcomp_jax.convert.config import to_model_config, unknown_keys
+from xcomp_jax.convert.config_export import to_hf_config
 from xcomp_jax.convert.config_keys import IRRELEVANT
 from xcomp_jax.convert.errors import ConversionError
 from xcomp_jax.convert.from_torch import load_torch_checkpoint

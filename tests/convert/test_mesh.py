@@ -33,7 +33,7 @@ def test_invalid_mesh_option_is_rejected(text: str, capsys: pytest.CaptureFixtur
     with pytest.raises(SystemExit) as caught:
         parsed_mesh(text)
     assert caught.value.code == 2
-    assert "argument --mesh: " in capsys.readouterr().err
+    assert "xcomp convert from-torch: --mesh " in capsys.readouterr().err
 
 
 def test_mesh_unlike_devices_is_rejected(source: Path, capsys: pytest.CaptureFixture[str]) -> None:

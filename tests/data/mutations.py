@@ -11,6 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import random
+import re
 import sys
 import tempfile
 import time
@@ -27,6 +28,13 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_sets
 from xcomp_jax.data.prepared.manifest import ManifestError, load_manifest
 from xcomp_jax.data.tokens import RowError, check_conversation
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.files import TextError
+
+PLACE = re.compile(
+    r"line \d+|entry \d+|set \d+|UTF-8|must hold|no usable sample|Exceeds the limit|recursion"
+    r"|experiment\.py: [\w.\[\]]+[=:]|get_config|stage|experiment\.py: (no|an) |cannot be run"
+)
+"""Names of the place of a fault, or of what the whole file lacks."""
 
 MAX_SECONDS = 10
 """Longest time of the processor for a file of a few kilobytes."""
@@ -197,12 +205,13 @@ def refused_or_read(path: Path, read: Callable[[], Any]) -> tuple[str, Any]:
     start = time.process_time()
     try:
         outcome, result = "read", read()
-    except (MixtureError, ManifestError, ConfigError) as error:
+    except (MixtureError, ManifestError, ConfigError, TextError) as error:
         outcome, result = str(error), None
     assert time.process_time() - start < MAX_SECONDS
     if result is not None:
         return outcome, result
     assert str(path.parent) in outcome, outcome
+    assert PLACE.search(outcome), outcome
     assert "\n" not in outcome, outcome
     assert len(outcome) < 1500, outcome
     return "refused", None

@@ -70,12 +70,18 @@ def test_entry_medium_other_counts_are_left_out(entry: dict[str, Any], reason: s
         {"video_path": "a.mp4", "conversations": [{"from": "human", "value": "Hi?"}]},
         {"clip": "a.mp4", "conversations": [{"from": "human", "value": QUESTION}]},
         {"QA": [{"q": "What?", "a": "This."}]},
+        {"messages": [{"role": "user", "content": [{"type": "video", "video": "a.mp4"}]}]},
     ],
-    ids=["key", "mark", "no-turns"],
+    ids=["key", "mark", "no-turns", "parts"],
 )
 def test_entry_medium_misspelled_key_is_bad(entry: dict[str, Any]) -> None:
     with pytest.raises(EntryError, match=r"an entry has 'video' or 'image' .*this one has the"):
         entry_medium(entry)
+
+
+def test_entry_turns_misspelled_key_is_bad() -> None:
+    with pytest.raises(EntryError, match=r"no 'conversations'.*did you mean 'conversations'"):
+        entry_turns({"video": "a.mp4", "conversation": list(TURNS)}, "video")
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,8 @@ def results(session: Session, videos: list[EncodedVideo]) -> dict[str, Any]:
         "logits": np.asarray(state.logits, float)[: state.size].tolist(),
         "selected": [answer.selected_frames for answer in answers],
         "answers": [answer.token_ids for answer in answers],
+        "alone": [session.ask(v, q).token_ids for v, q in zip(videos, QUESTIONS, strict=True)],
+        "scores again": [None if a.scores is None else a.scores.tolist() for a in answers],
         "windows": [0 if v.windows is None else len(v.windows.starts) for v in videos],
     }
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.evidence.examples import evidence, jpeg
-from xcomp_jax.evidence import Cost, Thumbnail
+from xcomp_jax.evidence import Cost, Thumbnail, shown_name
 
 
 def test_evidence_example_is_valid() -> None:
@@ -49,3 +49,22 @@ def test_cost_invalid_seconds_raise(seconds: float) -> None:
 def test_thumbnail_other_format_raises() -> None:
     with pytest.raises(ValueError, match="frame 7 is not a JPEG"):
         Thumbnail(7, b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("C: talk.mp4", "C: talk.mp4"),
+        ("C:talk.mp4", "C:talk.mp4"),
+        ("a:b.mp4", "a:b.mp4"),
+        ("1:30 of a talk.mp4", "1:30 of a talk.mp4"),
+        ("back\\slash.mp4", "back\\slash.mp4"),
+        ("C:\\films\\talk.mp4", "talk.mp4"),
+        ("/home/user/talk.mp4", "talk.mp4"),
+        ("frames/", "frames"),
+        ("caf\udce9.mp4", "caf\udce9.mp4"),
+    ],
+)
+def test_shown_name_is_accepted_as_evidence(path: str, name: str) -> None:
+    assert shown_name(path) == name
+    assert evidence(video=shown_name(path)).video == name

@@ -9,6 +9,7 @@ import pytest
 from tests.evidence.examples import evidence, hostile
 from xcomp_jax.evidence import check_evidence_path, from_json, to_html, write_evidence
 from xcomp_jax.evidence import write as module
+from xcomp_jax.terminal.output import describe
 
 
 def test_write_evidence_suffix_determines_format(tmp_path: Path) -> None:
@@ -36,6 +37,27 @@ def test_write_evidence_other_suffix_writes_nothing(tmp_path: Path, name: str) -
 def test_check_evidence_path_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder .*missing does not exist"):
         check_evidence_path(tmp_path / "missing" / "answer.html")
+
+
+def test_check_evidence_path_unusable_name_raises(tmp_path: Path) -> None:
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(ValueError, match="is a folder; add the name of a file"):
+        check_evidence_path(tmp_path / "folder.html")
+    longest = tmp_path / f"{'a' * (255 - len('.answer.html.partial') + 1)}{'nswer.html'}"
+    write_evidence(evidence(), check_evidence_path(longest))
+    with pytest.raises(ValueError, match="the name is 1 bytes too long"):
+        check_evidence_path(longest.with_name(f"a{longest.name}"))
+
+
+def test_write_evidence_to_full_disk_leaves_no_file(tmp_path: Path) -> None:
+    target = tmp_path / "answer.html"
+    (tmp_path / ".answer.html.partial").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left on device") as caught:
+        write_evidence(evidence(), target)
+    assert describe(caught.value) == (
+        f"{target}: No space left on device; free some space, or name a folder on another disk"
+    )
+    assert not list(tmp_path.iterdir())
 
 
 def test_write_evidence_failure_keeps_old_file(

@@ -61,8 +61,11 @@ def test_push_wrong_size_raises(session: Session) -> None:
         ValueError, match=r"the frame is uint8 \[8, 8, 3\], the model takes uint8 \[32, 32, 3\]"
     ):
         live.push(np.zeros((8, 8, 3), np.uint8))
-    with pytest.raises(ValueError, match="is not positive"):
-        LiveVideo(session, fps=0)
+    with pytest.raises(TypeError, match="the frame is of type list; pass a NumPy array"):
+        live.push([0])  # type: ignore[arg-type]
+    for fps in (0, float("inf")):
+        with pytest.raises(ValueError, match="is not positive and finite"):
+            LiveVideo(session, fps=fps)
 
 
 def make_video(path: Path, seconds: int) -> bytes:

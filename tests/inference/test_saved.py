@@ -34,6 +34,22 @@ def test_ask_with_loaded_caches_prefills_no_window(tmp_path: Path) -> None:
     assert answer.token_ids == expected.token_ids
 
 
+def test_save_caches_failed_write_leaves_no_file(
+    session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    video, _ = encode(session)
+    session.ask(video, QUESTIONS[0])
+
+    def full(arrays: object, path: Path, **_: object) -> None:
+        path.write_bytes(b"part")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("xcomp_jax.inference.saved.save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        save_caches(session, video, tmp_path / "caches")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_cache_of_all_frames_round_trips(tmp_path: Path) -> None:
     session = demo_session(selection=None)
     video, _ = encode(session, 24)

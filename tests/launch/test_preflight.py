@@ -6,6 +6,8 @@ import dataclasses
 import json
 import math
 import subprocess
+import types
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +23,24 @@ from xcomp_jax.config import (
     on_devices,
 )
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.launch.bench import arguments
 from xcomp_jax.launch.preflight import check, command, pods
 from xcomp_jax.launch.preflight.advice import advice
 from xcomp_jax.launch.preflight.collectives import Collective, collectives
-from xcomp_jax.launch.preflight.estimate import Estimate, Memory, required_bytes
+from xcomp_jax.launch.preflight.estimate import (
+    Estimate,
+    Memory,
+    estimate,
+    least_needed,
+    required_bytes,
+)
 from xcomp_jax.launch.preflight.extrapolation import EXTRAPOLATED_SPARE, shortened
+from xcomp_jax.launch.preflight.machines import MACHINES, libtpu_requirement
+from xcomp_jax.launch.preflight.program import Program
 from xcomp_jax.launch.preflight.rows import ROWS
 from xcomp_jax.launch.preflight.table import table
-from xcomp_jax.sharding import AXES
+from xcomp_jax.peaks import Peak
+from xcomp_jax.sharding import AXES, make_mesh
 from xcomp_jax.training.step import check_micro_batches
 from xcomp_jax.variants import XCOMP_2B
 
@@ -120,6 +132,25 @@ def test_advice_depends_on_verdict_and_stage() -> None:
     assert advice(extrapolated, STAGE, mesh)[0].startswith("compile the whole step")
 
 
+TPU_POD = pods.Pod(
+    "v5e:1x1",
+    [types.SimpleNamespace(platform="tpu")],
+    2**34,
+    200,
+    Peak(197, 819),
+)
+
+
+def refused_program(message: str) -> Program:
+    """Returns a program that the compiler refuses with `message`."""
+
+    def refuse(**_: object) -> None:
+        raise jax.errors.JaxRuntimeError(message)
+
+    lowered = types.SimpleNamespace(compile=refuse)
+    return Program(name="step", lower=lambda: lowered, flops=1.0)
+
+
 def test_bad_topologies_and_meshes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="must read MACHINE:SIZES"):
         pods.describe("v5p")
@@ -129,6 +160,63 @@ def test_bad_topologies_and_meshes_are_refused(monkeypatch: pytest.MonkeyPatch) 
     assert check.parse_mesh("data=2, fsdp=-1") == MeshConfig(data=2, fsdp=-1)
     with pytest.raises(ConfigError, match=r"unknown field.*fdsp"):
         check.parse_mesh("fdsp=8")
+
+
+@pytest.mark.parametrize(
+    ("name", "possible"),
+    [
+        ("v5e:4x4x4", "v5e has 1x1, 2x2, 2x4, 4x4, 4x8, 8x8, 8x16, 16x16"),
+        ("v5e:16", "v5e has 1x1"),
+        ("v6e:32x32", "v6e has 1x1"),
+        ("v5p:4x4", "such as 4x4x4 or 4x4x8"),
+        ("v5p:8x4x4", "A <= B <= C"),
+        ("v5p:16x16x28", "up to 16x16x24"),
+        ("h100:16", "at most 8 devices per host"),
+        ("h200:0", "at most 8 devices per host"),
+        ("h100:1x2x3", "DEVICES or HOSTSxDEVICES"),
+    ],
+)
+def test_describe_impossible_topology_lists_possible_ones(name: str, possible: str) -> None:
+    with pytest.raises(ConfigError, match=f"--topology {name} does not exist; .*{possible}"):
+        pods.describe(name)
+
+
+@pytest.mark.parametrize("name", ["v5e:1x1", "v6e:16x16", "v5p:2x2x1", "v5p:8x8x12", "h100:4x8"])
+def test_describe_possible_topology_reaches_compiler(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xcomp_jax.launch.preflight.machines.missing", lambda _: "pip install it")
+    with pytest.raises(ConfigError, match="pip install it"):
+        pods.describe(name)
+
+
+def test_libtpu_requirement_is_that_of_installed_jax() -> None:
+    """The extra `jax[tpu]` pins the version; a JAX without the extra leaves it open."""
+    assert libtpu_requirement() in {
+        requirement.partition(";")[0].strip() for requirement in metadata.requires("jax") or ()
+    }
+    assert libtpu_requirement().startswith("libtpu==")
+
+
+@pytest.mark.parametrize(
+    ("message", "least"),
+    [
+        ("RESOURCE_EXHAUSTED: Used 31.93M of 16.00M hbm. Exceeded", int(31.93 * 2**20)),
+        ("INTERNAL: a scoped allocation of 40.00K exceeds its limit", None),
+    ],
+)
+def test_least_needed_other_refusal_is_unknown(message: str, least: int | None) -> None:
+    """Compiling a very small program for 16 MiB fails for other reasons than the plan's size."""
+    mesh = make_mesh(MeshConfig(fsdp=1), jax.devices("cpu")[:1])
+    assert least_needed(refused_program(message), TPU_POD, mesh) == least
+
+
+def test_estimate_other_refusal_is_one_sentence() -> None:
+    mesh = make_mesh(MeshConfig(fsdp=1), jax.devices("cpu")[:1])
+    result = estimate(refused_program("RESOURCE_EXHAUSTED: out of memory"), TPU_POD, mesh)
+    assert not result.fits
+    with pytest.raises(ConfigError, match=r"refuses the step on v5e:1x1.*: INTERNAL: shape$"):
+        estimate(refused_program("INTERNAL: shape\nstack"), TPU_POD, mesh)
 
 
 def test_table_rows_have_meshes_that_divide_their_batches() -> None:
@@ -224,3 +312,8 @@ def test_iterations_are_derived_from_loop_counter() -> None:
     unknown = TPU_LOOP.replace("direction=LT", "direction=NE")
     with pytest.warns(UserWarning, match="counted once"):
         assert collectives(unknown, 16)[1].nbytes == 128
+
+
+def test_bench_fit_offers_all_described_machines() -> None:
+    """The parser names them itself, because it must not import JAX."""
+    assert set(arguments.MACHINES) == set(MACHINES)

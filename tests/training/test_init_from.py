@@ -11,7 +11,7 @@ import pytest
 
 from tests.convert import torch_model
 from tests.training.tiny_experiment import BASE, get_config
-from xcomp_jax.checkpoint import load_params
+from xcomp_jax.checkpoint import CheckpointError, load_params
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict
 from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 from xcomp_jax.convert.to_torch import convert_to_torch
@@ -66,3 +66,11 @@ def test_converted_base_tuned_exports_to_torch(tmp_path: Path) -> None:
     other = dataclasses.replace(config, model=tiny.model)
     with pytest.raises(ConfigError, match=r"init_from=.* holds a model with vision="):
         tune(other, tmp_path / "refused")
+
+
+def test_tune_foreign_export_folder_is_refused_at_once(tmp_path: Path) -> None:
+    torch_model.make(tmp_path / "run" / "checkpoint")
+    config = from_dict(ExperimentConfig, get_config().to_dict())
+    with pytest.raises(CheckpointError, match="shows that `xcomp tune` wrote it"):
+        tune(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["checkpoint"]

@@ -13,6 +13,7 @@ import pytest
 from tests.training.tune_processes import (
     EXPERIMENTS,
     TuneProcess,
+    free_port,
     losses,
     start,
     start_together,
@@ -126,6 +127,35 @@ def test_lost_process_ends_run_that_then_resumes(two: Path, folder: Path) -> Non
         process.wait_for_success()
     assert losses(workdir) == losses(two)
     assert_equal(final_params(workdir), final_params(two))
+
+
+def test_processes_with_different_settings_end_with_reason(folder: Path) -> None:
+    workdir, port = folder / "different", free_port()
+    meeting = ("--coordinator", f"localhost:{port}", "--num-processes", "2", "--process-id")
+    running = [
+        start(
+            EXPERIMENT, workdir, folder / "cache", "--set", f"seed={number}", *meeting, f"{number}"
+        )
+        for number in range(2)
+    ]
+    for process in running:
+        assert process.exit_code() == 2, process.output()[-3000:]
+        assert (
+            "process 0 and process 1 of this run differ in configuration field seed: 0 and 1"
+            in (process.output())
+        )
+    assert not workdir.exists()
+
+
+def test_processes_with_one_id_end_with_reason(folder: Path) -> None:
+    meeting = ("--coordinator", f"localhost:{free_port()}", "--num-processes", "2")
+    running = [
+        start(EXPERIMENT, folder / "same", folder / "cache", *meeting, "--process-id", "0")
+        for _ in range(2)
+    ]
+    for process in running:
+        assert process.exit_code() == 2, process.output()[-3000:]
+        assert "two processes have --process-id 0; give each its own" in process.output()
 
 
 @pytest.mark.slow

@@ -69,14 +69,18 @@ def start_together(
     count: int, experiment: str, workdir: Path, cache: Path, *arguments: str
 ) -> list[TuneProcess]:
     """Starts `count` processes of one run."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    meeting = ["--coordinator", f"localhost:{port}", "--num-processes", str(count)]
+    meeting = ["--coordinator", f"localhost:{free_port()}", "--num-processes", str(count)]
     return [
         start(experiment, workdir, cache, *arguments, *meeting, "--process-id", str(number))
         for number in range(count)
     ]
+
+
+def free_port() -> int:
+    """Returns a port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return free.getsockname()[1]
 
 
 def wait_until(reached: Callable[[], bool], *running: TuneProcess) -> None:

@@ -12,6 +12,7 @@ import hashlib
 import json
 from pathlib import Path
 
+from xcomp_jax.checkpoint.lists import short_list
 from xcomp_jax.checkpoint.tree import CheckpointError
 from xcomp_jax.files import write_json
 
@@ -19,7 +20,6 @@ MARKER = ".xcomp_jax.json"
 
 # Larger files hold parameters, which nobody edits; their size is enough.
 _HASHED_BYTES = 1 << 20
-_NAMED_FILES = 10
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,11 +74,9 @@ def check_owned(folder: Path, writer: Writer) -> None:
     files = _files(folder)
     foreign = [name for name, path in files.items() if listed.get(name) != _fingerprint(path)]
     if foreign:
-        names = ", ".join(foreign[:_NAMED_FILES])
-        more = f" and {len(foreign) - _NAMED_FILES} more" * (len(foreign) > _NAMED_FILES)
         raise CheckpointError(
             f"{folder}: not replaced, because it holds files that were added or changed since "
-            f"`{name}` wrote it: {names}{more}; move them away or choose another name"
+            f"`{name}` wrote it: {short_list(foreign)}; move them away or choose another name"
         )
 
 

@@ -21,6 +21,7 @@ from flax import traverse_util
 from jax.typing import DTypeLike
 
 from xcomp_jax.checkpoint.checksums import DESCRIPTION, check_files
+from xcomp_jax.checkpoint.lists import short_list
 from xcomp_jax.checkpoint.memory import aligned_empty, row_pieces
 from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
@@ -33,9 +34,6 @@ PARAMS_FOLDER = "params"
 
 # Number of row slices (`row_pieces`) read at a time.
 _IN_FLIGHT = 2
-
-# Length at which lists in messages are cut.
-_NAMED = 10
 
 # TensorStore has no error type of its own.
 _READ_ERRORS = (ValueError, OSError, NotImplementedError, IndexError, TypeError, RuntimeError)
@@ -201,11 +199,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     if not path.is_file() or not (folder / PARAMS_FOLDER).is_dir():
         names = sorted(entry.name for entry in folder.iterdir())
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         raise CheckpointError(
             f"{folder}: not a checkpoint, it needs {CONFIG_FILE} and {PARAMS_FOLDER}/; found "
-            f"{names[:_NAMED]}{more}. Convert a folder with safetensors by `xcomp convert "
-            "from-torch`"
+            f"{short_list(names) or 'no files'}. Convert a folder with safetensors by "
+            "`xcomp convert from-torch`"
         )
     try:
         values = read_json_object(path)

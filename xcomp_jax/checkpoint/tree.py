@@ -8,13 +8,11 @@ from collections.abc import Mapping
 
 from flax import traverse_util
 
+from xcomp_jax.checkpoint.lists import bullets
 from xcomp_jax.config import CompressionConfig, ModelConfig
 from xcomp_jax.models.xcomp import abstract_params
 
 Shape = tuple[int, ...]
-
-# Length at which lists in messages are cut.
-_LISTED = 10
 
 
 class CheckpointError(ValueError):
@@ -49,7 +47,5 @@ def check_shapes(subject: object, model: ModelConfig, shapes: Mapping[str, Shape
         if path in shapes and shapes[path] != expected[path]
     ]
     if problems:
-        lines = "".join(f"\n  - {problem}" for problem in problems[:_LISTED])
-        if len(problems) > _LISTED:
-            lines += f"\n  and {len(problems) - _LISTED} more"
+        lines = bullets(problems)
         raise CheckpointError(f"{subject}: parameters and configuration disagree:{lines}")

@@ -86,7 +86,7 @@ def add_generation(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--temperature",
-        type=real_number(0),
+        type=real_number(0, 100),
         metavar="T",
         help="sampling temperature (default: 0, greedy)",
     )
@@ -150,13 +150,13 @@ def add_selection(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--segment",
-        type=whole_number(0),
+        type=whole_number(0, 4096),
         metavar="A",
         help="clips of 8 frames per scoring segment; 0 scores whole windows (default: 8)",
     )
     group.add_argument(
         "--stride",
-        type=whole_number(1),
+        type=whole_number(1, 4096),
         metavar="B",
         help="clips between segments, at most --segment (default: 4)",
     )
@@ -298,4 +298,5 @@ def parse_mesh(text: str) -> MeshConfig:
     try:
         return MeshConfig(**sizes)
     except ConfigError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        reason = str(error).rpartition(": ")[2]
+        raise argparse.ArgumentTypeError(f"{text!r}: {reason}") from None

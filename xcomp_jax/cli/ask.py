@@ -78,9 +78,10 @@ def run(options: argparse.Namespace) -> int:
     questions = _questions(options)
     check_checkpoint(options)
     from xcomp_jax.account import Account, measure
-    from xcomp_jax.evidence import check_evidence_path, write_evidence
 
     pages = _pages(options.evidence, len(questions))
+    if pages:
+        from xcomp_jax.evidence import check_evidence_path, write_evidence
     for page in pages:
         check_evidence_path(page)
     with Account(), Bars() as bars:
@@ -114,7 +115,7 @@ def _questions(options: argparse.Namespace) -> list[str]:
 
     questions = list(options.question)
     if options.questions is not None:
-        lines = read_text(options.questions).splitlines()
+        lines = read_text(options.questions).split("\n")
         questions += [line.strip() for line in lines if line.strip()]
     if not questions:
         raise ValueError("no question; add one after the video, or a file with --questions")

@@ -96,7 +96,6 @@ def run(options: argparse.Namespace) -> int:
     check_checkpoint(options)
     if options.follow is not None:
         return _run_followed(options)
-    from xcomp_jax.evidence.wording import duration_text, frame_count
 
     info = probe_video(options, options.video)
     check_within(options, info.duration)
@@ -110,6 +109,8 @@ def run(options: argparse.Namespace) -> int:
             progress=bars,
         )
     print_notes(video, "chat")
+    from xcomp_jax.evidence.wording import duration_text, frame_count
+
     shown = f"{frame_count(video.num_frames)} of {duration_text(video.plan.duration)}"
     print(f"encoded {shown}", file=sys.stderr)
     return _converse(session, options, lambda: video)
@@ -118,7 +119,7 @@ def run(options: argparse.Namespace) -> int:
 def _run_followed(options: argparse.Namespace) -> int:
     refuse_without_effect(
         options,
-        ("frames", "start", "end", "store", "store_gib"),
+        ("frames", "start", "end", "stream", "partial", "max_damaged", "store", "store_gib"),
         "with --follow, which takes every frame of the stream at FPS and keeps it in memory",
     )
     from xcomp_jax.video.stream import growing_file

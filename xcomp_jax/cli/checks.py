@@ -10,6 +10,8 @@ from pathlib import Path
 
 from xcomp_jax.terminal.output import check_text
 
+CONFIGS = Path(__file__).parents[1] / "configs"
+
 SELECTION = ("repeats", "segment", "stride", "layers", "granularity")
 DEFAULT_SEGMENT = 8
 
@@ -28,7 +30,8 @@ def refuse_without_effect(options: argparse.Namespace, names: Iterable[str], rea
         reason: end of the sentence "--NAME has no effect ...".
     """
     for name in names:
-        if getattr(options, name, None) is not None:
+        value = getattr(options, name, None)
+        if value is not None and value is not False and value != []:
             raise ValueError(f"{flag(name)} has no effect {reason}")
 
 
@@ -62,28 +65,69 @@ def check_options(options: argparse.Namespace) -> None:
 
 
 def check_checkpoint(options: argparse.Namespace) -> None:
-    """Raises ValueError if `--checkpoint` cannot be a folder or a hub id."""
-    name = options.checkpoint
-    if name is None:
+    """Raises ValueError if `--checkpoint` can be neither a folder nor a hub id."""
+    if options.checkpoint is None:
         return
+    check_folder(options.checkpoint, "--checkpoint ", may_be_hub_id=True)
+    if options.revision is not None and Path(options.checkpoint).expanduser().is_dir():
+        raise ValueError(
+            f"--revision {options.revision} applies to a hub id, but --checkpoint "
+            f"{options.checkpoint} is a local folder; remove --revision"
+        )
+
+
+def check_folder(name: str | Path, label: str = "", *, may_be_hub_id: bool = False) -> None:
+    """Raises ValueError, with the nearest existing name, unless the folder `name` exists.
+
+    Args:
+        label: flag in front of the name in messages.
+        may_be_hub_id: accept OWNER/NAME, unless a folder has nearly the same name.
+    """
     path = Path(name).expanduser()
+    if not str(name):
+        raise ValueError(f"{label.strip()} is empty; name a folder")
     if path.is_dir():
-        if options.revision is not None:
-            raise ValueError(
-                f"--revision {options.revision} applies to a hub id, but --checkpoint {name} is a "
-                "local folder; remove --revision"
-            )
         return
     if path.exists():
-        raise ValueError(f"--checkpoint {name} is a file; use the folder that contains it")
-    siblings = [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else []
-    near = difflib.get_close_matches(path.name, siblings, n=1)
-    if near or not _HUB_ID.fullmatch(name):
-        hint = f"; did you mean {path.parent / near[0]}?" if near else ""
-        raise ValueError(
-            f"--checkpoint {name}: no such folder"
-            + (hint or ", and not a hub id (OWNER/NAME); check the path")
-        )
+        raise ValueError(f"{label}{name} is a file; use the folder that contains it")
+    near = _nearest_sibling(path)
+    if near is None and may_be_hub_id and _HUB_ID.fullmatch(str(name)):
+        return
+    hub = ", and not a hub id (OWNER/NAME)" if may_be_hub_id else ""
+    hint = "check the path" if near is None else f"did you mean {near}?"
+    raise ValueError(f"{label}{name}: no such folder{hub}; {hint}")
+
+
+def check_file(path: Path | None, label: str = "") -> None:
+    """Raises ValueError, with the nearest existing name, unless the file exists or is None."""
+    if path is None or path.expanduser().is_file():
+        return
+    near = _nearest_sibling(path.expanduser())
+    hint = "check the path" if near is None else f"did you mean {near}?"
+    reason = "is a folder; name a file" if path.is_dir() else f"no such file; {hint}"
+    raise ValueError(f"{label}{path}{' ' if path.is_dir() else ': '}{reason}")
+
+
+def check_config(path: Path | None) -> None:
+    """Raises ValueError unless `--config` is None, a file, or the name of a shipped file."""
+    names = sorted(file.stem for file in CONFIGS.glob("[!_]*.py"))
+    if path is None or path.is_file() or str(path) in names:
+        return
+    near = difflib.get_close_matches(path.stem, names, n=1)
+    hint = (
+        f"did you mean {near[0]}?" if near else "give the path of one, or the name of a shipped one"
+    )
+    raise ValueError(f"--config {path}: no such configuration file; {hint} ({', '.join(names)})")
+
+
+def _nearest_sibling(path: Path) -> Path | None:
+    """Returns the path whose name is nearest to that of `path` in the same folder, if any is."""
+    try:
+        names = [entry.name for entry in path.parent.iterdir()]
+    except OSError:
+        return None
+    near = difflib.get_close_matches(path.name, names, n=1)
+    return path.parent / near[0] if near else None
 
 
 def check_question(question: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import parse_mesh
+from xcomp_jax.cli.checks import check_folder
 from xcomp_jax.terminal.values import real_number
 
 if TYPE_CHECKING:
@@ -219,6 +220,11 @@ def _size(text: str) -> int:
 
 def _run(name: str, command: Command, options: argparse.Namespace) -> int:
     """Runs one conversion; an error is one message on stderr and exit code 1."""
+    try:
+        _check_names(options)
+    except ValueError as error:
+        print(f"{name}: {error}", file=sys.stderr)
+        return 1
     # Heavy imports wait until here, so that --help answers at once.
     import jax
 
@@ -230,6 +236,15 @@ def _run(name: str, command: Command, options: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
         return 1
+
+
+def _check_names(options: argparse.Namespace) -> None:
+    """Raises ValueError if a folder to read does not exist."""
+    if "source" in options:
+        check_folder(options.source, may_be_hub_id=True)
+    for argument in ("checkpoint", "a", "b"):
+        if argument in options:
+            check_folder(getattr(options, argument))
 
 
 def _convert_from_torch(options: argparse.Namespace) -> int:

@@ -17,11 +17,11 @@ from xcomp_jax.cli.arguments import (
     add_store,
     load_session,
 )
-from xcomp_jax.cli.checks import check_checkpoint, check_options, flag
+from xcomp_jax.cli.checks import check_checkpoint, check_config, check_file, check_options, flag
 from xcomp_jax.cli.display import Bars
 from xcomp_jax.cli.flag_names import with_flags
 from xcomp_jax.cli.mixture import add_mixture_options, default_table, resolve_mixture
-from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
+from xcomp_jax.cli.processes import DISTRIBUTED_HELP, claimed_share, run_distributed
 from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 from xcomp_jax.terminal.output import describe
 from xcomp_jax.terminal.values import whole_number
@@ -47,7 +47,8 @@ EXAMPLES = """examples:
       --table scan.csv --store /shared/features
 
 Without --checkpoint, --mixture takes the encoder of the configuration's init_from.
-Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint.
+Exit codes: 0 all encoded, 1 some files failed, 2 wrong options or checkpoint, 74 another process of
+--distributed was lost, 130 interrupted (Ctrl-C).
 """
 
 JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600
@@ -115,12 +116,10 @@ def _add_mixture(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command; returns 1 if any file could not be encoded."""
-    from xcomp_jax.config import ConfigError
-
     if options.videos and options.mixture is not None:
-        raise ConfigError("pass either VIDEO or --mixture FILE, not both")
+        raise ValueError("pass either VIDEO or --mixture FILE, not both")
     if not options.videos and options.mixture is None:
-        raise ConfigError("nothing to encode; pass VIDEO, or --mixture FILE")
+        raise ValueError("nothing to encode; pass VIDEO, or --mixture FILE")
     if options.mixture is None:
         _check_unset(options, _add_mixture, "applies to --mixture FILE only")
         return _encode_videos(options)
@@ -131,6 +130,9 @@ def run(options: argparse.Namespace) -> int:
     add_size = functools.partial(add_store, default=options.store)
     _check_unset(options, add_size, "applies to videos only; a feature store has no size limit")
     _check_numbers(options)
+    check_file(options.mixture, "--mixture ")
+    check_config(options.config)
+    check_checkpoint(options)
     if not options.distributed:
         return _encode_mixture(options, options.process_id, options.num_processes)
     return run_distributed("xcomp encode", _join, lambda: _encode_shared(options))
@@ -139,27 +141,23 @@ def run(options: argparse.Namespace) -> int:
 def _check_unset(
     options: argparse.Namespace, add: Callable[[argparse.ArgumentParser], None], reason: str
 ) -> None:
-    """Raises ConfigError if an option defined by `add` differs from its default."""
-    from xcomp_jax.config import ConfigError
-
+    """Raises ValueError if an option defined by `add` differs from its default."""
     parser = argparse.ArgumentParser()
     add(parser)
     for name, default in vars(parser.parse_args([])).items():
         if getattr(options, name) != default:
-            raise ConfigError(f"{flag(name)} {reason}; remove it")
+            raise ValueError(f"{flag(name)} {reason}; remove it")
 
 
 def _check_numbers(options: argparse.Namespace) -> None:
-    from xcomp_jax.config import ConfigError
-
     number, count = options.process_id, options.num_processes
     if options.distributed and (number, count) != (0, 1):
-        raise ConfigError(
+        raise ValueError(
             f"--distributed reads the processes from the cluster, but --process-id is {number} and "
             f"--num-processes is {count}; remove --distributed or these"
         )
     if not 0 <= number < count:
-        raise ConfigError(
+        raise ValueError(
             f"--process-id {number} is not in [0, {count}), with --num-processes {count}"
         )
 
@@ -233,6 +231,8 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     from xcomp_jax.data.mixture.scan_table import read_table
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
+    from xcomp_jax.processes import require_equal
+    from xcomp_jax.training.run_facts import code_facts, file_facts
 
     request = resolve_mixture(options, options.mixture)
     init_from = None if request.experiment is None else request.experiment.init_from
@@ -252,6 +252,9 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
             f"{table_path} does not exist; write it with `xcomp scan {options.mixture} --out "
             f"{table_path}` and the same --config, or name another table with --table"
         )
+    if options.distributed:
+        files = {"--mixture": options.mixture, "--table": table_path}
+        require_equal({**code_facts(), **file_facts(files), "sampling": repr(request.sampling)})
     mixture = load_mixture(request.mixture)
     if mixture.bad:
         print(
@@ -261,18 +264,19 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
         )
     use_compilation_cache(options.cache_dir.expanduser())
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
-    encoded, problems = encode_media(
-        mixture.samples,
-        read_table(table_path),
-        store,
-        encoder,
-        root=Path(request.mixture.root),
-        sampling=request.sampling,
-        config=model,
-        process_index=process_id,
-        process_count=num_processes,
-        workers=options.workers,
-    )
+    with claimed_share(Path(folder), process_id, num_processes):
+        encoded, problems = encode_media(
+            mixture.samples,
+            read_table(table_path),
+            store,
+            encoder,
+            root=Path(request.mixture.root),
+            sampling=request.sampling,
+            config=model,
+            process_index=process_id,
+            process_count=num_processes,
+            workers=options.workers,
+        )
     for media, reason in problems:
         name = "" if str(media.path) in reason else f"{media.path}: "
         print(f"xcomp encode: {name}{reason}", file=sys.stderr)

@@ -87,6 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             message = with_flags(message)
         print(f"xcomp {options.command}: {message}", file=sys.stderr)
         return 2
+    finally:
+        close_bars()  # before the line that reports an interruption
 
 
 if __name__ == "__main__":

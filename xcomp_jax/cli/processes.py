@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 LINGER_SECONDS = 5.0
@@ -28,8 +30,29 @@ def run_distributed(command: str, join: Callable[[], None], work: Callable[[], i
     return _join_and_work(command, join, work) if code is None else code
 
 
+@contextlib.contextmanager
+def claimed_share(store: Path, process_id: int, num_processes: int) -> Iterator[None]:
+    """Prevents another running process from encoding the same share of files into `store`.
+
+    Raises:
+        ConfigError: one does. Its twin has the id of a share that nobody encodes.
+    """
+    from xcomp_jax.config import ConfigError
+    from xcomp_jax.token_store.locks import EXCLUSIVE, locked
+
+    name = f".share-{process_id}-of-{num_processes}.lock"
+    with locked(store / name, EXCLUSIVE, wait=False) as lock:
+        if lock is None:
+            raise ConfigError(
+                f"another running process encodes into {store} with --process-id {process_id} and "
+                f"--num-processes {num_processes}; give each process its own id"
+            )
+        yield
+
+
 def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], int]) -> int:
     from xcomp_jax.processes import is_lost_process_error
+    from xcomp_jax.terminal.output import describe
     from xcomp_jax.training.supervise import EXIT_LOST, LOST_PROCESS
 
     try:
@@ -41,7 +64,7 @@ def _join_and_work(command: str, join: Callable[[], None], work: Callable[[], in
             print(f"{command}: {LOST_PROCESS} ({reason} ...)", file=sys.stderr, flush=True)
             code = EXIT_LOST
         elif isinstance(error, (ValueError, OSError)):
-            print(f"{command}: {error}", file=sys.stderr, flush=True)
+            print(f"{command}: {describe(error)}", file=sys.stderr, flush=True)
             code = 2
         else:
             traceback.print_exc()

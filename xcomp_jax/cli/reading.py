@@ -20,7 +20,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("video file")
     group.add_argument(
         "--stream",
-        type=whole_number(1, 1 << 16),
+        type=whole_number(1),
         metavar="N",
         help="number of the video stream to read, from 1 (default: as the original's reader "
         "chooses)",
@@ -28,6 +28,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--partial",
         action="store_true",
+        default=None,
         help="read what a truncated file still holds (default: refuse it)",
     )
     limit = group.add_mutually_exclusive_group()
@@ -51,7 +52,7 @@ def probe_video(options: argparse.Namespace, video: str) -> VideoInfo:
     """Probes a video with the options of `add_reading`."""
     from xcomp_jax.video.probe import probe
 
-    return probe(video, stream=options.stream, partial=options.partial)
+    return probe(video, stream=options.stream, partial=bool(options.partial))
 
 
 def with_reading(sampling: SamplingConfig, options: argparse.Namespace) -> SamplingConfig:

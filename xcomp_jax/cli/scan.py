@@ -6,9 +6,9 @@ import argparse
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from xcomp_jax.cli.checks import refuse_without_effect
+from xcomp_jax.cli.checks import check_config, check_file, refuse_without_effect
 from xcomp_jax.cli.mixture import (
     MixtureSettings,
     add_mixture_options,
@@ -17,9 +17,11 @@ from xcomp_jax.cli.mixture import (
 )
 from xcomp_jax.cli.scan_benchmark import scan_benchmark
 from xcomp_jax.cli.scan_summary import print_files, print_samples
+from xcomp_jax.files import check_writable
 from xcomp_jax.terminal.values import real_number, whole_number
 
 if TYPE_CHECKING:
+    from xcomp_jax.config import ExperimentConfig
     from xcomp_jax.data.mixture.reader import MixtureReader
     from xcomp_jax.data.mixture.scan_table import Table
 
@@ -83,6 +85,12 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "(default: %(default)s)",
     )
     parser.add_argument(
+        "--decode",
+        action="store_true",
+        help="decode every video and count its damaged frames; without it, damage is found only "
+        "where packets are marked, missing or zeros",
+    )
+    parser.add_argument(
         "--max-bad",
         type=real_number(0, 1),
         metavar="SHARE",
@@ -97,23 +105,35 @@ def run(options: argparse.Namespace) -> int:
     if options.benchmark is not None:
         return scan_benchmark(options)
     refuse_without_effect(options, ["protocol"], "without --benchmark NAME")
+    check_file(options.mixture)
+    check_config(options.config)
     from xcomp_jax.data.mixture.judge import bad_set, check_entries, judge_samples
     from xcomp_jax.data.mixture.samples import BadSample, load_mixture
     from xcomp_jax.data.mixture.scan import scan
     from xcomp_jax.data.mixture.scan_table import report_media, write_table
 
     settings = resolve_mixture(options, options.mixture)
-    out = options.out or default_table(options.mixture)
     max_bad = settings.mixture.max_bad if options.max_bad is None else options.max_bad
     mixture, root = load_mixture(settings.mixture), Path(settings.mixture.root)
+    out = options.out or default_table(options.mixture)
+    check_writable(out)
     check_entries(mixture, max_bad=max_bad, prompt_as_asked=settings.prompt_as_asked)
+    texts = _tokenizer(settings.experiment)  # before the files, which may take hours
     samples = mixture.samples
-    table = scan(samples, root, out, workers=options.workers, progress=not options.quiet)
+    table = scan(
+        samples,
+        root,
+        out,
+        workers=options.workers,
+        decode=options.decode,
+        max_damaged=settings.sampling.max_damaged,
+        progress=not options.quiet,
+    )
     reports = report_media(
         samples, table, root, sampling=settings.sampling, clip_frames=settings.clip_frames
     )
     write_table(out, reports, table)
-    results = judge_samples(samples, _reader(settings, table))
+    results = judge_samples(samples, _reader(settings, table, *texts))
     bad = [*mixture.bad, *(result for result in results if isinstance(result, BadSample))]
     print_files(reports, root)
     print_samples(mixture, bad)
@@ -130,21 +150,12 @@ def run(options: argparse.Namespace) -> int:
     return 1 if problem else 0
 
 
-def _reader(settings: MixtureSettings, table: Table) -> MixtureReader:
+def _reader(
+    settings: MixtureSettings, table: Table, tokenizer: Any, max_text_tokens: int
+) -> MixtureReader:
     """Returns the reader of a run, without stored features and without reading any file."""
     from xcomp_jax.data.mixture.reader import MixtureReader
-    from xcomp_jax.text.tokenizer import load_tokenizer
 
-    # Without a known tokenizer the built-in one finds all faults but the length of a text.
-    name, max_text_tokens = None, sys.maxsize
-    experiment = settings.experiment
-    if experiment is not None:
-        name, max_text_tokens = experiment.data.tokenizer, experiment.data.max_text_tokens
-    try:
-        tokenizer = load_tokenizer(name)
-    except ValueError as error:
-        print(f"xcomp scan: the lengths of texts are not checked: {error}", file=sys.stderr)
-        tokenizer, max_text_tokens = load_tokenizer(None), sys.maxsize
     return MixtureReader(
         config=settings.mixture,
         sampling=settings.sampling,
@@ -155,3 +166,31 @@ def _reader(settings: MixtureSettings, table: Table) -> MixtureReader:
         prompt_as_asked=settings.prompt_as_asked,
         table=table,
     )
+
+
+def _tokenizer(experiment: ExperimentConfig | None) -> tuple[Any, int]:
+    """Returns the tokenizer of the run and its limit of text tokens.
+
+    Without a run, or without its tokenizer on this machine, the built-in one finds every fault but
+    the length of a text.
+    """
+    from xcomp_jax.config import ConfigError
+    from xcomp_jax.text.tokenizer import load_tokenizer
+    from xcomp_jax.training.run_tokenizer import run_tokenizer
+
+    unlimited = load_tokenizer(None), sys.maxsize
+    if experiment is None:
+        return unlimited
+    base = experiment.init_from
+    reason = ""
+    if experiment.data.tokenizer is None and base is not None and not Path(base).is_dir():
+        reason = f"init_from={base!r}, whose tokenizer the run takes, is not a folder here"
+    else:
+        try:
+            return run_tokenizer(experiment), experiment.data.max_text_tokens
+        except ConfigError:
+            raise
+        except ValueError as error:
+            reason = str(error)
+    print(f"xcomp scan: the lengths of texts are not checked: {reason}", file=sys.stderr)
+    return unlimited

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 if TYPE_CHECKING:
     from xcomp_jax.data.mixture.samples import BadSample, Mixture
@@ -18,9 +18,9 @@ MAX_LISTED = 5
 def print_files(reports: Sequence[MediaReport], root: Path) -> None:
     """Prints the number of files of every status and the first bad ones."""
     from xcomp_jax.data.messages import spelling_hint
+    from xcomp_jax.data.mixture.scan_table import Status
 
-    statuses = dict.fromkeys(("ok", "missing", "unreadable", "too short"))
-    for status in statuses | dict.fromkeys(report.status for report in reports):
+    for status in get_args(Status):
         samples = [report.samples for report in reports if report.status == status]
         print(f"{status:>10}: {len(samples)} files, {sum(samples)} samples")
     bad = [report for report in reports if report.status != "ok"]

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
 from xcomp_jax.cli.arguments import add_cache_dir
+from xcomp_jax.cli.checks import check_config, check_folder, flag, refuse_without_effect
 from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 from xcomp_jax.terminal.values import whole_number
 from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
@@ -37,6 +39,7 @@ exit codes:
   2   invalid arguments, configuration or files; see the message
   74  another process was lost or failed; fix the cause, then run the same command to continue
   75  stopped by SIGTERM, state saved; run the same command to continue
+  130 interrupted (Ctrl-C); run the same command to continue
 """
 
 
@@ -112,6 +115,15 @@ def _add_processes(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _profiled_steps(text: str) -> str:
+    """Checks STEP:COUNT, which `training.observe.Profile` parses."""
+    if not re.fullmatch(r"[1-9][0-9]{0,8}:[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is not STEP:COUNT, such as 20:3 for steps 20 to 22"
+        )
+    return text
+
+
 def _add_observation(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("monitoring", "metrics.jsonl is always written.")
     group.add_argument(
@@ -124,6 +136,7 @@ def _add_observation(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--profile",
+        type=_profiled_steps,
         metavar="STEP:COUNT",
         help="trace COUNT steps of each stage, from STEP on, with JAX's profiler to "
         "WORKDIR/profile (default: off)",
@@ -132,6 +145,7 @@ def _add_observation(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Runs the command and prints the summary as JSON."""
+    _check_options(options)
     processes = (options.coordinator, options.num_processes, options.process_id)
     if not options.distributed and processes == (None, None, None):
         return _run_alone(options)
@@ -148,6 +162,35 @@ def run(options: argparse.Namespace) -> int:
     return run_distributed("xcomp tune", join, work)
 
 
+def _check_options(options: argparse.Namespace) -> None:
+    """Checks options and names, before anything slow is imported."""
+    if options.export is None:
+        if options.config is None:
+            raise ValueError("--config FILE is required, such as --config configs/smoke.py")
+        check_config(options.config)
+    else:
+        reason = "with --export, which does not train and uses the configuration in --workdir"
+        refuse_without_effect(options, ("config", "set", "wandb", "profile"), reason)
+        refuse_without_effect(options, ("tensorboard", "quiet"), reason)
+        check_folder(options.workdir, "--workdir ")
+        if not (options.workdir / "config.json").is_file():
+            raise ValueError(f"--workdir {options.workdir} holds no run: it has no config.json")
+    processes = ("coordinator", "num_processes", "process_id")
+    unset = [name for name in processes if getattr(options, name) is None]
+    if options.distributed:
+        refuse_without_effect(options, processes, f"with --distributed: {DISTRIBUTED_HELP}")
+    elif unset and len(unset) < len(processes):
+        raise ValueError(
+            f"{', '.join(map(flag, unset))} missing: {', '.join(map(flag, processes))} belong "
+            "together"
+        )
+    elif not unset and options.process_id >= options.num_processes:
+        raise ValueError(
+            f"--process-id {options.process_id} is not below --num-processes "
+            f"{options.num_processes}; processes are numbered from 0"
+        )
+
+
 def _run_alone(options: argparse.Namespace) -> int:
     try:
         with stopping_on_sigterm() as stop:
@@ -159,19 +202,10 @@ def _run_alone(options: argparse.Namespace) -> int:
 
 def _run(options: argparse.Namespace, stop: StopRequest) -> int:
     # Heavy imports are deferred so that --help is fast.
-    from xcomp_jax.config import ConfigError
     from xcomp_jax.engine.compilation import use_compilation_cache
 
     use_compilation_cache(options.cache_dir.expanduser())
-    if options.export is None:
-        if options.config is None:
-            raise ConfigError("--config FILE is required, such as --config configs/smoke.py")
-        return _tune(options, stop)
-    if options.config is not None or options.set:
-        raise ConfigError(
-            "--export uses the configuration stored in --workdir; remove --config and --set"
-        )
-    return _export(options)
+    return _tune(options, stop) if options.export is None else _export(options)
 
 
 def _tune(options: argparse.Namespace, stop: StopRequest) -> int:

@@ -20,6 +20,7 @@ from xcomp_jax.data.messages import nearest, shown
 from xcomp_jax.text.prompts import VIDEO_MARK
 
 MediumKind = Literal["image", "video"]
+TURN_KEYS = ("conversations", "messages")
 KINDS: tuple[MediumKind, ...] = get_args(MediumKind)
 
 LeftOutReason = Literal["no image or video", "several images or videos"]
@@ -85,11 +86,13 @@ def entry_turns(entry: Mapping[str, Any], kind: MediumKind) -> tuple[dict[str, s
     Raises:
         EntryError: there is no list of turns.
     """
-    name = "conversations" if entry.get("conversations") is not None else "messages"
+    name = next((key for key in TURN_KEYS if entry.get(key) is not None), "")
     turns = entry.get(name)
     if turns is None:
+        suggestion = next(filter(None, (nearest(key, TURN_KEYS, cutoff=0.8) for key in entry)), "")
         raise EntryError(
-            "invalid conversation", f"no 'conversations'; {EXPECTED_KEYS}, {_found(entry)}"
+            "invalid conversation",
+            f"no 'conversations'; {EXPECTED_KEYS}, {_found(entry)}{suggestion}",
         )
     if not isinstance(turns, list) or not all(isinstance(turn, dict) for turn in turns):
         raise EntryError(
@@ -147,11 +150,15 @@ def _listed(value: Any) -> list[Any]:
 
 def _refuse_unknown_keys(entry: Mapping[str, Any]) -> None:
     """Raises EntryError for an entry without a medium that seems to be about one."""
-    marks = f"{entry.get('conversations')}{entry.get('messages')}"
+    turns = next((entry[key] for key in TURN_KEYS if entry.get(key) is not None), None)
+    is_text = isinstance(turns, list) and all(
+        isinstance(turn, dict) and isinstance(turn.get("content", turn.get("value")), str)
+        for turn in turns
+    )
     keys = [key for key in entry if key.removesuffix("s") not in KINDS]
     suggestion = next(filter(None, (_likely_medium(key) for key in keys)), "")
-    has_turns = entry.get("conversations") is not None or entry.get("messages") is not None
-    if suggestion or not has_turns or VIDEO_MARK in marks or OTHER_VIDEO_MARK in marks:
+    has_mark = any(mark in str(turns) for mark in (VIDEO_MARK, OTHER_VIDEO_MARK))
+    if suggestion or has_mark or not is_text:
         raise EntryError(
             "invalid entry",
             f"neither 'image' nor 'video'; {EXPECTED_KEYS}, {_found(entry)}{suggestion}",

@@ -151,7 +151,7 @@ class VideoClips:
     ) -> None:
         self.source = source
         self.num_frames = num_frames
-        self._encoder = encoder
+        self.encoder = encoder
         self._clip_cache = clip_cache
         self._clip_frames = clip_frames
 
@@ -218,4 +218,4 @@ class VideoClips:
         if not clips:
             return
         indices = sorted({index for clip in clips for index in clip})
-        yield from self._encoder.stream(cut_clips(indices, self.source.frames(indices), clips))
+        yield from self.encoder.stream(cut_clips(indices, self.source.frames(indices), clips))

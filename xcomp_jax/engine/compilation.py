@@ -58,4 +58,5 @@ def use_compilation_cache(folder: Path) -> None:
     """Caches compiled programs in `folder` for later processes."""
     folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    # Small programs too, so that a second process compiles none.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

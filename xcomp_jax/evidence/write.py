@@ -7,7 +7,7 @@ from pathlib import Path
 from xcomp_jax.evidence.json_text import to_json
 from xcomp_jax.evidence.page import to_html
 from xcomp_jax.evidence.record import Evidence
-from xcomp_jax.files import write_text
+from xcomp_jax.files import check_writable, write_text
 
 WRITERS = {".json": to_json, ".html": to_html}
 
@@ -16,7 +16,7 @@ def check_evidence_path(path: str | Path) -> Path:
     """Returns `path` if evidence can be written there; call it before expensive work.
 
     Raises:
-        ValueError: the suffix is neither .json nor .html, or the folder does not exist.
+        ValueError: the suffix is neither .json nor .html, or no file can be written there.
     """
     target = Path(path)
     if target.suffix.lower() not in WRITERS:
@@ -24,8 +24,7 @@ def check_evidence_path(path: str | Path) -> Path:
             f"{target}: the suffix is {target.suffix or 'missing'}; use .json (for programs) or "
             ".html (a web page)"
         )
-    if not target.parent.is_dir():
-        raise ValueError(f"{target}: folder {target.parent} does not exist; create it first")
+    check_writable(target)
     return target
 
 

@@ -84,7 +84,7 @@ class Answerer:
         Raises:
             TypeError, ValueError: as `check_question`.
         """
-        check_video(video)
+        check_video(video, self.engine.encoder)
         return self._text_after(question, video.plan.message, history)
 
     def check_question(self, question: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from xcomp_jax.account import open_account
@@ -16,6 +18,21 @@ from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
 from xcomp_jax.selection.frame_scores import FrameScores
 
 
+@dataclasses.dataclass(frozen=True)
+class _Turns:
+    """State after some answered turns.
+
+    cache: KV cache of the selected `frames`, with the `scores` of all frames; text: text cache
+    whose first tokens are `cached_ids`.
+    """
+
+    cache: tuple[LayerGroupCache, ...]
+    frames: Frames
+    scores: FrameScores | None
+    text: TextCache | None = None
+    cached_ids: tuple[int, ...] = ()
+
+
 class Conversation:
     """Answers the turns of a conversation about one video.
 
@@ -24,10 +41,11 @@ class Conversation:
 
     Raises:
         ConfigError: the model's video states depend on the question.
+        TypeError, ValueError: the video is not encoded, or by another session.
     """
 
     def __init__(self, answerer: Answerer, video: EncodedVideo) -> None:
-        check_video(video)
+        check_video(video, answerer.engine.encoder)
         if not answerer.engine.caches_video:
             raise ConfigError(
                 "compression.schedule='ranked' with ranking by attention keeps no state between "
@@ -36,11 +54,7 @@ class Conversation:
         self.answerer = answerer
         self.video = video
         self.history: list[tuple[str, str]] = []
-        self._cache: tuple[LayerGroupCache, ...] | None = None
-        self._text: TextCache | None = None
-        self._cached_ids: list[int] = []
-        self._frames: Frames = None
-        self._scores: FrameScores | None = None
+        self._turns: _Turns | None = None
 
     def ask(self, question: str, *, seed: int = 0, progress: Progress | None = None) -> Answer:
         """Answers the next turn; the result equals a prefill of the whole conversation.
@@ -53,19 +67,16 @@ class Conversation:
         suffix = answerer.text_after(video, question, self.history)
         with open_account() as account:
             compiled = COMPILATIONS.count
-            if self._cache is None:
-                self._scores = answerer.score_frames(video, question, progress=progress)
-                self._frames = select_frames(video, self._scores)
-                self._cache = answerer.cache_of(video, self._frames)
+            turns = self._turns or self._first_turns(question, progress)
             # Tokenizing an answer's text may give other tokens than were generated, so the cache is
             # reused up to the first difference. The last token is never reused, because its
             # logits are needed.
-            reused = common_prefix(self._cached_ids, suffix[:-1])
+            reused = common_prefix(turns.cached_ids, suffix[:-1])
             state = answerer.engine.extend(
-                self._cache,
+                turns.cache,
                 [suffix[reused:]],
                 max_new_tokens=answerer.generation.max_new_tokens,
-                text=self._text,
+                text=turns.text,
                 text_length=reused,
             )
             generated = answerer.engine.generate(state, answerer.generation, seed=seed)
@@ -74,13 +85,20 @@ class Conversation:
                 video,
                 question,
                 token_ids,
-                self._frames,
-                self._scores,
+                turns.frames,
+                turns.scores,
                 account,
                 COMPILATIONS.count - compiled,
             )
-        self._text = generated.text
-        # The last generated token is not in the cache.
-        self._cached_ids = [*suffix, *answer.token_ids[:-1]]
+        # One assignment, after the answer: an interrupted turn leaves no trace. The last generated
+        # token is not in the cache.
+        self._turns = dataclasses.replace(
+            turns, text=generated.text, cached_ids=(*suffix, *answer.token_ids[:-1])
+        )
         self.history.append((question, answer.text))
         return answer
+
+    def _first_turns(self, question: str, progress: Progress | None) -> _Turns:
+        scores = self.answerer.score_frames(self.video, question, progress=progress)
+        frames = select_frames(self.video, scores)
+        return _Turns(self.answerer.cache_of(self.video, frames), frames, scores)

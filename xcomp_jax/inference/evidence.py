@@ -34,9 +34,8 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     begin = time.perf_counter()
     thumbnails: tuple[Thumbnail, ...] = ()
     if video.path is not None:
-        thumbnails = make_thumbnails(
-            _file(video), plan.indices, plan.times, selected_frames, scores
-        )
+        file = _file(video)
+        thumbnails = make_thumbnails(file, plan.indices, plan.times, selected_frames, scores)
     costs = [
         Cost(step, seconds, answer.work.get(UNITS.get(step, "")), UNITS.get(step, ""))
         for step, seconds in answer.seconds.items()

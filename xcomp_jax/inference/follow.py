@@ -9,7 +9,6 @@ from pathlib import Path
 
 from xcomp_jax.inference.live import LiveVideo
 from xcomp_jax.inference.session import Session
-from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.stream import growing_bytes, growing_file, stream_frames
 
 IDLE_SECONDS = 10.0
@@ -28,7 +27,7 @@ class FollowedVideo(LiveVideo):
         super().__init__(session, fps=fps, name=Path(path).name)
         self.ready = threading.Event()
         self.finished = threading.Event()
-        self.error: VideoError | None = None
+        self.error: Exception | None = None
 
 
 @contextlib.contextmanager
@@ -55,7 +54,7 @@ def follow(
                     live.push(frame)
                     if live.num_frames >= session.config.vision.clip_frames:
                         live.ready.set()
-        except VideoError as error:
+        except Exception as error:  # raised where the video is asked about
             live.error = error
         finally:
             live.ready.set()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 import threading
 import weakref
@@ -79,8 +80,10 @@ class LiveVideo:
     """
 
     def __init__(self, session: Session, *, fps: float, name: str = "live") -> None:
-        if not fps > 0:
-            raise ValueError(f"{fps=} is not positive; pass the number of frames pushed per second")
+        if not 0 < fps < math.inf:
+            raise ValueError(
+                f"{fps=} is not positive and finite; pass the number of frames pushed per second"
+            )
         self.session, self.fps, self.name = session, fps, name
         self._spool = FrameSpool(session.config.vision.image_size)
         self._clip_cache = MemoryClipCache()
@@ -95,8 +98,11 @@ class LiveVideo:
         """Adds the next frame, uint8 [X, X, 3] of the model's image size.
 
         Raises:
+            TypeError: the frame is not an array.
             ValueError: the frame has another shape or dtype.
         """
+        if not isinstance(frame, np.ndarray):
+            raise TypeError(f"the frame is of type {type(frame).__name__}; pass a NumPy array")
         size = self.session.config.vision.image_size
         if frame.shape != (size, size, 3) or frame.dtype != np.uint8:
             raise ValueError(

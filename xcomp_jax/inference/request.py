@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from xcomp_jax.engine.encoder import ClipEncoder
 from xcomp_jax.inference.encoded_video import EncodedVideo
 
 SEED_LIMIT = 1 << 32
@@ -44,15 +45,20 @@ def check_length(ids: Sequence[int], limit: int) -> None:
         )
 
 
-def check_video(video: object) -> None:
-    """Checks that a video is encoded.
+def check_video(video: object, encoder: ClipEncoder) -> None:
+    """Checks that a video was encoded by `encoder`.
 
     Raises:
         TypeError: it is something else, such as a path.
+        ValueError: it was encoded by another session, whose model may differ.
     """
     if not isinstance(video, EncodedVideo):
         raise TypeError(
             f"the video is of type {type(video).__name__}; pass the result of Session.encode_video"
+        )
+    if video.clips.encoder is not encoder:
+        raise ValueError(
+            f"{video.name} was encoded by another session; encode it by the session that answers"
         )
 
 

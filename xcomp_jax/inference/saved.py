@@ -45,8 +45,11 @@ def save_caches(session: Session, video: EncodedVideo, path: Path) -> None:
     }
     metadata = {"caches_of": fingerprint(session, video), "sha256": _digest(arrays)}
     partial = path.with_name(f"{path.name}.partial")
-    save_file(arrays, partial, metadata=metadata)
-    partial.replace(path)
+    try:
+        save_file(arrays, partial, metadata=metadata)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def load_caches(session: Session, video: EncodedVideo, path: Path) -> None:

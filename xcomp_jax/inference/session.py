@@ -24,6 +24,7 @@ from xcomp_jax.engine.compilation import COMPILATIONS
 from xcomp_jax.engine.decode_state import DecodeState
 from xcomp_jax.engine.engine import Engine
 from xcomp_jax.engine.generation_config import GenerationConfig
+from xcomp_jax.engine.unchanged import UnchangedFrames
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.answerer import Answerer, Frames
 from xcomp_jax.inference.chat import Conversation
@@ -103,7 +104,8 @@ class Session(Answerer):
             progress: called with ("clips", done, total).
 
         Raises:
-            VideoError: the video cannot be read or cut as requested.
+            VideoError: the video cannot be read or cut as requested, also when a later question
+                reads frames of a file that has changed.
             ConfigError: the number of frames does not fit the model or the selection.
         """
         info, plan = sample_frames(
@@ -148,6 +150,8 @@ class Session(Answerer):
         num_frames, clip_frames = len(plan.indices), self.config.vision.clip_frames
         if clip_cache is None:
             clip_cache = MemoryClipCache()
+        if path is not None:
+            source = UnchangedFrames(source, path)
         clips = self.clips_of(source, clip_cache, num_frames)
         starts = list(range(0, num_frames, clip_frames))
         if windows is not None:

@@ -92,7 +92,8 @@ def plan_scoring(
         if isinstance(group.drop, RankedDrop):
             raise ConfigError(
                 "selection needs video states that do not depend on the question, which "
-                "compression.schedule='ranked' does not have; use 'none' or LP-Comp"
+                "compression.schedule='ranked' does not have; use 'none' or LP-Comp, or all frames "
+                "(selection=None, --select all)"
             )
         visual_tokens = group.visual_length(visual_tokens)
         segments = plan_segments(config, num_clips=num_clips, visual_tokens=visual_tokens)

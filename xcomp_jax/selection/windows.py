@@ -128,6 +128,6 @@ def plan_segments(config: SelectionConfig, *, num_clips: int, visual_tokens: int
     if num_clips < config.segment_clips:
         raise ConfigError(
             f"selection.segment_clips={config.segment_clips} is more than the {num_clips} clips of "
-            "a window; use shorter segments or longer windows (selection.window_frames)"
+            "a window; use shorter segments (--segment) or longer windows (selection.window_frames)"
         )
     return Segments(num_clips, tokens, size=config.segment_clips, stride=config.segment_stride)

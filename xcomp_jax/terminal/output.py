@@ -17,6 +17,7 @@ _REMEDIES = {
     errno.ENOSPC: "; free some space, or name a folder on another disk",
     errno.EDQUOT: "; free some space, or name a folder on another disk",
     errno.ENOENT: "; check the path",
+    errno.EEXIST: "; name a folder",
     errno.EACCES: "; check the permissions of the file and its folder",
     errno.EROFS: "; name a folder on a disk that can be written",
     errno.ENAMETOOLONG: "; use a shorter name",
@@ -57,20 +58,26 @@ def written_output() -> Iterator[None]:
         OSError: the output cannot be written, for example because the disk is full.
     """
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
+        yield
     except BrokenPipeError:
         if not _reader_has_gone(sys.stdout):
             raise
         _discard_output()
         raise ClosedOutputError from None
+    finally:
+        _flush_output()
+
+
+def _flush_output() -> None:
+    """Writes the buffered output; see `written_output`."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+        raise ClosedOutputError from None
     except OSError as error:
-        if error.filename is None and _cannot_be_written(sys.stdout):
-            _discard_output()
-            raise OSError(error.errno, f"the output cannot be written ({error.strerror})") from None
-        raise
+        _discard_output()
+        raise OSError(error.errno, f"the output cannot be written ({error.strerror})") from None
 
 
 def check_text(text: str, what: str) -> str:
@@ -86,16 +93,6 @@ def check_text(text: str, what: str) -> str:
             "in UTF-8"
         )
     return text
-
-
-def _cannot_be_written(stream: IO[str]) -> bool:
-    """Returns True if `stream` refuses text, although an earlier refusal emptied its buffer."""
-    try:
-        stream.write(" ")
-        stream.flush()
-    except (OSError, ValueError):
-        return True
-    return False
 
 
 def _reader_has_gone(stream: IO[str]) -> bool:
@@ -118,10 +115,10 @@ def _discard_output() -> None:
 
 def describe(error: Exception) -> str:
     """Returns the message of an error; for an error of the system, the file, reason and remedy."""
-    if not isinstance(error, OSError) or error.filename is None:
+    if not isinstance(error, OSError) or error.strerror is None:
         return str(error)
-    remedy = _REMEDIES.get(error.errno or 0, "")
-    return f"{os.fsdecode(error.filename)}: {error.strerror}{remedy}"
+    file = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+    return f"{file}{error.strerror}{_REMEDIES.get(error.errno or 0, '')}"
 
 
 def close_bars() -> None:

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -25,7 +26,7 @@ from xcomp_jax.training.checkpoint_checksums import (
     has_checksums,
 )
 from xcomp_jax.training.code_version import code_version
-from xcomp_jax.training.damaged_checkpoint import damage_as_config_error
+from xcomp_jax.training.damaged_checkpoint import damage_as_config_error, ignore_late_transfers
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 
 
@@ -89,22 +90,23 @@ class StageCheckpoints:
             ConfigError: all checkpoints are damaged.
         """
         while (step := self._manager.latest_step()) is not None:
-            line = on_first(functools.partial(self._verify, step, min(self._manager.all_steps())))
-            if line is not None:
-                warn(line)
-            if line is None or (self._folder / str(step)).exists():
+            oldest = min(self._manager.all_steps())
+            usable, warning = on_first(functools.partial(self._verify, step, oldest))
+            if warning is not None:
+                warn(warning)
+            if usable:
                 return step
             self._manager.reload()
         return 0
 
-    def _verify(self, step: int, oldest: int) -> str | None:
-        """Renames the checkpoint of `step` if it is damaged; returns the warning."""
+    def _verify(self, step: int, oldest: int) -> tuple[bool, str | None]:
+        """Renames the checkpoint of `step` if it is damaged; returns if it is usable, a warning."""
         folder = self._folder / str(step)
         if not has_checksums(folder):
-            return f"{folder}: an earlier version wrote this checkpoint; it is not verified"
+            return True, f"{folder}: an earlier version wrote this checkpoint; it is not verified"
         damage = checkpoint_damage(folder)
         if damage is None:
-            return None
+            return True, None
         if step == oldest:
             raise ConfigError(
                 f"the checkpoint {folder} is damaged: {damage}. There is no older one; remove that "
@@ -112,7 +114,7 @@ class StageCheckpoints:
             )
         kept = _unused(folder.with_name(f"damaged-{step}"))
         folder.rename(kept)
-        return (
+        return False, (
             f"the checkpoint {folder} is damaged: {damage}. It is now {kept.name} and can be "
             "deleted; the run continues from the checkpoint before it"
         )
@@ -183,9 +185,17 @@ def abstract_state(config: ExperimentConfig, stage: StageConfig, mesh: Mesh) -> 
     )
 
 
+def delete_unfinished(stages: Path) -> None:
+    """Deletes what a failed save has left in the folders of the stages, if anything."""
+    for folder in stages.glob("*/*.orbax-checkpoint-tmp*"):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def silence_orbax() -> None:
     """Hides the log of Orbax; what matters there is also raised as an exception."""
-    logging.getLogger("absl").setLevel(logging.CRITICAL)
+    ignore_late_transfers()
+    for name in ("absl", "asyncio"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _unused(path: Path) -> Path:

@@ -18,7 +18,6 @@ def damage_as_config_error(folder: Path) -> Iterator[None]:
 
     The loss of another process is no damage; its error passes unchanged.
     """
-    _ignore_late_reads()
     try:
         yield
     except Exception as error:
@@ -37,11 +36,11 @@ def damaged_checkpoint(folder: Path, damage: str) -> ConfigError:
 
 
 @functools.cache
-def _ignore_late_reads() -> None:
-    """Drops the errors of reads that are cut off by a failed restore.
+def ignore_late_transfers() -> None:
+    """Drops the errors of reads and writes that are cut off by a failed restore or save.
 
-    Orbax closes its event loop at the first error, while other arrays are still being read in
-    threads. Python would print a traceback for each of them and hide the error that matters.
+    Orbax closes its event loop at the first error, while threads are still transferring other
+    arrays. Python would print a traceback for each of them and hide the error that matters.
     """
     previous = sys.unraisablehook
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import itertools
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from matplotlib.figure import Figure
 
 from xcomp_jax.compression.schedule import plan_layer_groups, tokens_per_frame_by_layer
 from xcomp_jax.config import ExperimentConfig
-from xcomp_jax.files import write_json, write_text
+from xcomp_jax.files import write_bytes, write_json, write_text
 from xcomp_jax.training.evaluate import Evaluation
 
 
@@ -142,7 +143,9 @@ def _plot(accuracy: Accuracy | None, metrics: list[dict[str, Any]], path: Path) 
     loss.legend()
     if accuracy is not None:
         _bars(accuracy, others[0])
-    figure.savefig(path, dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
+    write_bytes(path, png.getvalue())
 
 
 def _bars(accuracy: Accuracy, axes: Axes) -> None:

@@ -20,7 +20,7 @@ MAX_ROWS = 1000
 
 def run_facts(config: ExperimentConfig) -> dict[str, str]:
     """Returns values by name: versions, configuration fields, and hashes of the files it names."""
-    facts = {"xcomp_jax": _code_hash(), "jax": jax.__version__, "jaxlib": jax.lib.__version__}
+    facts = code_facts()
     facts |= {f"configuration field {name}": repr(v) for name, v in _fields(to_dict(config))}
     data = config.data
     named = {
@@ -31,10 +31,20 @@ def run_facts(config: ExperimentConfig) -> dict[str, str]:
         "data.mixture.table": data.mixture.table,
         "init_from": config.init_from,
     }
-    return facts | {
-        f"content of {field}={path!r}": content_hash(Path(path))
-        for field, path in named.items()
-        if path
+    return facts | file_facts({field: path for field, path in named.items() if path})
+
+
+def code_facts() -> dict[str, str]:
+    """Returns the versions of this package, with a hash of its sources, and of JAX."""
+    return {"xcomp_jax": _code_hash(), "jax": jax.__version__, "jaxlib": jax.lib.__version__}
+
+
+def file_facts(paths: Mapping[str, str | Path | None]) -> dict[str, str]:
+    """Returns the content hash of each file or folder, named by option or field."""
+    return {
+        f"content of {name} {path}": content_hash(Path(path))
+        for name, path in paths.items()
+        if path is not None
     }
 
 

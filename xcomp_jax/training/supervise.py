@@ -59,7 +59,8 @@ def supervise_child(command: str) -> int | None:
         os.kill(child, number)
 
     for number in SIGNALS:
-        signal.signal(number, forward)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, forward)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     _, status = os.waitpid(child, 0)
     return _report_exit(command, os.waitstatus_to_exitcode(status))

@@ -8,13 +8,16 @@ from typing import Any
 
 import jax
 
+from xcomp_jax.checkpoint import TUNE, check_free
 from xcomp_jax.config import CompressionConfig, ExperimentConfig, on_devices
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.files import read_json
-from xcomp_jax.processes import on_every, on_first, open_on_first, require_equal
+from xcomp_jax.full_disk import FullDiskError, full_disk_as_error
+from xcomp_jax.processes import is_first, on_every, on_first, open_on_first, require_equal
 from xcomp_jax.sharding import make_mesh
+from xcomp_jax.training.checkpoint import delete_unfinished
 from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.held_out import HeldOutEvaluator
@@ -29,6 +32,11 @@ from xcomp_jax.training.step import check_micro_batches, state_shardings
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import CONFIG_FILE, Clock, claim_workdir
 from xcomp_jax.training.writers import open_writers
+
+# Folder in the workdir for the trained parameters.
+EXPORT_FOLDER = "checkpoint"
+
+_CONTINUE = "run the same command again, which continues from the newest checkpoint"
 
 
 def tune(
@@ -55,14 +63,26 @@ def tune(
         ConfigError: `workdir` belongs to another configuration or is in use by another process, the
             configuration does not fit the devices, or the processes of the run differ in code,
             configuration or files.
+        FullDiskError: the disk of `workdir` is full.
         NonFiniteLossError, Stopped: see `run_stage`.
     """
-    observation = observation or Observation()
+    try:
+        with full_disk_as_error(workdir, remedy=_CONTINUE):
+            return _tune(config, workdir, observation or Observation(), stop or StopRequest())
+    except FullDiskError:
+        if is_first():
+            delete_unfinished(workdir / "stages")
+        raise
+
+
+def _tune(
+    config: ExperimentConfig, workdir: Path, observation: Observation, stop: StopRequest
+) -> dict[str, Any]:
     if jax.process_count() > 1:
         require_equal(on_every(lambda: run_facts(config)))
     summary = workdir / "summary.json"
     if not summary.exists():
-        _check(config)
+        _check(config, workdir)
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(claim_workdir(workdir, config)))
         # A folder that is not shared has no configuration, or that of another run.
@@ -81,7 +101,7 @@ def tune(
             workdir=workdir,
             mesh=mesh,
             observation=observation,
-            stop=stop or StopRequest(),
+            stop=stop,
             writers=writers,
         )
         # Attention kernels read the current mesh to split their work over the devices.
@@ -90,7 +110,7 @@ def tune(
         return on_first(lambda: read_json(summary))
 
 
-def _check(config: ExperimentConfig) -> None:
+def _check(config: ExperimentConfig, workdir: Path) -> None:
     """Raises errors that would otherwise appear hours later, before the folder is created."""
     resolved = on_devices(config, jax.device_count())
     mesh = make_mesh(resolved.mesh)
@@ -99,6 +119,7 @@ def _check(config: ExperimentConfig) -> None:
         state_shardings(resolved.stage_model(stage), stage, mesh)
     check_init_from(config)
     run_tokenizer(config)
+    check_free(workdir / EXPORT_FOLDER, TUNE, overwrite=True)
 
 
 def _run(run: Run) -> None:
@@ -162,7 +183,7 @@ def _train(
             after=evaluator.stored("after", last.compression, params),
             chance=text_only_accuracy(held_out),
         )
-    folder = run.workdir / "checkpoint"
+    folder = run.workdir / EXPORT_FOLDER
     run.observation.announce(f"Export: writing the parameters to {folder}")
     export(config, last, params, tokenizer, folder, overwrite=True)
     return accuracy

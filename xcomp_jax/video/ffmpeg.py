@@ -110,7 +110,7 @@ def failure(path: Path, returncode: int, stderr: bytes) -> VideoError:
     if b"moov atom not found" in stderr:
         return VideoError(
             path,
-            "the file has no index (moov atom): its recording or download was not finished",
+            "truncated: it has no index (moov atom), so its recording or download did not end",
             f"{COPY_AGAIN} Without the index no frame can be found, not even with --partial.",
         )
     if b"matches no streams" in stderr:

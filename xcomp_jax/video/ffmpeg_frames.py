@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import subprocess
 import tempfile
 import threading
@@ -25,6 +26,12 @@ from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.packets import PacketList
 from xcomp_jax.video.ppm import Frame, read_ppm
 from xcomp_jax.video.select_filter import select_expression
+
+DECODER_ERROR = re.compile(
+    rb"^\[(?!null|image2pipe|out#|vost|vf#|in#|Parsed_)\w[^\]]* @ \w+\] (?:\[[^\]]*\] )*\[error\]",
+    re.MULTILINE,
+)
+"""Error of a decoder, not of a muxer or filter."""
 
 TimedFrames = Generator[tuple[int | None, Frame], None, None]
 
@@ -99,13 +106,17 @@ class _Messages:
     """Reads ffmpeg's messages while it writes them, and counts repaired frames."""
 
     def __init__(self, file: IO[bytes]) -> None:
-        self._file, self._repaired, self._rest = file, 0, b""
+        self._file, self._repaired, self._errors, self._rest = file, 0, 0, b""
 
     def repaired(self) -> int:
-        """Returns the number of frames that the decoder has repaired so far."""
+        """Returns the number of frames that the decoder has repaired so far.
+
+        Some decoders report errors without naming frames; they count as one frame.
+        """
         lines, _, self._rest = (self._rest + self._file.read()).rpartition(b"\n")
         self._repaired += lines.count(b"corrupt decoded frame")
-        return self._repaired
+        self._errors += len(DECODER_ERROR.findall(lines))
+        return max(self._repaired, min(self._errors, 1))
 
     def all(self) -> bytes:
         """Returns all messages."""

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 
 from xcomp_jax.files import read_text
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.images import read_rgb
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
@@ -66,15 +66,5 @@ def sidecar_duration(folder: Path) -> float | None:
 
 
 def read_image(file: Path) -> NDArray[np.uint8]:
-    """Reads an image as uint8 [H, W, 3].
-
-    Drops the alpha channel, repeats a grey channel, and applies the EXIF rotation.
-    """
-    try:
-        with Image.open(file) as image:
-            return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-    # Pillow's PNG reader raises SyntaxError on a broken header.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(
-            file, f"not a readable image ({error})", "Extract this frame again."
-        ) from error
+    """Reads an image as uint8 [H, W, 3] with its EXIF rotation applied; see `read_rgb`."""
+    return read_rgb(file, rotate=True, advice="Extract this frame again.")

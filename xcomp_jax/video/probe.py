@@ -124,7 +124,7 @@ def probe_file(
         times=(ticks - ticks[0]) * float(packets.time_base),
         is_uneven=rate is None,
         packets=packets,
-        notes=(*notes, *_damage_notes(packets, reason)),
+        notes=(*notes, *_damage_notes(packets, reason, messages)),
     )
     if reason and not partial:
         raise VideoError(
@@ -180,7 +180,18 @@ def _truncation(path: Path, packets: PacketList, messages: str) -> str:
         return "truncated: it ends with zeros, as an unfinished download does"
     if packets.ends_damaged and container != "mpegts":
         return "truncated: its last frame is incomplete"
-    return ""
+    return _avi_truncation(path) if container == "avi" else ""
+
+
+def _avi_truncation(path: Path) -> str:
+    """Returns a reason if an avi file is shorter than its header says, as after a crash."""
+    with path.open("rb") as file:
+        stated = 8 + int.from_bytes(file.read(8)[4:], "little")
+        size = file.seek(0, 2)
+    # Programs that do not know the size write 0 or the largest number.
+    if not size + 1024 < stated < 2**32 - 16:
+        return ""
+    return f"truncated: it has {size} bytes, its header states {stated}"
 
 
 def _ends_with_zeros(path: Path) -> bool:
@@ -192,11 +203,14 @@ def _ends_with_zeros(path: Path) -> bool:
         return not file.read(ZERO_TAIL).strip(b"\0")
 
 
-def _damage_notes(packets: PacketList, truncation: str) -> tuple[str, ...]:
+def _damage_notes(packets: PacketList, truncation: str, messages: str) -> tuple[str, ...]:
     if truncation:
         return (f"{truncation}; the {frame_count(len(packets.ticks))} that it holds are read",)
     if packets.damaged:
         return (f"{packets.damaged} of {frame_count(len(packets.ticks))} are damaged in the file",)
+    if "[error]" in messages:
+        summary = ffmpeg.summarize_stderr(messages.encode())
+        return (f"the file is damaged, so frames may be missing (ffmpeg: {summary})",)
     return ()
 
 

@@ -125,7 +125,7 @@ def _plan(info: VideoInfo, indices: tuple[int, ...], duration: float) -> FramePl
     mean_rate_times = tuple(index / info.fps for index in indices)
     if not len(info.times):
         return FramePlan(indices, duration, len(indices), mean_rate_times)
-    times = tuple(info.times[list(indices)].tolist())
+    times = tuple(np.asarray(info.times)[list(indices)].tolist())
     return FramePlan(indices, duration, len(indices), times, mean_rate_times)
 
 
@@ -149,8 +149,8 @@ def _sample(
     if total < 1:
         raise VideoError(
             info.path,
-            f"the clip from {start} s to {end} s holds no frame of a video of "
-            f"{info.duration:.2f} s",
+            f"the part from {start or 0:g} s to {'its end' if end is None else f'{end:g} s'} "
+            f"holds no frame of a video of {info.duration:.2f} s",
             "Use start < end, both in seconds within the video.",
         )
     if info.is_folder:

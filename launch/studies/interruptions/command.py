@@ -16,8 +16,6 @@ from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
-from xcomp_jax.interruption import run_command
-
 if TYPE_CHECKING:
     from xcomp_jax.launch.studies.interruptions.trial import Completion, Interruption, Runner
     from xcomp_jax.launch.studies.interruptions.workloads import Inputs
@@ -44,8 +42,6 @@ Results: report.md and results.json in --out. Exit code 1 if any check failed.
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the study and prints its table; returns 1 if any check failed."""
-    if arguments is None:
-        return run_command("interruptions", lambda: main(sys.argv[1:]))
     options = _parser().parse_args(arguments)
     try:
         return _study(options)
@@ -59,6 +55,9 @@ def _study(options: argparse.Namespace) -> int:
     # Heavy imports wait until here, so that --help is fast.
     from xcomp_jax.launch.studies.interruptions.report import Study, markdown, write_report
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As a background job; the commands under study would ignore it too.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     options.out.mkdir(parents=True, exist_ok=True)
     study = Study(seed=options.seed)
     with (
@@ -181,7 +180,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar (default: a bar)")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

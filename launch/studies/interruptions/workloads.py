@@ -51,6 +51,9 @@ def get_config():
 '''
 
 QUESTIONS = ("What color is the moving shape?", "Which color flashes?")
+UNCOMPARED = (".xcomp_jax.json", "_CHECKPOINT_METADATA", "commit_success.txt")
+"""Files of a checkpoint that hold the time of writing or the folder's temporary name."""
+
 SELECTION = (
     *("--frames", "16", "--select", "8"),
     *("--layers", "1:3", "--segment", "1", "--stride", "1"),
@@ -159,7 +162,11 @@ def _convert_results(folder: Path) -> dict[str, Any]:
     files = sorted(path for path in root.rglob("*") if path.is_file())
     return {
         "files": [str(path.relative_to(root)) for path in files],
-        "contents": [hashlib.sha256(path.read_bytes()).hexdigest() for path in files],
+        "contents": [
+            hashlib.sha256(path.read_bytes()).hexdigest()
+            for path in files
+            if path.name not in UNCOMPARED
+        ],
     }
 
 

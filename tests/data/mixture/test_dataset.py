@@ -116,7 +116,7 @@ def test_train_batches_broken_file_leaves_other_rows_unchanged(
     assert num_zero_weights == 1
     last = json.loads(log.read_text().splitlines()[-1])
     assert last["path"] == "media/v0.mp4"
-    assert "truncated, damaged, or not a video" in last["reason"]
+    assert "truncated: it has no index" in last["reason"]
 
 
 def test_mixture_too_many_bad_samples_stop_the_run(

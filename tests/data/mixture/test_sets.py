@@ -33,11 +33,12 @@ from xcomp_jax.data.mixture.sets import MixtureError, read_entries, read_sets
         ("datasets: [{json_path: a.json, weight: .inf}]", "weight=inf must be a finite number"),
         (f"datasets: [{{json_path: a.json, weight: 1{'0' * 400}}}]", "must be a finite number"),
         ("datasets: [{json_path: a.json, when: 2024-99-01}]", "is not yaml: month must be"),
+        ("datasets:\n- json_path: a\x7f", r"the character '\\x7f' is not allowed, in line 2"),
         (f"datasets: 1{'0' * 5000}", "is not yaml: Exceeds the limit"),
         (f"datasets: {'[' * 5000}", "is not yaml: maximum recursion"),
         ("datasets: [{json_path: a.json, video_read_type: mp3}]", "video_read_type='mp3' must"),
     ],
-    ids=range(16),
+    ids=range(17),
 )
 def test_read_sets_invalid_yaml_is_refused(tmp_path: Path, content: str, reason: str) -> None:
     path = tmp_path / "mixture.yaml"

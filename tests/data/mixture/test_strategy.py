@@ -52,7 +52,8 @@ def test_strategy_slice_selects(strategy: str, total: int, first: int, stop: int
 
 
 @pytest.mark.parametrize(
-    "strategy", ["random:5", "first", "first:0", "last:3", "first:x%", "end:-1"]
+    "strategy",
+    ["random:5", "first", "first:0", "last:3", "first:x%", "end:-1", "first:150%", "end:nan%"],
 )
 def test_strategy_slice_unknown_strategy_is_refused(strategy: str) -> None:
     with pytest.raises(MixtureError, match="is unknown; known: all, first:N") as info:

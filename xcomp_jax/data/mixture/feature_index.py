@@ -20,6 +20,8 @@ from xcomp_jax.video.sampling import FramePlan
 COLUMNS = ("path", "kind", "start", "end", "bytes", "frames", "indices", "digest")
 
 DIGEST_LENGTH = 64
+CHECKSUM_LENGTH = 16
+"""Digits of the last column, a hash of the others; rows of earlier versions have none."""
 
 
 class FeatureIndex:
@@ -35,9 +37,8 @@ class FeatureIndex:
         for path in sorted(root.glob("index-*.csv")):
             with path.open(encoding="utf-8", errors="replace", newline="") as file:
                 for row in csv.reader(file):
-                    # Any other row was cut off by a kill.
-                    if len(row) == len(COLUMNS) and len(row[-1]) == DIGEST_LENGTH:
-                        self._digests[tuple(row[:-1])] = row[-1]
+                    if _is_intact(row):
+                        self._digests[tuple(row[: len(COLUMNS) - 1])] = row[len(COLUMNS) - 1]
 
     def find(self, media: Media, plan: FramePlan, size: int) -> str | None:
         """Returns the digest of the store entry with the frames of `plan`, or None."""
@@ -51,7 +52,19 @@ class FeatureIndex:
             self._digests[columns] = digest
             _remove_partial_row(path)
             with path.open("a", encoding="utf-8", newline="") as file:
-                csv.writer(file).writerow([*columns, digest])
+                csv.writer(file).writerow([*columns, digest, _checksum([*columns, digest])])
+
+
+def _is_intact(row: list[str]) -> bool:
+    """Returns False for a row that was cut off by a kill or damaged on disk."""
+    fields, checksum = row[: len(COLUMNS)], row[len(COLUMNS) :]
+    if len(fields) < len(COLUMNS) or len(fields[-1]) != DIGEST_LENGTH:
+        return False
+    return not checksum or checksum == [_checksum(fields)]
+
+
+def _checksum(fields: list[str]) -> str:
+    return hashlib.sha256(json.dumps(fields).encode()).hexdigest()[:CHECKSUM_LENGTH]
 
 
 def _columns(media: Media, plan: FramePlan, size: int) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ frame.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,9 +26,11 @@ from xcomp_jax.data.mixture.feature_index import FeatureIndex
 from xcomp_jax.data.mixture.media import Media
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.token_store import StoreKey, TokenStore, TokenStoreError, VideoTokens
+from xcomp_jax.token_store.errors import as_store_error
 from xcomp_jax.token_store.keys import DTYPES
 from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 from xcomp_jax.token_store.paths import FEATURES_FILE, LOCK_FILE, VIDEOS, read_key
+from xcomp_jax.token_store.sealed import canonical_json
 from xcomp_jax.video.sampling import FramePlan
 
 PREPROCESSING = "bicubic, ImageNet mean and deviation; merged, not projected"
@@ -55,7 +58,7 @@ class FeatureStore:
                 f"{root} holds no features ({FEATURES_FILE} is missing); fill it with "
                 "`xcomp encode --mixture`"
             )
-        settings = read_json(path, remedy="fill another store with `xcomp encode --mixture`")
+        settings = _read_settings(path)
         _check_settings(root, settings["encoder"], encoder_settings(model))
         self.root = root
         self.encoder_hash: str = settings["encoder_hash"]
@@ -127,7 +130,8 @@ class FeatureStore:
         self, media: Media, plan: FramePlan, size: int, clip_cache: VideoTokens, process: int
     ) -> None:
         """Lists a complete `clip_cache` in the index file of this process."""
-        self._index.add(media, plan, size, clip_cache.key.digest, process)
+        with as_store_error(self.root):
+            self._index.add(media, plan, size, clip_cache.key.digest, process)
 
     def digest(self, media: Media, plan: FramePlan, size: int) -> str:
         """Returns the digest of the store entry that `read` reads; errors as `require`."""
@@ -153,17 +157,18 @@ def create_features(
         "dtype": dtype,
         "encoder": encoder_settings(model),
     }
-    root.mkdir(parents=True, exist_ok=True)
     # One writer at a time, because the partial file of `write_json` has a fixed name.
-    with locked(root / LOCK_FILE, EXCLUSIVE):
+    with as_store_error(root):
+        root.mkdir(parents=True, exist_ok=True)
+    with as_store_error(root), locked(root / LOCK_FILE, EXCLUSIVE):
         if not path.exists():
             if (root / VIDEOS).exists():
                 raise ConfigError(
                     f"{root} holds visual tokens of videos, which may be evicted; use another "
                     "--store for features"
                 )
-            write_json(path, settings)
-    stored = read_json(path, remedy="use another --store")
+            write_json(path, {**settings, "sha256": _checksum(settings)})
+    stored = _read_settings(path)
     _check_settings(root, stored, json.loads(json.dumps(settings)))
     return FeatureStore(root, model)
 
@@ -184,6 +189,25 @@ def check_features(root: Path, checkpoint: Path, model: ModelConfig) -> None:
             f"another store with `xcomp encode --mixture ... --checkpoint {checkpoint}`, or start "
             "from the checkpoint of this store"
         )
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    """Reads the settings of a store; those of earlier versions have no checksum."""
+    remedy = "restore it, or fill another store with `xcomp encode --mixture`"
+    settings = read_json(path, remedy=remedy)
+    is_complete = isinstance(settings, dict) and settings.keys() >= {
+        "encoder_hash",
+        "dtype",
+        "encoder",
+    }
+    checksum = settings.pop("sha256", None) if is_complete else ""
+    if not is_complete or (checksum is not None and checksum != _checksum(settings)):
+        raise ConfigError(f"{path} is damaged: {remedy}")
+    return settings
+
+
+def _checksum(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(settings).encode()).hexdigest()
 
 
 def _check_settings(root: Path, stored: Mapping[str, Any], expected: Mapping[str, Any]) -> None:

@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image
 
 from xcomp_jax.config import SamplingConfig
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.decode import MAX_DAMAGED, read_frames
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.images import read_rgb
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.sampling import FramePlan, plan_training_frames
@@ -147,13 +147,7 @@ def read_image(path: Path) -> np.ndarray:
     Raises:
         VideoError: the image is missing or cannot be read.
     """
-    file = image_path(path)
-    try:
-        with Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    # Pillow's PNG reader raises SyntaxError on a broken header.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise VideoError(file, f"not a readable image ({error})", ffmpeg.COPY_AGAIN) from error
+    return read_rgb(image_path(path), rotate=False, advice=ffmpeg.COPY_AGAIN)
 
 
 def image_path(path: Path) -> Path:

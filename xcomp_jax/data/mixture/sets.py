@@ -68,8 +68,10 @@ def read_sets(path: Path) -> tuple[MixtureSet, ...]:
     Raises:
         MixtureError: the file is missing or invalid, or has a key that is unknown.
     """
+    text = ""
     try:
-        content = yaml.load(read_text(path), Loader=_Loader)
+        text = read_text(path)
+        content = yaml.load(text, Loader=_Loader)
     except OSError as error:
         raise MixtureError(
             f"{str(path)!r} cannot be read ({error.strerror}){spelling_hint(path)}; give a yaml "
@@ -79,7 +81,7 @@ def read_sets(path: Path) -> tuple[MixtureSet, ...]:
         raise MixtureError(str(error)) from error
     # ValueError: invalid date or number. RecursionError: nested too deeply.
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise MixtureError(f"{path} is not yaml: {_one_line(error)}") from error
+        raise MixtureError(f"{path} is not yaml: {_one_line(error, text)}") from error
     entries = content.get("datasets") if isinstance(content, Mapping) else None
     if not isinstance(entries, list) or not entries:
         raise MixtureError(
@@ -142,8 +144,11 @@ def _parse_set(entry: Any, where: str) -> MixtureSet:
     return MixtureSet(**{**fields, "weight": float(weight)})
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: Exception, text: str) -> str:
     """Returns the problem and its line; yaml's own message takes several lines."""
+    if isinstance(error, yaml.reader.ReaderError):
+        line = text.count("\n", 0, error.position) + 1
+        return f"the character {text[error.position]!r} is not allowed, in line {line}"
     mark = getattr(error, "problem_mark", None)
     if mark is None:
         return " ".join(str(error).split())

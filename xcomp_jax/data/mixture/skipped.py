@@ -36,11 +36,11 @@ class SkippedLog:
         self._logged: set[tuple[int, str, str]] = set()
         if path is not None and path.exists():
             # Not splitlines, because ids and paths may hold other Unicode line ends.
-            for line in path.read_text(encoding="utf-8").split("\n"):
+            for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
                 try:
                     row = json.loads(line)
                     self._logged.add((row["set"], row["id"], row["path"]))
-                except (ValueError, KeyError):  # a line cut off by a kill
+                except (ValueError, KeyError, TypeError):  # a line cut off by a kill, or damaged
                     continue
 
     def count_good(self) -> None:
