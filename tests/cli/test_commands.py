@@ -27,7 +27,7 @@ def video_fixture(tmp_path: Path) -> Path:
     return write_video(tmp_path / "clip.mp4", frames, fps=8)
 
 
-@pytest.mark.parametrize("command", [[], ["ask"], ["tune"]])
+@pytest.mark.parametrize("command", [[], ["ask"], ["tune"], ["evaluate"], ["compare"]])
 def test_help_has_examples(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*command, "--help"])

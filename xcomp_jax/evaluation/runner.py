@@ -125,7 +125,8 @@ class _Runner:
             path = _extracted(place, self._run.folder / EXTRACTED)
             info = probe(path, folder_fps=first.folder_fps)
         except (DataError, VideoError) as error:
-            yield from self._failures(list(prompts.values()), video_hash, str(error))
+            unanswered = [prompts[name] for name in prompts if name in missing]
+            yield from self._failures(unanswered, video_hash, str(error))
         else:
             for clip, questions in group.by_clip:
                 if missing.intersection(question.id for question in questions):
