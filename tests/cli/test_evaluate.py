@@ -299,6 +299,20 @@ def test_evaluate_ten_questions_encode_a_video_once(
     assert clips[1] <= 1.3 * clips[0]
 
 
+def test_evaluate_with_filled_store_encodes_nothing(
+    root: Path, mvbench: Path, whole: list[dict[str, Any]], tmp_path: Path, encoded: list[int]
+) -> None:
+    counts = []
+    for name in ("first", "second"):
+        encoded.clear()
+        options = arguments(root, mvbench, tmp_path / name, "--store", str(tmp_path / "store"))
+        with Account():
+            assert main(options) == 0
+        assert rows_in(tmp_path / name) == whole
+        counts.append(sum(encoded))
+    assert counts == [192, 0]  # six videos, all and a part, 64 frames each in clips of 4
+
+
 def test_evaluate_subtitles_missing_file_costs_question(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

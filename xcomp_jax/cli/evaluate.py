@@ -22,6 +22,7 @@ from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 from xcomp_jax.terminal.values import whole_number
 
 if TYPE_CHECKING:
+    from xcomp_jax.config import DType
     from xcomp_jax.evaluation.grouping import Shard
     from xcomp_jax.inference.session import Session
     from xcomp_jax.token_store import TokenStore
@@ -195,17 +196,17 @@ def _evaluate(options: argparse.Namespace, shard: Shard) -> int:
     if options.store is not None:
         max_bytes = int((options.store_gib or STORE_GIB) * GIB)
         store = TokenStore(options.store.expanduser(), max_bytes=max_bytes)
-    loaded: dict[str | None, tuple[Session, str]] = {}
+    loaded: dict[DType | None, tuple[Session, str]] = {}
     for run in runs:
         dtype = run.dtype(options)
-        if dtype not in loaded:
+        if dtype not in loaded:  # one model is in memory at a time
             session = _load(options, dtype)
             loaded = {dtype: (session, checkpoint_hash(session))}
         _evaluate_benchmark(options, run, shard, *loaded[dtype], store)
     return 0
 
 
-def _load(options: argparse.Namespace, dtype: str | None) -> Session:
+def _load(options: argparse.Namespace, dtype: DType | None) -> Session:
     import jax
 
     from xcomp_jax.engine.compilation import use_compilation_cache
@@ -216,7 +217,7 @@ def _load(options: argparse.Namespace, dtype: str | None) -> Session:
     return from_pretrained(
         options.checkpoint,
         revision=options.revision,
-        dtype=dtype,  # type: ignore[arg-type]
+        dtype=dtype,
         selection=None,
         mesh=None if options.mesh is None else make_mesh(options.mesh, jax.local_devices()),
     )
