@@ -31,7 +31,7 @@ def test_chat_turns_equal_full_prefill(selection: SelectionConfig | None) -> Non
         assert ids == list(answer.token_ids), turn
         assert answer.selected_frames == answers[0].selected_frames
     for answer in answers[1:]:
-        assert answer.work.keys() == {"text rows"}
+        assert answer.work.keys() - {"programs compiled"} == {"text rows"}
         assert answer.work["text rows"] < 0.7 * len(suffix)
     frames = len(answers[0].selected_frames or range(video.num_frames))
     assert source.num_read - num_read <= frames * len(answers)

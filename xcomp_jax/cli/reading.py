@@ -20,7 +20,7 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("video file")
     group.add_argument(
         "--stream",
-        type=whole_number(1),
+        type=whole_number(1, 1 << 16),
         metavar="N",
         help="number of the video stream to read, from 1 (default: as the original's reader "
         "chooses)",

@@ -45,7 +45,7 @@ def plan_selection(
     if num_selected % clip_frames:
         lower = max(num_selected // clip_frames, 1) * clip_frames
         raise ConfigError(
-            f"selection.select={num_selected} (--select) is not a multiple of {clip_frames}, the "
+            f"selection.select={num_selected} is not a multiple of {clip_frames}, the "
             f"encoder's clip length; use {lower} or {lower + clip_frames}"
         )
     windows = plan_windows(config, num_frames)
