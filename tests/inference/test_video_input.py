@@ -53,14 +53,14 @@ def test_evidence_of_damaged_video_states_damage(session: Session, tmp_path: Pat
     start = content.index(b"mdat") + 1500
     content[start : start + 8] = bytes(byte ^ 0xFF for byte in content[start : start + 8])
     video.write_bytes(content)
-    encoded = session.encode_video(video, num_frames=16)
+    encoded = session.encode_video(video, num_frames=64)
     evidence = evidence_of(encoded, session.ask(encoded, "What?"), model="demo")
     assert "decoded" in evidence.notes[-1]
     strict = dataclasses.replace(session.sampling, max_damaged=0.0)
-    info, plan = sampled(session, video, 16)
+    info, plan = sampled(session, video, 64)
     source = FileFrames(info, plan.indices, 32, max_damaged=strict.max_damaged)
     with pytest.raises(ValueError, match="is damaged"):
-        list(source.frames(range(16)))
+        list(source.frames(range(64)))
 
 
 def test_clip_cache_key_separates_streams_only(session: Session, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from xcomp_jax.engine.encoder import ClipEncoder
 from xcomp_jax.engine.pipeline import Writer
 from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.decode import MAX_DAMAGED, Frame, read_frames
+from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.probe import VideoInfo
 
 Clip = tuple[int, ...]
@@ -73,6 +74,10 @@ class FileFrames:
         frame_numbers: [F] numbers of the sampled frames in the video.
         size: X, side of the frames.
         max_damaged: largest share of damaged frames to accept.
+
+    Raises:
+        VideoError: by `frames`, if the file was changed, moved or deleted since this object was
+            created.
     """
 
     def __init__(
@@ -86,8 +91,16 @@ class FileFrames:
         self.video, self.frame_numbers, self.size = video, frame_numbers, size
         self.max_damaged = max_damaged
         self.damage = Damage(requested=len(set(frame_numbers)))
+        self._path = video.path if isinstance(video, VideoInfo) else video
+        self._state = _file_state(self._path)
 
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
+        if _file_state(self._path) != self._state:
+            raise VideoError(
+                self._path,
+                "the file was changed, moved or deleted after its frames were sampled",
+                "Encode it again.",
+            )
         numbers = [self.frame_numbers[index] for index in indices]
         return read_frames(
             self.video,
@@ -96,6 +109,15 @@ class FileFrames:
             max_damaged=self.max_damaged,
             damage=self.damage,
         )
+
+
+def _file_state(path: Path) -> tuple[int, int, int] | None:
+    """Returns what changes with a file's content: inode, size and time of modification."""
+    try:
+        state = path.stat()
+    except OSError:
+        return None
+    return state.st_ino, state.st_size, state.st_mtime_ns
 
 
 class ArrayFrames:

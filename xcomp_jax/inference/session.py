@@ -24,7 +24,6 @@ from xcomp_jax.engine.compilation import COMPILATIONS
 from xcomp_jax.engine.decode_state import DecodeState
 from xcomp_jax.engine.engine import Engine
 from xcomp_jax.engine.generation_config import GenerationConfig
-from xcomp_jax.engine.unchanged import UnchangedFrames
 from xcomp_jax.inference.answer import Answer
 from xcomp_jax.inference.answerer import Answerer, Frames
 from xcomp_jax.inference.chat import Conversation
@@ -150,8 +149,6 @@ class Session(Answerer):
         num_frames, clip_frames = len(plan.indices), self.config.vision.clip_frames
         if clip_cache is None:
             clip_cache = MemoryClipCache()
-        if path is not None:
-            source = UnchangedFrames(source, path)
         clips = self.clips_of(source, clip_cache, num_frames)
         starts = list(range(0, num_frames, clip_frames))
         if windows is not None:
