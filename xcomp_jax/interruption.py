@@ -99,10 +99,13 @@ class Watch:
         return code
 
     def exit(self, number: int) -> NoReturn:
-        """Ends child processes, prints the line of signal `number` and ends this process."""
+        """Cleans up, prints the line of signal `number` and ends this process."""
         if not self._exiting.acquire(blocking=False):
             time.sleep(REAPED_SECONDS + CLEANUP_SECONDS)  # another thread ends the process
-        _end_children()
+        if _end_children():
+            threads = (self._thread, self._deadline, threading.main_thread())
+            _wait_for_helpers([thread for thread in threads if thread is not None])
+        _delete_temporary_files()
         with contextlib.suppress(OSError, ValueError):
             line_break = "\n" if sys.stderr.isatty() else ""  # ends the line of a progress bar
             print(f"{line_break}{self._name}: {_VERBS[signal.Signals(number)]}", file=sys.stderr)
@@ -158,12 +161,7 @@ class Watch:
         self._force(number)
 
     def _force(self, number: int) -> NoReturn:
-        """Ends the process after helper threads had time to delete their temporary files."""
-        threading.excepthook = lambda _: None
-        if _end_children():
-            threads = (self._thread, self._deadline, threading.main_thread())
-            _wait_for_helpers([thread for thread in threads if thread is not None])
-        _delete_temporary_files()
+        threading.excepthook = lambda _: None  # helpers fail once their child process is ended
         self.exit(number)
 
 

@@ -108,6 +108,7 @@ def test_generate_after_a_kill_completes_the_same_files(tmp_path: Path) -> None:
     process.wait()
     early = {path: path.stat().st_mtime_ns for path in videos.glob("*.mp4")}
     assert 10 <= len(early) < 128, "killed too early or too late for this test"
+    (videos / f"{min(early).name}.{process.pid}.partial").write_bytes(b"cut off")
 
     for name in ("killed", "whole"):
         generate(tmp_path / name, seed=1, num_train_videos=120, num_eval_videos=8, progress=False)
@@ -118,3 +119,4 @@ def test_generate_after_a_kill_completes_the_same_files(tmp_path: Path) -> None:
         for path in sorted((tmp_path / "whole").glob(pattern)):
             resumed = tmp_path / "killed" / path.relative_to(tmp_path / "whole")
             assert resumed.read_bytes() == path.read_bytes(), path.name
+    assert list(videos.glob("*.partial")) == []

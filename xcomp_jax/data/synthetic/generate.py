@@ -6,6 +6,7 @@ complete, and complete files are kept.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -60,7 +61,22 @@ def generate(
     )
     write_manifest(train, kinds, generated.train_manifest, conversations=True)
     write_manifest(evaluation, kinds, generated.eval_manifest)
+    # Last, because the ffmpeg of a killed process may still write when this one begins.
+    _remove_leftovers(folder)
     return generated
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes partial files of killed processes below `folder`."""
+    for file in folder.rglob("*.partial"):
+        process = file.name.split(".")[-2]
+        if not process.isdecimal():
+            continue
+        try:
+            with contextlib.suppress(PermissionError):  # it runs, for another user
+                os.kill(int(process), 0)
+        except ProcessLookupError:
+            file.unlink(missing_ok=True)
 
 
 def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = True) -> None:
