@@ -161,7 +161,7 @@ def test_encode_invalid_selection_raises() -> None:
     for change, message in (
         (
             {"select": 23},
-            r"select=23 \(--select\) is not a multiple of 4, the encoder's.*; use 20 or 24",
+            r"select=23 is not a multiple of 4, the encoder's.*; use 20 or 24",
         ),
         ({"layers": (0, 99)}, "beyond the model's 4 layers"),
         (
