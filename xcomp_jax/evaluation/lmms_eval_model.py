@@ -11,7 +11,6 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from lmms_eval.api.model import lmms
 from lmms_eval.protocol import ChatMessages
 
@@ -66,7 +65,7 @@ class XCompJax(lmms):
         device: str | None = None,
     ) -> None:
         super().__init__()
-        self.device = torch.device("cpu")  # where the harness gathers answers of processes
+        self.device = "cpu"  # where the harness gathers answers of processes
         self._batch_size = int(batch_size)
         selection: SelectionConfig | None = DEFAULT_SELECTION
         if select is not None:
