@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from jaxtyping import Float, Int
 
 
+@jax.named_scope("rope")
 def rope_tables(
     positions: Int[Array, "B S"], head_dim: int, theta: float, dtype: jnp.dtype
 ) -> tuple[Float[Array, "B S {head_dim}"], Float[Array, "B S {head_dim}"]]:
@@ -24,6 +26,7 @@ def rope_tables(
     return jnp.cos(angle).astype(dtype), jnp.sin(angle).astype(dtype)
 
 
+@jax.named_scope("rope")
 def rotate(
     x: Float[Array, "B S N H"], cos: Float[Array, "#B S H"], sin: Float[Array, "#B S H"]
 ) -> Float[Array, "B S N H"]:
