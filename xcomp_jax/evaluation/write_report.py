@@ -17,7 +17,7 @@ from xcomp_jax.evaluation.rows import Row
 from xcomp_jax.evaluation.run_folder import LOCK, RunRecord, latest_rows, rows_of
 from xcomp_jax.evaluation.scoring import Mode
 from xcomp_jax.evaluation.summary import score_rows
-from xcomp_jax.files import write_text
+from xcomp_jax.files import write_bytes, write_text
 from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 
 MARKDOWN, PAGE = "report.md", "report.html"

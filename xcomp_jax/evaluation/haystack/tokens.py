@@ -43,10 +43,9 @@ class HaystackTokens:
             stored = self.cache.read(chunk)
             clips = np.stack([stored[start] for start in chunk])
             clips = clips.reshape(len(chunk), self.clip_frames, -1, clips.shape[-1])
-            rows = np.flatnonzero((clip_of_frame >= first) & (clip_of_frame < first + len(chunk)))
-            parts.append(
-                (rows, clips[clip_of_frame[rows] - first, places[rows] % self.clip_frames])
-            )
+            in_chunk = clip_of_frame - first
+            rows = np.flatnonzero((in_chunk >= 0) & (in_chunk < len(chunk)))
+            parts.append((rows, clips[in_chunk[rows], places[rows] % self.clip_frames]))
         tokens = np.empty((len(places), *parts[0][1].shape[1:]), parts[0][1].dtype)
         for rows, part in parts:
             tokens[rows] = part
@@ -99,13 +98,14 @@ class NeedleFrames:
         starts = list(starts)
         sources = self._sources[starts]
         hay = np.flatnonzero(sources >= 0)
-        tokens = dict.fromkeys(starts)
+        tokens = {
+            starts[i]: self._needle_rows[-1 - sources[i]]
+            for i in np.flatnonzero(sources < 0).tolist()
+        }
         if len(hay):
             rows = self._haystack.frames(sources[hay].tolist())
             tokens |= {starts[i]: row for i, row in zip(hay.tolist(), rows, strict=True)}
-        for i in np.flatnonzero(sources < 0).tolist():
-            tokens[starts[i]] = self._needle_rows[-1 - sources[i]]
-        return {start: row for start, row in tokens.items() if row is not None}
+        return tokens
 
     def write(self, clips: Mapping[int, np.ndarray]) -> None:
         """Refuses: frames of a haystack are encoded before any question."""

@@ -6,8 +6,8 @@ github.com/OpenGVLab/VideoChat-Flash, whose `single_eval_vision_niah.py` and
 `multi_eval_vision_niah.py` define grid, order of the frames and rule.
 
 A question is asked once per cell of the grid: the published one, or that of the folder's
-`niah-grid.json`, {"frames": [...], "depths": [...]}. Needles and haystack are encoded apart from each
-other, and the needle's visual tokens are inserted between those of the haystack.
+`niah-grid.json`, {"frames": [...], "depths": [...]}. Needles and haystack are encoded apart from
+each other, and the needle's visual tokens are inserted between those of the haystack.
 """
 
 from __future__ import annotations
