@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
 from xcomp_jax.evaluation.report import Report
@@ -26,6 +27,7 @@ RULES = """
 .scroll { overflow-x: auto }
 .scroll th, .scroll td { white-space: nowrap }
 .scroll td:nth-child(6):last-child { white-space: normal; min-width: 14rem }
+.scroll img { display: block; max-width: 100%; min-width: 36rem; height: auto }
 .groups { columns: 22rem 2; column-gap: 3rem }
 .groups div { break-inside: avoid; padding: .25rem 0; font-size: .9375rem }
 .groups p { display: flex; justify-content: space-between; gap: 1rem }
@@ -52,6 +54,7 @@ def to_html(report: Report) -> str:
         _section("Frames in the annotated span", _table(*coverage_table(report)))
         if report.summary.covered
         else "",
+        _figure(report),
         *(
             _section(f"By {kind.replace('_', ' ')}", _bars(groups))
             for kind, groups in report.headline.groups.items()
@@ -90,6 +93,16 @@ def _warnings(warnings: Sequence[str]) -> str:
         return ""
     lines = "\n".join(f'<p class="warning">{escape_html(text)}.</p>' for text in warnings)
     return _section("Warnings", lines)
+
+
+def _figure(report: Report) -> str:
+    """Embeds the heat map; its numbers are also in the tables by kind of category."""
+    if report.figure is None:
+        return ""
+    encoded = base64.b64encode(report.figure).decode()
+    alternative = f"Scores of {report.task.title} by length of the haystack"
+    image = f'<img alt="{escape_html(alternative)}" src="data:image/png;base64,{encoded}">'
+    return _section("Scores by length", f'<div class="scroll" tabindex="0">{image}</div>')
 
 
 def _section(title: str, content: str) -> str:
