@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -10,6 +11,7 @@ from jaxtyping import Float, Int
 from xcomp_jax.ops.heads import heads_come_first
 
 
+@jax.named_scope("rope")
 def rope_tables(
     positions: Int[Array, "B S"], head_dim: int, theta: float, dtype: jnp.dtype
 ) -> tuple[Float[Array, "B S {head_dim}"], Float[Array, "B S {head_dim}"]]:
@@ -26,6 +28,7 @@ def rope_tables(
     return jnp.cos(angle).astype(dtype), jnp.sin(angle).astype(dtype)
 
 
+@jax.named_scope("rope")
 def rotate(
     x: Float[Array, "B S N H"], cos: Float[Array, "#B S H"], sin: Float[Array, "#B S H"]
 ) -> Float[Array, "B S N H"]:
