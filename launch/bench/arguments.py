@@ -6,6 +6,7 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from xcomp_jax.launch.bench.paper.arguments import add_paper
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -19,6 +20,7 @@ EXAMPLES = """examples:
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
   xcomp bench selection-costs          # operations of question-conditioned selection
+  xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
 """
 
 RESULTS = Path("runs/bench")
@@ -37,6 +39,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_process_benches(commands)
     _add_pipeline(commands)
     _add_convert_roundtrip(commands)
+    add_paper(commands)
 
 
 def _add(
