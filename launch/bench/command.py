@@ -27,6 +27,10 @@ def run(options: argparse.Namespace) -> int:
             return _run_on_device(options)
         case "fit":
             return _run_fit(options)
+        case "cycles":
+            from xcomp_jax.launch.bench.cycles import command
+
+            return command.run(options)
         case "selection-speed":
             from xcomp_jax.launch.bench import selection_speed
 

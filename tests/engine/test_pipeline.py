@@ -14,6 +14,7 @@ from xcomp_jax.account import Account, add_seconds
 from xcomp_jax.engine.clips import ArrayFrames, MemoryClipCache, VideoClips
 from xcomp_jax.engine.encoder import ClipEncoder
 from xcomp_jax.engine.pipeline import Writer, read_ahead
+from xcomp_jax.engine.queue_length import QueueLength
 
 STEP = 0.05
 
@@ -31,7 +32,7 @@ def test_read_ahead_slow_consumer_is_bounded() -> None:
             yield i
 
     consumed = []
-    with read_ahead(numbers(), depth=2) as items:
+    with read_ahead(numbers(), length=QueueLength(longest=2)) as items:
         for item in items:
             time.sleep(0.01)
             consumed.append(item)
@@ -102,11 +103,11 @@ class FailingCache(MemoryClipCache):
         super().__init__()
         self.num_writes, self.fail_at = 0, fail_at
 
-    def write(self, clips: Any) -> None:
+    def write(self, clips: Any, pixel_hashes: Any = None) -> None:
         self.num_writes += 1
         if self.num_writes >= self.fail_at:
             raise OSError("no space left on device")
-        super().write(clips)
+        super().write(clips, pixel_hashes)
 
 
 def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
@@ -114,7 +115,7 @@ def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
         time.sleep(STEP)  # releases the interpreter lock, like a device
         return clips.mean((2, 3, 4))[..., None]
 
-    frames = np.zeros((4 * num_clips, 2, 2, 3), np.uint8)
+    frames = np.arange(4 * num_clips, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
     return VideoClips(
         ClipEncoder(program, clips_per_call=1),
         SlowFrames(frames),

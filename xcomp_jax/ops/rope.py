@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -54,6 +55,7 @@ def rope_base(theta: float, yarn_factor: float) -> RopeBase:
     return theta if yarn_factor == 1 else Yarn(theta, yarn_factor)
 
 
+@jax.named_scope("rope")
 def rope_tables(
     positions: Int[Array, "B S"], head_dim: int, base: RopeBase, dtype: jnp.dtype
 ) -> tuple[Float[Array, "B S {head_dim}"], Float[Array, "B S {head_dim}"]]:
@@ -76,6 +78,7 @@ def rope_tables(
     return cos.astype(dtype), sin.astype(dtype)
 
 
+@jax.named_scope("rope")
 def rotate(
     x: Float[Array, "B S N H"], cos: Float[Array, "#B S H"], sin: Float[Array, "#B S H"]
 ) -> Float[Array, "B S N H"]:
