@@ -47,11 +47,11 @@ def to_html(report: Report) -> str:
     parts = [
         _header(report),
         _warnings(report.summary.warnings),
-        _section("Scores by rule", _table(*mode_table(report))),
-        _section("Published values", _table(*published_table(report)))
+        _section("Scores by rule", table_html(*mode_table(report))),
+        _section("Published values", table_html(*published_table(report)))
         if report.protocol.published
         else "",
-        _section("Frames in the annotated span", _table(*coverage_table(report)))
+        _section("Frames in the annotated span", table_html(*coverage_table(report)))
         if report.summary.covered
         else "",
         _figure(report),
@@ -99,17 +99,23 @@ def _figure(report: Report) -> str:
     """Embeds the heat map; its numbers are also in the tables by kind of category."""
     if report.figure is None:
         return ""
-    encoded = base64.b64encode(report.figure).decode()
     alternative = f"Scores of {report.task.title} by length of the haystack"
+    return _section("Scores by length", picture_html(report.figure, alternative))
+
+
+def picture_html(png: bytes, alternative: str) -> str:
+    """Embeds a PNG; wide ones scroll on a narrow screen."""
+    encoded = base64.b64encode(png).decode()
     image = f'<img alt="{escape_html(alternative)}" src="data:image/png;base64,{encoded}">'
-    return _section("Scores by length", f'<div class="scroll" tabindex="0">{image}</div>')
+    return f'<div class="scroll" tabindex="0">{image}</div>'
 
 
 def _section(title: str, content: str) -> str:
     return f"<section>\n<h2>{escape_html(title)}</h2>\n{content}\n</section>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Renders a table; the first cell of a row names it."""
     titles = "".join(f'<th scope="col">{escape_html(cell)}</th>' for cell in head)
     lines = "\n".join(
         f'<tr><th scope="row">{escape_html(first)}</th>'

@@ -99,9 +99,11 @@ def chain_image(left: Symbol, right: Symbol | None, patch: str, size: int) -> Im
     return image
 
 
-def single_question(shape: str) -> str:
-    """Returns the text of a single-hop question, without its options."""
-    return f"Find the frame of a {shape}. what color is the {shape}"
+def single_prompt(rng: np.random.Generator | None, shape: str, color: str) -> tuple[str, str]:
+    """Returns a single-hop question with its options, in random order unless `rng` is None, and the
+    right letter."""
+    options, answer = _options(rng, COLORS, color)
+    return f"Find the frame of a {shape}. what color is the {shape}{options}", answer
 
 
 def _texture(seed: int, index: int, size: int) -> NDArray[np.float64]:
@@ -131,9 +133,8 @@ def _single(
     color, shape = str(rng.choice(COLORS)), str(rng.choice(SHAPES))
     name = f"single/{index}.png"
     needle_image((color, shape), size).save(folder / name)
-    options, answer = _options(rng if shuffle else None, COLORS, color)
-    question = single_question(shape)
-    return {"question": question + options, "answer": answer, "image": name, "id": index}
+    question, answer = single_prompt(rng if shuffle else None, shape, color)
+    return {"question": question, "answer": answer, "image": name, "id": index}
 
 
 def _multi(rng: np.random.Generator, index: int, folder: Path, size: int) -> dict[str, Any]:

@@ -13,12 +13,25 @@ from xcomp_jax.inference.selecting import select_frames
 from xcomp_jax.inference.session import Session
 from xcomp_jax.selection.plan import frames_to_select
 from xcomp_jax.selection.windows import plan_windows
-from xcomp_jax.text.chatml import SYSTEM, Mark, Part, encode_parts, encode_text, split_at_video
+from xcomp_jax.text.chatml import (
+    SYSTEM,
+    Mark,
+    Part,
+    encode_parts,
+    encode_text,
+    split_at_video,
+    turn_parts,
+)
+from xcomp_jax.text.inference_prompt import question_parts
 from xcomp_jax.video.sampling import FramePlan
 
 
 def needle_video(session: Session, frames: NeedleFrames, name: str) -> EncodedVideo:
-    """Returns a haystack with needles as an encoded video of one-frame clips."""
+    """Returns a haystack with needles as an encoded video of one-frame clips.
+
+    Raises:
+        ConfigError: the frames cannot be scored.
+    """
     count, fps = len(frames), session.sampling.fps
     plan = FramePlan(
         indices=tuple(range(count)),
@@ -30,7 +43,6 @@ def needle_video(session: Session, frames: NeedleFrames, name: str) -> EncodedVi
     selection = session.selection
     windows = selected = None
     if selection is not None:
-        # A long haystack has the frames of an hour, but one needle; the number is explicit here.
         selected = frames_to_select(selection, num_frames=count, duration=plan.duration)
         windows = None if selected is None else plan_windows(selection, count)
     prefix, _ = split_at_video(encode_parts(session.tokenizer, prompt_parts("-")))
@@ -44,13 +56,16 @@ class NoFrames:
         raise AssertionError("frames of a haystack are encoded before any question")
 
 
-def prompt_parts(question: str) -> list[Part]:
-    """Returns the original's prompt: no line break or time message between video and question."""
-    return [
-        *(Mark.START, f"system\n{SYSTEM}", Mark.END, "\n"),
-        *(Mark.START, "user\n", Mark.VIDEO, question, Mark.END, "\n"),
-        *(Mark.START, "assistant\n"),
-    ]
+def prompt_parts(question: str, time_message: str = "") -> list[Part]:
+    """Returns the prompt around a haystack.
+
+    Args:
+        time_message: as in other prompts; empty for the original's, which has neither a message nor
+            a line break between video and question.
+    """
+    content = question_parts(question, time_message) if time_message else [Mark.VIDEO, question]
+    system, user = turn_parts("system", [SYSTEM]), turn_parts("user", content)
+    return [*system, *user, Mark.START, "assistant\n"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,13 +76,16 @@ class NeedleAnswer:
     selected_frames: tuple[int, ...] | None
 
 
-def ask(session: Session, video: EncodedVideo, question: str, gold: str) -> NeedleAnswer:
+def ask(
+    session: Session, video: EncodedVideo, question: str, gold: str, *, time_message: bool
+) -> NeedleAnswer:
     """Generates as many tokens as the right answer has, greedily.
 
     The original compares the most likely token at every position given the right tokens before it.
     Both are right for the same answers: they differ only behind the first wrong token.
     """
-    _, suffix = split_at_video(encode_parts(session.tokenizer, prompt_parts(question)))
+    message = video.plan.message if time_message else ""
+    _, suffix = split_at_video(encode_parts(session.tokenizer, prompt_parts(question, message)))
     (scores,) = session.score_questions([video], [suffix])
     selected = select_frames(video, scores)
     length = len(encode_text(session.tokenizer, gold))

@@ -29,6 +29,7 @@ from xcomp_jax.evaluation.rows import Row, row_key
 from xcomp_jax.evaluation.run_folder import rows_of, shard_writer
 from xcomp_jax.evaluation.runner import Evaluation
 from xcomp_jax.evaluation.scoring import letter_at
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.terminal.progress import ProgressBar
 from xcomp_jax.video.probe import probe
 
@@ -113,11 +114,22 @@ class _Runner:
             began = time.perf_counter()
 
     def _row(
-        self, question: Question, video: object, sequence: NeedleFrames, where: str, began: float
+        self,
+        question: Question,
+        video: EncodedVideo,
+        sequence: NeedleFrames,
+        where: str,
+        began: float,
     ) -> Row:
         assert question.gold is not None
         prompt = self._run.task.prompt(question, None)
-        answer = ask(self._run.session, video, prompt, letter_at(question.gold))
+        answer = ask(
+            self._run.session,
+            video,
+            prompt,
+            letter_at(question.gold),
+            time_message=self._run.protocol.time_message,
+        )
         fps = self._run.session.sampling.fps
         span = sequence.needle_frames[-1]  # Of a chain, the questions are about the last image.
         return answer_row(
