@@ -115,7 +115,6 @@ def test_table_has_published_and_own_numbers(tmp_path: Path) -> None:
     lines = {line.split("|")[1].strip(): line for line in text.splitlines() if line[:2] == "| "}
     segments = lines["selected, scores in segments"]
     assert "| 46.2 | 66.7 | 59.7 | 70.3 [44.2, 96.4] | 50.0 |" in segments
-    )
     assert "| 44.3 | 65.2 | 58.8 | \N{EN DASH} |" in lines["all frames"]
     claim = lines["selected, scores in segments > selected, global scores"]
     assert "+10.3 [+8.9, +11.8] | holds" in claim
