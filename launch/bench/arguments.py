@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from xcomp_jax.launch.bench.cycles import names as cycles
+from xcomp_jax.launch.bench.paper.arguments import add_paper
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -21,6 +22,7 @@ EXAMPLES = """examples:
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
   xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
+  xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
 """
 
 RESULTS = Path("runs/bench")
@@ -40,6 +42,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_process_benches(commands)
     _add_pipeline(commands)
     _add_convert_roundtrip(commands)
+    add_paper(commands)
 
 
 def _add(

@@ -51,6 +51,10 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import training_overhead
 
             return training_overhead.run(options)
+        case "paper":
+            from xcomp_jax.launch.bench.paper import command
+
+            return command.run(options)
         case "convert-roundtrip":
             return _run_convert_roundtrip(options)
     raise ValueError(f"bench {options.bench!r} not found")
