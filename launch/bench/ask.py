@@ -14,6 +14,7 @@ import imageio_ffmpeg
 import numpy as np
 
 from xcomp_jax.data.synthetic.mp4 import encode_mp4
+from xcomp_jax.inference.open_session import demo_session
 
 FPS = 25
 
@@ -42,11 +43,12 @@ def write_video(path: Path, seconds: int, *, size: tuple[int, int] = (320, 180))
     return path
 
 
-def measure(video: Path, frames: int) -> dict[str, float]:
+def measure(video: Path, frames: int, checkpoint: Path) -> dict[str, float]:
     """Runs one `xcomp ask`; returns wall time in seconds and peak memory of the process in MB."""
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as cache:
         arguments = ["ask", str(video), "What happens?", "--frames", str(frames)]
+        arguments += ["--checkpoint", str(checkpoint)]
         process = subprocess.run(
             [sys.executable, "-c", PROGRAM, *arguments, "--cache-dir", cache],
             capture_output=True,
@@ -71,10 +73,12 @@ def run(options: argparse.Namespace) -> int:
                 f"{minutes} min": write_video(Path(folder) / f"{minutes}.mp4", 60 * minutes)
                 for minutes in (1, 10)
             }
+        checkpoint = Path(folder) / "checkpoint"
+        demo_session().save_pretrained(checkpoint)
         print("| video | frames | peak memory | wall time, cold |")
         print("|---|---|---|---|")
         for name, path in videos.items():
-            figures = measure(path, options.frames)
+            figures = measure(path, options.frames, checkpoint)
             print(
                 f"| {name} | {options.frames} | {figures['peak_mb']:.0f} MB "
                 f"| {figures['seconds']:.1f} s |"
