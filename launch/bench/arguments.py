@@ -6,6 +6,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from xcomp_jax.launch.bench.cycles import names as cycles
+from xcomp_jax.launch.bench.paper.arguments import add_paper
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -18,7 +20,9 @@ EXAMPLES = """examples:
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
+  xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
+  xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
 """
 
 RESULTS = Path("runs/bench")
@@ -33,10 +37,12 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     _add_device_benches(commands)
     _add_fit(commands)
+    _add_cycles(commands)
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
     _add_convert_roundtrip(commands)
+    add_paper(commands)
 
 
 def _add(
@@ -126,6 +132,43 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "--whole",
         action="store_true",
         help="compile every distinct number of tokens, not two (minutes for a TPU)",
+    )
+
+
+def _add_cycles(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "cycles",
+        "print a TPU compiler's estimates of the cycles of the model's parts",
+        "Compiles parts of the 2B model for a TPU that is not attached, sums the compiler's "
+        "estimate of the cycles of every operation, and compares it with the least that the matrix "
+        "products need. These are estimates, not measurements; kernels have none. Takes minutes of "
+        "processor time. With --check the exit code is 1 when a share of the peak falls.",
+        "  xcomp bench cycles v5e\n"
+        "  xcomp bench cycles v6e --programs encoder-block --operations 20\n"
+        "  xcomp bench cycles v5p --check docs/cycles.md",
+    )
+    parser.add_argument(
+        "machine", choices=cycles.MACHINES, metavar="MACHINE", help=", ".join(cycles.MACHINES)
+    )
+    parser.add_argument(
+        "--programs",
+        nargs="+",
+        choices=cycles.PROGRAMS,
+        metavar="NAME",
+        help=f"programs to compile: {', '.join(cycles.PROGRAMS)} (default: all)",
+    )
+    parser.add_argument(
+        "--operations",
+        type=COUNT,
+        metavar="N",
+        help="also list the N operations of each program with the most cycles",
+    )
+    parser.add_argument(
+        "--check", type=Path, metavar="FILE", help="compare with the tables stored in FILE"
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="store the tables in FILE, in Markdown"
     )
 
 

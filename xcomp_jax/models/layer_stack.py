@@ -19,7 +19,7 @@ from xcomp_jax.models.sequence import DeviceOrder, Layout, Parts
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.context_parallel import context_attention
-from xcomp_jax.ops.rope import rope_tables, rotate
+from xcomp_jax.ops.rope import rope_base, rope_tables, rotate
 from xcomp_jax.sharding import gathered_layer
 
 Rotation = Callable[[Array], Array]
@@ -47,7 +47,9 @@ class LayerStack:
     def rotation(self, positions: Int[Array, "B S"]) -> Rotation:
         """Returns the function that rotates queries or keys [B, S, N, H] to `positions`."""
         cfg = self.config
-        cos, sin = rope_tables(positions, cfg.head_dim, cfg.rope_theta, self.dtype)
+        cos, sin = rope_tables(
+            positions, cfg.head_dim, rope_base(cfg.rope_theta, cfg.yarn_factor), self.dtype
+        )
         return lambda x: rotate(x, cos, sin)
 
     def prefill(
