@@ -14,8 +14,8 @@ from xcomp_jax.terminal.values import whole_number
 if TYPE_CHECKING:
     from xcomp_jax.serving.services import Services
 
-DESCRIPTION = """Serves a page for the browser, with a toy checkpoint that ships with the package and
-three generated videos. Needs no download and no accelerator. Uploads and what is computed are
+DESCRIPTION = """Serves a page for the browser, with a toy that ships with the package and three
+generated videos. Needs no download and no accelerator. Uploads and what is computed are
 deleted when the demo ends."""
 
 EXAMPLES = """examples:
