@@ -37,7 +37,12 @@ export async function request(path, { json, ...options } = {}) {
     await renewKey();
     return request(path, { json, ...options });
   }
-  if (!response.ok) throw await errorOf(response.status, await response.text(), response.headers.get("Retry-After"));
+  if (!response.ok)
+    throw await errorOf(
+      response.status,
+      await response.text(),
+      response.headers.get("Retry-After"),
+    );
   return response;
 }
 
@@ -74,7 +79,10 @@ export function errorOf(status, body, retryAfter) {
 
 /** Yields the JSON chunks of a streamed chat completion. */
 export async function* streamChat(body, signal) {
-  const options = { json: { ...body, stream: true, stream_options: { include_usage: true } }, signal };
+  const options = {
+    json: { ...body, stream: true, stream_options: { include_usage: true } },
+    signal,
+  };
   const response = await request("/v1/chat/completions", options);
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
@@ -84,7 +92,11 @@ export async function* streamChat(body, signal) {
     const events = (rest + value.replaceAll("\r\n", "\n")).split("\n\n");
     rest = events.pop();
     for (const event of events) {
-      const data = event.split("\n").filter((line) => line.startsWith("data:")).map((line) => line.slice(5).trim()).join("\n");
+      const data = event
+        .split("\n")
+        .filter((line) => line.startsWith("data:"))
+        .map((line) => line.slice(5).trim())
+        .join("\n");
       if (data === "[DONE]") return;
       if (!data) continue;
       const chunk = JSON.parse(data);

@@ -14,10 +14,17 @@ export function toggleCompare(thread, button) {
   if (thread) {
     const already = picked.some((pick) => pick.button === button);
     if (already) picked = picked.filter((pick) => pick.button !== button);
-    else if (thread.turns.length) picked = [...picked.filter((pick) => pick.thread.video.id === thread.video.id), { thread, button }].slice(-2);
+    else if (thread.turns.length)
+      picked = [
+        ...picked.filter((pick) => pick.thread.video.id === thread.video.id),
+        { thread, button },
+      ].slice(-2);
   }
   for (const other of document.querySelectorAll(".compare-toggle")) {
-    other.setAttribute("aria-pressed", picked.some((pick) => pick.button === other));
+    other.setAttribute(
+      "aria-pressed",
+      picked.some((pick) => pick.button === other),
+    );
   }
   render();
 }
@@ -27,10 +34,17 @@ function render() {
   box.hidden = !picked.length;
   if (!picked.length) return box.replaceChildren();
   const threads = picked.map((pick) => pick.thread);
-  const head = element("div.compare-head", {}, element("h2", {}, "Comparison"),
-    element("button.quiet", { type: "button", onclick: close }, "Close"));
+  const head = element(
+    "div.compare-head",
+    {},
+    element("h2", {}, "Comparison"),
+    element("button.quiet", { type: "button", onclick: close }, "Close"),
+  );
   const answers = threads.map((thread, place) => column(thread.turns.at(-1), place));
-  if (threads.length === 1) answers.push(element("p.hint", {}, "Choose “Compare” at a second answer about the same video."));
+  if (threads.length === 1)
+    answers.push(
+      element("p.hint", {}, "Choose “Compare” at a second answer about the same video."),
+    );
   box.replaceChildren(head, element("div.columns", {}, ...answers));
   const evidence = threads.map((thread) => thread.turns.at(-1).evidence).filter(Boolean);
   if (evidence.length === 2) {
@@ -49,7 +63,12 @@ function render() {
 }
 
 function column(turn, place) {
-  return element(`div.column.${place ? "second" : "first"}`, {}, element("h3", {}, turn.question), element("p.answer", {}, turn.answer));
+  return element(
+    `div.column.${place ? "second" : "first"}`,
+    {},
+    element("h3", {}, turn.question),
+    element("p.answer", {}, turn.answer),
+  );
 }
 
 function sharedFrames([one, two]) {

@@ -12,7 +12,9 @@ export function askForKey(refused) {
 
 function showKeyDialog(refused) {
   const dialog = byId("key-dialog");
-  if (refused) byId("key-text").textContent = "The server did not accept this key. Check it and enter it again.";
+  if (refused)
+    byId("key-text").textContent =
+      "The server did not accept this key. Check it and enter it again.";
   byId("key").value = "";
   dialog.showModal();
   // Without a key nothing works, so Escape keeps the dialog open.

@@ -3,7 +3,8 @@
 const MAX_POINTS = 400;
 
 /** Whether the frames of an answer were selected by their scores. */
-export const isScored = (result) => (result.frames ?? []).some((frame) => typeof frame.score === "number");
+export const isScored = (result) =>
+  (result.frames ?? []).some((frame) => typeof frame.score === "number");
 
 /**
  * Shortens the `xcomp` object of a chat completion for drawing and for the browser's storage.

@@ -7,7 +7,8 @@ import { announce, byId, element } from "./dom.js";
 import { dropAll, readThreads } from "./history.js";
 import { startTheme } from "./theme.js";
 import { askNew, restoreThread, startThreads } from "./threads.js";
-import { currentVideo, isReady, startVideos } from "./videos.js";
+import { currentVideo, startVideos } from "./videos.js";
+import { isReady } from "./watch_progress.js";
 
 let examples = [];
 const waiting = [];
@@ -22,7 +23,9 @@ function videoChanged(video) {
   showProblem("");
   byId("question").disabled = !video || video.state === "failed";
   byId("send").disabled = byId("question").disabled;
-  const found = examples.find((example) => example.video === video?.id || example.video === video?.name);
+  const found = examples.find(
+    (example) => example.video === video?.id || example.video === video?.name,
+  );
   byId("samples").replaceChildren(...(found?.questions ?? []).map(sample));
   if (!isReady(video)) return;
   for (const pending of waiting.filter((other) => other.video.id === video.id)) {
@@ -79,7 +82,8 @@ function startHistory() {
   byId("empty").hidden = threads.length > 0;
   threads.forEach(restoreThread);
   byId("forget").addEventListener("click", async () => {
-    const text = "All questions and answers in this browser are deleted. Videos stay on the server.";
+    const text =
+      "All questions and answers in this browser are deleted. Videos stay on the server.";
     if (!(await confirmed("Delete the history?", text))) return;
     dropAll();
     byId("threads").replaceChildren();

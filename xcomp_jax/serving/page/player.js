@@ -19,7 +19,12 @@ export function showVideo(video) {
   shown = video && { id: video.id, video, player: null };
   screen.classList.toggle("blank", !video);
   if (!video) return;
-  const player = element("video", { controls: true, playsinline: true, preload: "metadata", "aria-label": video.name });
+  const player = element("video", {
+    controls: true,
+    playsinline: true,
+    preload: "metadata",
+    "aria-label": video.name,
+  });
   player.addEventListener("timeupdate", () => moved(player.currentTime));
   player.addEventListener("error", () => shown?.player === player && showFrames());
   shown.player = player;
@@ -57,7 +62,8 @@ function moved(time) {
 
 function showFrames() {
   shown.player = null;
-  const note = "This browser cannot play the format of this file. Answers and frames work as usual.";
+  const note =
+    "This browser cannot play the format of this file. Answers and frames work as usual.";
   const picture = element("img", { alt: "", id: "still" });
   byId("screen").replaceChildren(picture, element("p.note", { role: "status" }, note));
   showFrame(0);

@@ -16,25 +16,42 @@ const TOP = 8;
  * @param seek called with the time that the user chose.
  */
 export function timeline(series, seconds, seek) {
-  const picture = svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
+  const picture = svg("svg", {
+    viewBox: `0 0 ${WIDTH} ${HEIGHT}`,
+    preserveAspectRatio: "none",
+    "aria-hidden": "true",
+  });
   const x = (time) => (seconds > 0 ? Math.min(1, time / seconds) * WIDTH : 0);
   series.forEach((evidence, place) => {
     const className = place ? "second" : "first";
     for (const frame of evidence.selected) {
-      picture.append(svg("line", { class: `tick ${className}`, x1: x(frame.time), x2: x(frame.time), y1: HEIGHT - 7, y2: HEIGHT }));
+      picture.append(
+        svg("line", {
+          class: `tick ${className}`,
+          x1: x(frame.time),
+          x2: x(frame.time),
+          y1: HEIGHT - 7,
+          y2: HEIGHT,
+        }),
+      );
     }
     if (evidence.curve) picture.append(...curve(evidence.curve, x, className));
   });
   const head = svg("line", { class: "head", x1: 0, x2: 0, y1: 0, y2: HEIGHT });
   picture.append(head);
   const bubble = element("span.bubble", { hidden: true, "aria-hidden": "true" });
-  const track = element("div.track", {
-    role: "slider",
-    tabindex: 0,
-    "aria-label": label(series, seconds),
-    "aria-valuemin": 0,
-    "aria-valuemax": Math.round(seconds),
-  }, picture, bubble);
+  const track = element(
+    "div.track",
+    {
+      role: "slider",
+      tabindex: 0,
+      "aria-label": label(series, seconds),
+      "aria-valuemin": 0,
+      "aria-valuemax": Math.round(seconds),
+    },
+    picture,
+    bubble,
+  );
   const place = (time) => {
     head.setAttribute("x1", x(time));
     head.setAttribute("x2", x(time));
@@ -44,7 +61,13 @@ export function timeline(series, seconds, seek) {
   place(0);
   listen(track, bubble, seconds, seek);
   const middle = element("span", {}, clock(seconds / 2));
-  const axis = element("div.axis", { "aria-hidden": "true" }, element("span", {}, "0:00"), middle, element("span", {}, clock(seconds)));
+  const axis = element(
+    "div.axis",
+    { "aria-hidden": "true" },
+    element("span", {}, "0:00"),
+    middle,
+    element("span", {}, clock(seconds)),
+  );
   return { node: element("div.timeline", {}, track, axis), place };
 }
 
@@ -53,7 +76,10 @@ function curve(points, x, className) {
   const line = points.map(([time, score]) => `${x(time).toFixed(1)} ${y(score).toFixed(1)}`);
   const ends = [x(points[0][0]), x(points.at(-1)[0])].map((end) => end.toFixed(1));
   return [
-    svg("path", { class: `area ${className}`, d: `M${ends[0]} ${HEIGHT - 9}L${line.join("L")}L${ends[1]} ${HEIGHT - 9}Z` }),
+    svg("path", {
+      class: `area ${className}`,
+      d: `M${ends[0]} ${HEIGHT - 9}L${line.join("L")}L${ends[1]} ${HEIGHT - 9}Z`,
+    }),
     svg("path", { class: `curve ${className}`, d: `M${line.join("L")}` }),
   ];
 }

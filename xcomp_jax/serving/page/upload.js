@@ -21,7 +21,10 @@ export async function uploadFile(file, progress, signal) {
     const report = (sent) => progress(Math.min(1, (first + sent) / file.size));
     parts.push((await sendPart(upload.id, part, report, signal)).id);
   }
-  const done = await requestJson(`/v1/uploads/${upload.id}/complete`, { json: { part_ids: parts }, signal });
+  const done = await requestJson(`/v1/uploads/${upload.id}/complete`, {
+    json: { part_ids: parts },
+    signal,
+  });
   progress(1);
   return done.file ?? done;
 }
@@ -43,12 +46,21 @@ function post(path, part, report, signal) {
   return new Promise((resolve, reject) => {
     const exchange = new XMLHttpRequest();
     exchange.open("POST", path);
-    for (const [name, value] of Object.entries(keyHeaders())) exchange.setRequestHeader(name, value);
+    for (const [name, value] of Object.entries(keyHeaders()))
+      exchange.setRequestHeader(name, value);
     exchange.upload.onprogress = (event) => report(event.loaded);
-    exchange.onerror = () => reject(new ServerError("The connection broke during the upload. Try again."));
+    exchange.onerror = () =>
+      reject(new ServerError("The connection broke during the upload. Try again."));
     exchange.onload = () => {
       if (exchange.status < 300) resolve(JSON.parse(exchange.responseText));
-      else reject(errorOf(exchange.status, exchange.responseText, exchange.getResponseHeader("Retry-After")));
+      else
+        reject(
+          errorOf(
+            exchange.status,
+            exchange.responseText,
+            exchange.getResponseHeader("Retry-After"),
+          ),
+        );
     };
     exchange.onabort = () => reject(new DOMException("The upload was cancelled.", "AbortError"));
     signal.addEventListener("abort", () => exchange.abort());
