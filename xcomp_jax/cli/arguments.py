@@ -75,6 +75,16 @@ def add_model(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
     add_cache_dir(parser)
 
 
+def add_quantization(parser: argparse.ArgumentParser) -> None:
+    """Adds `--quantize`."""
+    parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="store the language model's matrices and the KV cache of videos in int8, in half the "
+        "memory (default: off)",
+    )
+
+
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """Adds the options of token generation."""
     parser.add_argument(
@@ -262,6 +272,7 @@ def load_session(options: argparse.Namespace) -> Session:
         "selection": selection_of(options),
         "store": None,
         "mesh": None if options.mesh is None else make_mesh(options.mesh),
+        "quantize": getattr(options, "quantize", None),
     }
     if options.store is not None:
         max_bytes = int((options.store_gib or STORE_GIB) * GIB)
