@@ -64,9 +64,7 @@ def run_needles(
                 writer.append(row)
                 bar.update()
                 new += 1
-            # Questions with rows are no work of this run, so that the rate leaves them out.
-            bar.initial += len(questions) - new
-            bar.n += len(questions) - new
+            bar.skip(len(questions) - new)
 
 
 def group_by_cell(questions: Sequence[Question]) -> dict[Cell, list[Question]]:
