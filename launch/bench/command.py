@@ -47,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import pipeline
 
             return pipeline.run(options)
+        case "frame-rates":
+            from xcomp_jax.launch.bench import frame_rates
+
+            return frame_rates.run(options)
         case "training-overhead":
             from xcomp_jax.launch.bench import training_overhead
 
