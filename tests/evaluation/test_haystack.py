@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any
@@ -193,10 +194,11 @@ def test_answer_equals_prefill_of_the_whole_sequence(data: Path, session: Sessio
             f"{question}<|im_end|>\n<|im_start|>assistant\n",
         )
         prefix, suffix = (session.tokenizer.encode(part) for part in text)
-        state = session.engine.prefill([whole], [prefix], [suffix])
-        ids[frame] = np.asarray(
-            session.engine.generate(state, session.generation).ids[0, :3]
-        ).tolist()
+        cache = session.engine.prefill_video([whole], [prefix])
+        state = session.engine.extend(cache, [suffix], max_new_tokens=3)
+        generation = dataclasses.replace(session.generation, max_new_tokens=3)
+        generated = session.engine.generate(state, generation)
+        ids[frame] = generated.ids[0, : generated.count[0]].tolist()
         assert answer.text == session.tokenizer.decode(ids[frame], skip_special_tokens=True)
     assert ids[4] != ids[12], "control: the place of the needle matters"
 

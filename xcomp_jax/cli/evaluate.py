@@ -258,10 +258,10 @@ def _evaluate_benchmark(
 
     from xcomp_jax.evaluation.forecast import forecast_cost
     from xcomp_jax.evaluation.grouping import group_by_video
-    from xcomp_jax.evaluation.haystack.run import run_needles
     from xcomp_jax.evaluation.prepare_session import protocol_session
+    from xcomp_jax.evaluation.run_benchmark import run_benchmark
     from xcomp_jax.evaluation.run_folder import RunRecord, open_run
-    from xcomp_jax.evaluation.runner import Evaluation, run_questions
+    from xcomp_jax.evaluation.runner import Evaluation
     from xcomp_jax.token_store.hash_table import HashTable
     from xcomp_jax.training.code_version import code_version
 
@@ -279,9 +279,8 @@ def _evaluate_benchmark(
     )
     folder = options.out.expanduser() / run.name
     open_run(folder, record)
-    needles = bool(run.questions[0].needles)
     groups = shard.of(group_by_video(run.questions))
-    if groups and not needles:
+    if groups and not run.questions[0].needles:
         forecast = forecast_cost(
             session, groups, run.data, extracted_frames=protocol.extracted_frames
         )
@@ -297,5 +296,5 @@ def _evaluate_benchmark(
         hash_video=(HashTable(folder / "hashes") if store is None else store).hash_video,
         batch_size=options.batch_size,
     )
-    (run_needles if needles else run_questions)(evaluation, shard)
+    run_benchmark(evaluation, shard)
     run.report(folder, record, complete=shard.count == 1)

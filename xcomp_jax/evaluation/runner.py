@@ -102,10 +102,8 @@ def run_questions(
                 return False
             for row in runner.answer_group(group):
                 writer.append(row)
-            # Questions with rows are no work of this run, so that the rate leaves them out.
             answered = runner.last_skipped
-            bar.initial += answered
-            bar.n += answered
+            bar.skip(answered)
             bar.update(len(group.questions) - answered)
     return True
 

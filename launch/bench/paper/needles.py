@@ -10,9 +10,9 @@ from xcomp_jax.config import ProtocolConfig, SelectionConfig
 from xcomp_jax.evaluation.answers import Answered, read_answers
 from xcomp_jax.evaluation.check import fitting
 from xcomp_jax.evaluation.haystack.heat_map import heat_map
-from xcomp_jax.evaluation.haystack.run import run_needles
 from xcomp_jax.evaluation.prepare_session import checkpoint_hash, protocol_session
 from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.run_benchmark import run_benchmark
 from xcomp_jax.evaluation.run_folder import RunRecord, latest_rows, open_run, rows_of
 from xcomp_jax.evaluation.runner import Evaluation
 from xcomp_jax.evaluation.statistics import Estimate, estimate
@@ -158,5 +158,5 @@ def _run(
         folder=folder,
         hash_video=HashTable(folder / "hashes").hash_video,
     )
-    run_needles(evaluation, progress=progress)
+    run_benchmark(evaluation, progress=progress)
     return read_answers(task, questions, latest_rows(rows_of(folder).values()))
