@@ -15,6 +15,7 @@ from xcomp_jax.config import BenchmarkConfig, MeshConfig, ModelConfig, ProtocolC
 from xcomp_jax.engine.placement import default_mesh
 from xcomp_jax.evaluation.check import in_subset
 from xcomp_jax.evaluation.grouping import Shard, choose_questions
+from xcomp_jax.evaluation.haystack.run import run_needles
 from xcomp_jax.evaluation.prepare_session import (
     checkpoint_hash,
     protocol_session,
@@ -78,6 +79,7 @@ class InTraining:
             data=Path(benchmark.data),
             protocol=protocol,
             session=session,
+            checkpoint=record.checkpoint,
             checkpoint_hash=digest,
             folder=folder,
             hash_video=HashTable(folder / "hashes").hash_video,
@@ -86,6 +88,9 @@ class InTraining:
 
         def answer() -> bool:
             with jax.set_mesh(mesh):
+                if questions[0].needles:
+                    run_needles(evaluation, shard, progress=progress)
+                    return True
                 return run_questions(evaluation, shard, progress=progress, should_stop=should_stop)
 
         if not on_every_while_meeting(answer):
