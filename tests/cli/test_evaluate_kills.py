@@ -92,10 +92,10 @@ def test_evaluate_fifty_kills_give_same_rows(root: Path) -> None:
         for process in begin(root, root / f"by {count}", count):
             process.wait_for_success()
         assert rows_in(root / f"by {count}") == whole
-    draw, kills, finished = random.Random(0), 0, 0
+    draw, kills = random.Random(0), 0
     counts: Counter[int] = Counter()
-    for number in itertools.count():
-        out = root / f"killed {number}"
+    for finished in itertools.count(1):
+        out = root / f"killed {finished}"
         while num_rows(out) < len(whole) and kills < KILLS:
             count = draw.choice((1, 2, 4))
             killed = kill(begin(root, out, count), out, draw, longest)
@@ -107,7 +107,6 @@ def test_evaluate_fifty_kills_give_same_rows(root: Path) -> None:
         rows = [json.dumps(row, sort_keys=True) for row in rows_in(out)]
         assert list(dict.fromkeys(rows)) == [json.dumps(row, sort_keys=True) for row in whole]
         assert rows == list(dict.fromkeys(rows)), "a question was answered twice"
-        finished += 1
         print(f"{kills} kills, {finished} runs finished, by processes: {dict(counts)}", flush=True)
         if kills >= KILLS:
             break
