@@ -6,7 +6,9 @@ import argparse
 import ipaddress
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import (
     GIB,
@@ -21,6 +23,9 @@ from xcomp_jax.cli.arguments import (
 from xcomp_jax.cli.checks import check_checkpoint, check_folder, check_options
 from xcomp_jax.cli.model_name import model_name
 from xcomp_jax.terminal.values import real_number, whole_number
+
+if TYPE_CHECKING:
+    from xcomp_jax.serving.services import Services
 
 DESCRIPTION = """Serves a model over HTTP in the schemas of OpenAI's API. A video is uploaded or
 named once, encoded once, and can then be asked about any number of times. A page for the browser is
@@ -74,6 +79,14 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         default=DATA,
         metavar="DIR",
         help="folder of uploads and of the list of videos (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--warm-up",
+        type=_frame_numbers,
+        default=[],
+        metavar="N,...",
+        help="numbers of frames whose programs are compiled before the first request, or 'all' up "
+        "to the checkpoint's largest (default: none; the first request of a size compiles)",
     )
     group = parser.add_argument_group("access")
     group.add_argument(
@@ -155,6 +168,12 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _frame_numbers(text: str) -> list[int] | str:
+    if text == "all":
+        return text
+    return [whole_number(1, MAX_FRAMES)(number) for number in text.split(",")]
+
+
 def run(options: argparse.Namespace) -> int:
     """Runs the command until a signal."""
     check_options(options)
@@ -176,12 +195,22 @@ def check_packages() -> None:
 
 
 def serve(
-    options: argparse.Namespace, *, name: str, examples: list[dict[str, object]] | None = None
+    options: argparse.Namespace,
+    *,
+    name: str,
+    examples: list[dict[str, object]] | None = None,
+    prepare: Callable[[Services], None] = lambda services: None,
 ) -> int:
-    """Serves the model of `options` until a signal."""
+    """Serves the model of `options` until a signal.
+
+    Args:
+        name: name of the model. examples: videos with questions for the page.
+        prepare: called before the first request, for example to add videos to `library`.
+    """
     from xcomp_jax.serving.server import run_server
     from xcomp_jax.serving.services import Services
     from xcomp_jax.serving.settings import Limits, ServingConfig
+    from xcomp_jax.serving.warm_up import buckets_up_to, warm_up
     from xcomp_jax.token_store import TokenStore
 
     limits = Limits(
@@ -210,7 +239,20 @@ def serve(
     session = load_session(options)
     store = TokenStore(options.store.expanduser(), max_bytes=int((options.store_gib or 50) * GIB))
     services = Services.create(config, session, store, examples)
-    run_server(services, started=lambda url: print(f"serving at {url}", flush=True))
+    if options.warm_up:
+        clip = session.config.vision.clip_frames
+        warm_up(
+            session,
+            buckets_up_to(session.sampling.max_frames, clip)
+            if options.warm_up == "all"
+            else [-(-count // clip) * clip for count in options.warm_up],
+        )
+
+    def started(url: str) -> None:
+        prepare(services)
+        print(f"serving at {url}", flush=True)
+
+    run_server(services, started=started)
     return 0
 
 

@@ -46,7 +46,13 @@ class Answering:
         self._ready: list[Question] = []
         self._active: dict[DecodedSequence, Question] = {}
         self._batches: dict[Hashable, RowBatch] = {}
+        self._forgotten: list[str] = []
         self._turn = 0
+
+    def forget(self, video_id: str) -> None:
+        """Drops the states of a deleted video before the next unit of work."""
+        with self._lock:
+            self._forgotten.append(video_id)
 
     def submit(self, question: Question) -> None:
         """Queues a question.
@@ -81,6 +87,10 @@ class Answering:
 
     def step(self) -> None:
         """Does one unit of preparation or admission, and one of decoding."""
+        with self._lock:
+            forgotten, self._forgotten = self._forgotten, []
+        for video_id in forgotten:
+            self._memory.drop_video(video_id)
         self._release_cancelled()
         if not self._admit():
             self._prepare()

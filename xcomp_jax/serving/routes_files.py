@@ -90,6 +90,7 @@ def file_routes(services: Services) -> APIRouter:
         """Deletes a file and the videos made of it."""
         for video in services.library.uses_of(file_id):
             services.library.delete(video.id)
+            services.device.answering.forget(video.id)
         await to_thread.run_sync(files.delete, file_id)
         return {"id": file_id, "object": "file", "deleted": True}
 

@@ -85,6 +85,7 @@ def video_routes(services: Services, keys: Keys) -> APIRouter:
     async def delete_video(video_id: str) -> dict[str, Any]:
         """Removes a video from the list; an uploaded file stays."""
         library.delete(video_id)
+        services.device.answering.forget(video_id)
         return {"id": video_id, "object": "video", "deleted": True}
 
     @router.get("/{video_id}/content", response_class=FileResponse)

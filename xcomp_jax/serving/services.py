@@ -103,10 +103,10 @@ class Services:
         metrics.active.set(self.device.answering.num_active)
         metrics.videos_waiting.set(self.device.num_videos_waiting)
 
-    def stop(self) -> None:
-        """Drains and ends the device thread."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ends the device thread, after the questions in progress unless `at_once`."""
         self.is_draining = True
-        self.device.stop(self.config.drain_seconds)
+        self.device.stop(0.0 if at_once else self.config.drain_seconds)
         self.lock.close()
 
 
