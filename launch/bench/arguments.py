@@ -6,6 +6,8 @@ import argparse
 import textwrap
 from pathlib import Path
 
+from xcomp_jax.launch.bench.cycles import names as cycles
+from xcomp_jax.launch.bench.paper.arguments import add_paper
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -18,7 +20,9 @@ EXAMPLES = """examples:
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
+  xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
+  xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
 """
 
 RESULTS = Path("runs/bench")
@@ -33,11 +37,14 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     _add_device_benches(commands)
     _add_fit(commands)
+    _add_cycles(commands)
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
     _add_serve(commands)
+    _add_frame_rates(commands)
     _add_convert_roundtrip(commands)
+    add_paper(commands)
 
 
 def _add(
@@ -136,6 +143,27 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
     )
 
 
+def _add_frame_rates(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "frame-rates",
+        "measure the host's cost of a frame, and compute rates for other numbers of cores",
+        "Measures the CPU time per frame of decoding, reading and resizing, and computes from it "
+        "the frames per second that other numbers of cores decode and resize from one file.",
+        "  xcomp bench frame-rates              # generated videos of 720p and 1080p\n"
+        "  xcomp bench frame-rates film.mp4 --cores 16 64",
+    )
+    parser.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
+    parser.add_argument(
+        "--frames",
+        type=COUNT,
+        default=64,
+        metavar="N",
+        help="frames to read (default: 64)",
+    )
+    _add_counts(parser, "--cores", "numbers of cores", [1, 2, 4, 16])
+
+
 def _add_fit(commands: argparse._SubParsersAction) -> None:
     parser = _add(
         commands,
@@ -161,6 +189,43 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "--whole",
         action="store_true",
         help="compile every distinct number of tokens, not two (minutes for a TPU)",
+    )
+
+
+def _add_cycles(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "cycles",
+        "print a TPU compiler's estimates of the cycles of the model's parts",
+        "Compiles parts of the 2B model for a TPU that is not attached, sums the compiler's "
+        "estimate of the cycles of every operation, and compares it with the least that the matrix "
+        "products need. These are estimates, not measurements; kernels have none. Takes minutes of "
+        "processor time. With --check the exit code is 1 when a share of the peak falls.",
+        "  xcomp bench cycles v5e\n"
+        "  xcomp bench cycles v6e --programs encoder-block --operations 20\n"
+        "  xcomp bench cycles v5p --check docs/cycles.md",
+    )
+    parser.add_argument(
+        "machine", choices=cycles.MACHINES, metavar="MACHINE", help=", ".join(cycles.MACHINES)
+    )
+    parser.add_argument(
+        "--programs",
+        nargs="+",
+        choices=cycles.PROGRAMS,
+        metavar="NAME",
+        help=f"programs to compile: {', '.join(cycles.PROGRAMS)} (default: all)",
+    )
+    parser.add_argument(
+        "--operations",
+        type=COUNT,
+        metavar="N",
+        help="also list the N operations of each program with the most cycles",
+    )
+    parser.add_argument(
+        "--check", type=Path, metavar="FILE", help="compare with the tables stored in FILE"
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="store the tables in FILE, in Markdown"
     )
 
 
@@ -214,11 +279,12 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
     ask = _add(
         commands,
         "ask",
-        "measure peak memory and time of `xcomp ask`",
-        "Measures each `xcomp ask` as a process of its own, with the demo model. Peak memory "
-        "is that of the Python process; ffmpeg is a child process and does not count.",
+        "measure time and peak memory of `xcomp ask`",
+        "Measures each `xcomp ask` as a process of its own that compiles everything. CPU time "
+        "includes ffmpeg; peak memory is that of the Python process alone. With --against, another "
+        "checkout of this repository answers the same question in turn.",
         "  xcomp bench ask                      # generated videos of 1 and 10 minutes\n"
-        "  xcomp bench ask film.mp4 --frames 1024",
+        "  xcomp bench ask film.mp4 --checkpoint runs/smoke/checkpoint --against ../before",
     )
     ask.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
     ask.add_argument(
@@ -227,6 +293,15 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
         default=1024,
         metavar="N",
         help="frames per video (default: 1024)",
+    )
+    ask.add_argument("--checkpoint", metavar="DIR", help="model to ask (default: the demo model)")
+    ask.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare")
+    ask.add_argument(
+        "--rounds",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="runs of each; the shortest counts (default: 1)",
     )
     overhead = _add(
         commands,
