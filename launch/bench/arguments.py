@@ -41,6 +41,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
+    _add_serve(commands)
     _add_frame_rates(commands)
     _add_convert_roundtrip(commands)
     add_paper(commands)
@@ -106,6 +107,40 @@ def _add_pipeline(commands: argparse._SubParsersAction) -> None:
             metavar="N",
             help=f"{text} (default: {default})",
         )
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "measure a server with concurrent clients",
+        "Starts `xcomp serve`, sends questions one by one and by concurrent clients, and compares "
+        "throughput, answers and the time to the first token. With --soak, watches, asks and "
+        "deletes for some minutes and compares memory and open files.",
+        "  xcomp bench serve --checkpoint runs/smoke/checkpoint\n  xcomp bench serve --soak 30",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="model to serve (default: the demo model)"
+    )
+    for name, default, text in (
+        ("requests", 200, "questions of each phase"),
+        ("clients", 16, "concurrent clients"),
+        ("videos", 4, "videos that the questions are about"),
+        ("max-tokens", 64, "most tokens per answer"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=COUNT,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
+        )
+    parser.add_argument(
+        "--soak",
+        type=real_number(0, above=True),
+        metavar="MINUTES",
+        help="watch, ask and delete for this time instead",
+    )
 
 
 def _add_frame_rates(commands: argparse._SubParsersAction) -> None:

@@ -17,6 +17,7 @@ from xcomp_jax.cli import (
     evaluate,
     preflight,
     scan,
+    serve,
     tune,
 )
 from xcomp_jax.cli.flag_names import with_flags
@@ -37,7 +38,7 @@ EXAMPLES = """examples:
   xcomp ask film.mp4 "Who arrives first?" --checkpoint checkpoints/xcomp-2b --frames 1024
 """
 
-NAMES_FLAGS = ("ask", "chat", "encode", "evaluate")
+NAMES_FLAGS = ("ask", "chat", "encode", "evaluate", "serve")
 """Commands whose flags set what messages of the library call by field names."""
 
 
@@ -57,6 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
     encode.add_parser(commands)
     evaluate.add_parser(commands)
     scan.add_parser(commands)
+    serve.add_parser(commands)
     tune.add_parser(commands)
     preflight.add_parser(commands)
     bench.add_parser(commands)
