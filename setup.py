@@ -4,6 +4,13 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+SERVE = [
+    "fastapi>=0.115",
+    "uvicorn>=0.34",
+    "python-multipart>=0.0.18",
+    "prometheus-client>=0.20",
+]
+
 setup(
     name="xcomp-jax",
     version="0.1.0",
@@ -54,7 +61,13 @@ setup(
             "pyarrow>=15",
             "tensorboardX>=2.6",
             "wandb>=0.18",
+            *SERVE,
+            # Clients and fuzzer of the server's tests.
+            "openai>=1.50",
+            "httpx>=0.27",
+            "schemathesis>=4",
         ],
+        "serve": SERVE,
         # Annotations of benchmarks in Parquet files.
         "evaluation": ["pyarrow>=15"],
         "tensorboard": ["tensorboardX>=2.6"],

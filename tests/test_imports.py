@@ -16,6 +16,7 @@ LEVELS = (
         "entry points",
         "cli",
         "launch",
+        "serving",
         "evaluation",
         "training",
         "pretrained",
