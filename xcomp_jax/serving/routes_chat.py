@@ -48,6 +48,7 @@ def chat_routes(services: Services) -> APIRouter:
                 "select_default": None if session.selection is None else session.selection.select,
                 "examples": services.examples,
                 "upload_limit_bytes": config.limits.max_upload_bytes,
+                "note": config.note,
             },
         }
 
