@@ -128,10 +128,10 @@ def _task_of(name: str) -> Task:
 def _questions(
     task: Task, data: Path, protocol: ProtocolConfig, options: argparse.Namespace
 ) -> list[Question]:
-    from xcomp_jax.evaluation.check import in_subset
+    from xcomp_jax.evaluation.check import fitting, in_subset
     from xcomp_jax.evaluation.grouping import choose_questions
 
-    questions = in_subset(task.load(data), protocol.subset)
+    questions = fitting(in_subset(task.load(data), protocol.subset), protocol.sampling.max_frames)
     return choose_questions(questions, limit=options.limit, ids=options.ids or ())
 
 

@@ -15,6 +15,9 @@ from xcomp_jax.evaluation.report_tables import (
     subtitle_note,
 )
 
+FIGURE = "heat_map.png"
+"""File of `Report.figure`, beside the report."""
+
 
 def to_markdown(report: Report) -> str:
     """Formats scores, published values, groups and protocol as Markdown."""
@@ -28,6 +31,7 @@ def to_markdown(report: Report) -> str:
         markdown_table(*mode_table(report)),
         markdown_table(*published_table(report)) if report.protocol.published else "",
         markdown_table(*coverage_table(report)) if report.summary.covered else "",
+        "" if report.figure is None else f"![scores by length]({FIGURE})",
         *(
             f"## By {kind.replace('_', ' ')}\n\n" + markdown_table(*group_table(kind, groups))
             for kind, groups in report.headline.groups.items()

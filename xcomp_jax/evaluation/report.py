@@ -29,6 +29,7 @@ class Report:
 
     departures: settings that differ from the published protocol, as `protocol.departures` lists
     them.
+    figure: PNG of the scores of a needle benchmark; None for other benchmarks.
     """
 
     task: Task
@@ -36,6 +37,7 @@ class Report:
     protocol: ProtocolConfig
     departures: Sequence[str]
     info: RunInfo
+    figure: bytes | None = None
 
     @property
     def headline(self) -> ModeSummary:

@@ -68,12 +68,22 @@ class Prompted:
 
 
 def run_questions(
-    evaluation: Evaluation, shard: Shard | None = None, *, progress: bool = True
-) -> None:
+    evaluation: Evaluation,
+    shard: Shard | None = None,
+    *,
+    progress: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
     """Answers the questions of one part of the videos that have no row yet.
 
     A video that cannot be read costs its own questions: their rows hold the reason, and a later run
     tries them again.
+
+    Args:
+        should_stop: asked before every video; ends the run early, which another run continues.
+
+    Returns:
+        False if the run was ended early.
 
     Raises:
         ConfigError: the settings do not fit the model.
@@ -88,13 +98,14 @@ def run_questions(
         ProgressBar(total=total, unit="question", disable=not progress) as bar,
     ):
         for group in groups:
+            if should_stop():
+                return False
             for row in runner.answer_group(group):
                 writer.append(row)
-            # Questions with rows are no work of this run, so that the rate leaves them out.
             answered = runner.last_skipped
-            bar.initial += answered
-            bar.n += answered
+            bar.skip(answered)
             bar.update(len(group.questions) - answered)
+    return True
 
 
 class _Runner:

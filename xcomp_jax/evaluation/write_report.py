@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from xcomp_jax.evaluation.answers import read_answers
 from xcomp_jax.evaluation.errors import DataError
-from xcomp_jax.evaluation.markdown import to_markdown
+from xcomp_jax.evaluation.markdown import FIGURE, to_markdown
 from xcomp_jax.evaluation.page import to_html
 from xcomp_jax.evaluation.protocol import departures, load_protocol
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.question_sets import recognise
 from xcomp_jax.evaluation.report import Report, RunInfo
+from xcomp_jax.evaluation.rows import Row
 from xcomp_jax.evaluation.run_folder import LOCK, RunRecord, latest_rows, rows_of
+from xcomp_jax.evaluation.scoring import Mode
 from xcomp_jax.evaluation.summary import score_rows
-from xcomp_jax.files import write_text
+from xcomp_jax.files import write_bytes, write_text
 from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 
 MARKDOWN, PAGE = "report.md", "report.html"
@@ -33,6 +36,7 @@ def build_report(
         raise DataError(f"{folder} has no rows; no question was asked")
     return Report(
         task=task,
+        figure=_figure(task, questions, rows, record.protocol.headline),
         summary=score_rows(task, questions, rows),
         protocol=record.protocol,
         departures=departures(record.protocol, load_protocol(record.benchmark)),
@@ -47,8 +51,24 @@ def build_report(
     )
 
 
+def _figure(
+    task: Task, questions: Sequence[Question], rows: Sequence[Row], mode: Mode
+) -> bytes | None:
+    """Draws the heat map of a needle benchmark."""
+    if not questions[0].needles:
+        return None
+    # matplotlib takes a second to import, and most benchmarks draw nothing.
+    from xcomp_jax.evaluation.haystack.heat_map import heat_map
+
+    answered = read_answers(task, questions, rows)
+    _, rows_by = task.report_by
+    return heat_map(answered, rows_by, mode, f"{task.title}, share of right answers")
+
+
 def write_report(folder: Path, report: Report) -> None:
-    """Writes report.md and report.html; processes of one run take turns."""
+    """Writes report.md, report.html and the picture, if any; processes of one run take turns."""
     with locked(folder / LOCK, EXCLUSIVE):
+        if report.figure is not None:
+            write_bytes(folder / FIGURE, report.figure)
         write_text(folder / MARKDOWN, to_markdown(report))
         write_text(folder / PAGE, to_html(report))

@@ -20,6 +20,7 @@ from xcomp_jax.video.file_reader import FileReader, find_damage
 from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo
+from xcomp_jax.video.resizing import resized, usable_cores
 
 MAX_DAMAGED = SamplingConfig().max_damaged
 
@@ -49,7 +50,8 @@ def read_frames(
         max_damaged: largest share of damaged frames to accept; 0 accepts no damage.
         damage: is filled with the damage met, complete when the generator ends; shares refer to
             `damage.requested` frames if that is more than there are in `indices`.
-        threads: decoder threads of ffmpeg.
+        threads: decoder threads of ffmpeg; 1 also resizes in the calling thread, for callers that
+            read several files at a time.
         timeout: longest wait for the next frame, in seconds.
 
     Raises:
@@ -82,8 +84,9 @@ def read_frames(
         timeout=timeout,
     )
     frames = reader.frames(distinct)
-    resized = frames if size is None or resize == "ffmpeg" else _resized(frames, size)
-    return _repeated(resized, requested, source)
+    if size is not None and resize == "bicubic":
+        frames = resized(frames, size, workers=1 if threads == 1 else usable_cores())
+    return _repeated(frames, requested, source)
 
 
 def count_damaged(info: VideoInfo, *, decode: bool, max_damaged: float = MAX_DAMAGED) -> int:
@@ -122,16 +125,6 @@ def _repeated(frames: Frames, requested: list[int], path: Path) -> Frames:
             for _ in repeats:
                 yield frame
         next(frames, None)  # The count of damaged frames is complete only at the end.
-
-
-def _resized(frames: Frames, size: int) -> Frames:
-    with contextlib.closing(frames):
-        # A lost frame repeats the array of its neighbour.
-        last, small = None, None
-        for frame in frames:
-            if small is None or frame is not last:
-                last, small = frame, resize_bicubic(frame, size)
-            yield small
 
 
 def _folder_frames(path: Path, indices: list[int], size: int | None) -> Frames:

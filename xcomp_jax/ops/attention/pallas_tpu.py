@@ -69,6 +69,12 @@ def default_blocks(problem: Problem, target: Target) -> BlockSizes:
     return tuned(BlockSizes(), target.device_kind, problem.table_key)
 
 
+def padded_length(rows: int) -> int:
+    """Returns the length to which self-attention of `rows` rows is padded by default."""
+    block = evenly(rows, BlockSizes().forward_queries, LANES)
+    return _padded_length(rows, block)
+
+
 def attention(
     problem: Problem,
     query: Float[Array, "B Q N H"],

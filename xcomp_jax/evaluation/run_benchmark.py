@@ -1,0 +1,24 @@
+"""Runs a benchmark's questions: about videos, or about needles in a haystack."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xcomp_jax.evaluation.grouping import Shard
+from xcomp_jax.evaluation.haystack.run import run_needles
+from xcomp_jax.evaluation.runner import Evaluation, run_questions
+
+
+def run_benchmark(
+    evaluation: Evaluation,
+    shard: Shard | None = None,
+    *,
+    progress: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
+    """Answers the missing questions of one part; returns False if `should_stop` ended it.
+
+    Raises: as `runner.run_questions` and `haystack.run.run_needles`.
+    """
+    run = run_needles if evaluation.questions[0].needles else run_questions
+    return run(evaluation, shard, progress=progress, should_stop=should_stop)
