@@ -245,6 +245,7 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 def load_session(options: argparse.Namespace) -> Session:
     """Loads the session of `--checkpoint`; without it, builds the demo model and warns."""
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.engine.generation_config import GenerationConfig
     from xcomp_jax.inference.open_session import demo_session
     from xcomp_jax.pretrained import from_pretrained
@@ -257,6 +258,7 @@ def load_session(options: argparse.Namespace) -> Session:
     }
     GenerationConfig(**generation)  # reports an invalid setting before the model is loaded
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     settings: Any = {
         "dtype": options.dtype,
         "selection": selection_of(options),
