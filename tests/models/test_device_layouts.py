@@ -45,9 +45,7 @@ def run_decoder() -> dict[str, Any]:
             return jnp.sum(jnp.tanh(out.suffix)) + jnp.sum(jnp.tanh(out.visual)), out
 
         gradients, out = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, visual)
-        cache = apply.prefill_video(
-            model, params, before, visual, exact(PREFIX, FRAMES * 4, 0)
-        )
+        cache = apply.prefill_video(model, params, before, visual, exact(PREFIX, FRAMES * 4, 0))
         text = apply.empty_text_cache(model, params, 1, 8)
         extended, _ = apply.extend(model, params, after, jnp.zeros((1,), jnp.int32), cache, text)
         gradients = {"llm": gradients[0]["llm"], "lora": gradients[0]["lora"], "in": gradients[1]}
