@@ -235,10 +235,12 @@ def _load(options: argparse.Namespace, dtype: DType | None) -> Session:
     import jax
 
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.sharding import make_mesh
 
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     return from_pretrained(
         options.checkpoint,
         revision=options.revision,
