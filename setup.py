@@ -15,7 +15,11 @@ setup(
     # convert/, configs/ and launch/ are linked into the package, so that a wheel installs them as
     # xcomp_jax.convert etc. and adds no generic name. find_packages follows the links.
     packages=find_packages(include=["xcomp_jax", "xcomp_jax.*"]),
-    package_data={"xcomp_jax.ops": ["block_sizes.json"]},
+    package_data={
+        "xcomp_jax.ops": ["block_sizes.json"],
+        "xcomp_jax.demo": ["*.json", "*.mp4", "checkpoint/**/*"],
+        "xcomp_jax.serving": ["page/*"],
+    },
     install_requires=[
         "jax>=0.10,<0.12",
         "flax>=0.12",

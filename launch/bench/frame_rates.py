@@ -128,19 +128,8 @@ def _write(folder: Path, size: str) -> Path:
     path = folder / f"{size}.mp4"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y"]
     command += ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25,noise=alls=12:allf=t"]
-    command += [
-        "-t",
-        "4",
-        "-c:v",
-        "libx264",
-        "-preset",
-        "veryfast",
-        "-crf",
-        "28",
-        "-pix_fmt",
-        "yuv420p",
-        str(path),
-    ]
+    command += ["-t", "4", "-c:v", "libx264", "-preset", "veryfast", "-crf", "28"]
+    command += ["-pix_fmt", "yuv420p", str(path)]
     subprocess.run(command, check=True)
     return path
 

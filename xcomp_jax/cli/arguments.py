@@ -46,13 +46,13 @@ def add_model(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
     """Adds the options of the model, its dtype and its devices.
 
     Args:
-        demo: whether the command runs the demo model without `--checkpoint`.
+        demo: whether the command uses the demo checkpoint without `--checkpoint`.
     """
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
         help="folder written by `xcomp tune` or `xcomp convert`, or a Hugging Face hub id"
-        + (" (default: a tiny demo model with random weights)" if demo else ""),
+        + (" (default: the toy of `xcomp demo`)" if demo else ""),
     )
     parser.add_argument(
         "--revision",
@@ -253,10 +253,10 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 
 
 def load_session(options: argparse.Namespace) -> Session:
-    """Loads the session of `--checkpoint`; without it, builds the demo model and warns."""
+    """Loads the session of `--checkpoint`; without it, opens the demo checkpoint and says so."""
     from xcomp_jax.engine.compilation import use_compilation_cache
     from xcomp_jax.engine.generation_config import GenerationConfig
-    from xcomp_jax.inference.open_session import demo_session
+    from xcomp_jax.inference.open_demo import demo_note, open_demo
     from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.sharding import make_mesh
     from xcomp_jax.token_store import TokenStore
@@ -278,13 +278,8 @@ def load_session(options: argparse.Namespace) -> Session:
         max_bytes = int((options.store_gib or STORE_GIB) * GIB)
         settings["store"] = TokenStore(options.store.expanduser(), max_bytes=max_bytes)
     if options.checkpoint is None:
-        print(
-            f"xcomp {options.command}: without --checkpoint, a tiny demo model with random weights "
-            "is used; its answers are meaningless. Train one in minutes with `xcomp tune --config "
-            "smoke --workdir runs/smoke`, then add --checkpoint runs/smoke/checkpoint",
-            file=sys.stderr,
-        )
-        session = demo_session(**settings)
+        print(f"xcomp {options.command}: no --checkpoint, so {demo_note()}", file=sys.stderr)
+        session = open_demo(**settings)
     else:
         session = from_pretrained(options.checkpoint, revision=options.revision, **settings)
     session.generation = dataclasses.replace(session.generation, **generation)
