@@ -30,7 +30,7 @@ from xcomp_jax.variants import XCOMP_2B
 DESCRIPTION = """Measures int8 weights and KV cache against bfloat16. errors: relative error of each
 product, of whole layers and of attention over the cache, at the 2B model's sizes with random
 values, against float32. memory: bytes read per decoded token, and the memory of the compiled
-program of a token for an absent device. answers: agreement of the answers to a manifest of multiple-choice
+program of a token for an absent device. answers: agreement of the answers to a manifest of
 questions."""
 
 EXAMPLES = """examples:
