@@ -30,7 +30,7 @@ from xcomp_jax.variants import XCOMP_2B
 DESCRIPTION = """Measures int8 weights and KV cache against bfloat16. errors: relative error of each
 product, of whole layers and of attention over the cache, at the 2B model's sizes with random
 values, against float32. memory: bytes read per decoded token, and the memory of the compiled
-programs for an absent device. answers: agreement of the answers to a manifest of multiple-choice
+program of a token for an absent device. answers: agreement of the answers to a manifest of
 questions."""
 
 EXAMPLES = """examples:
@@ -145,7 +145,7 @@ def _bf16(x: Any) -> Array:
 
 
 def memory(machine: str, config: ModelConfig, frames: int) -> Iterator[Row]:
-    """Yields bytes and compiled memory of a decoded token and of a video's prefill."""
+    """Yields the bytes that a decoded token reads, and the memory of its compiled program."""
     from xcomp_jax.launch.preflight.machines import described, shape
 
     # Parameters and caches are counted exactly, temporary buffers with two distinct lengths.
@@ -171,14 +171,12 @@ def memory(machine: str, config: ModelConfig, frames: int) -> Iterator[Row]:
             )
             token = abstract(_token_inputs(config, compiled, params, video))
             decode = programs.extend.lower(XComp(compiled), params, *token).compile()
-            prefill = programs.prefill_video.lower(XComp(compiled), params, *video).compile()
             yield {
                 "weights and cache": name,
                 "weights, GiB": _nbytes(params) / GIB,
                 f"cache of {frames:,} frames, GiB": _nbytes(cache) / GIB,
                 "read per decoded token, GiB": (_nbytes(params) + _nbytes(cache)) / GIB,
-                "temporary, decoding, MiB": _temporary(decode),
-                "temporary, prefill, MiB": _temporary(prefill),
+                "temporary, MiB": _temporary(decode),
             }
 
 

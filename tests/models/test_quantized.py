@@ -59,10 +59,9 @@ def test_quantize_error_is_half_a_step(axis: int) -> None:
     assert np.abs(integers.astype(int)).max() == 127, "the range is used and not exceeded"
     assert (np.abs(integers * steps - values) <= steps / 2 * (1 + 1e-6)).all()
     assert (integers[values == 0] == 0).all()
-    largest = np.abs(values).max(axis, keepdims=True)
-    nearest = (largest / 127).astype(jnp.bfloat16).astype(np.float32)
-    overflow = np.round(largest / np.where(nearest > 0, nearest, 1)) > 127
-    assert overflow.any(), "control: a scale rounded to nearest exceeds the range"
+    step = np.abs(values).max() / 127
+    distance = np.abs(np.round(values / step) * step - values)
+    assert (distance > steps).any(), "control: one scale for all channels"
 
 
 def test_quantize_jax_equals_numpy() -> None:
@@ -118,7 +117,7 @@ def test_load_int8_quantizes_one_layer_at_a_time(
         assert leaf.dtype == expected[path].dtype, path
         np.testing.assert_array_equal(np.asarray(leaf), np.asarray(expected[path]), err_msg=path)
     assert rows["llm/layers/mlp/up_proj/kernel"] == 1
-    assert rows["vision/blocks/mlp/fc1/kernel"] == TINY.vision.depth, "control: read as a whole"
+    assert rows["vision/blocks/mlp/fc1/kernel"] == 2, "control: layers that are not quantised"
     with pytest.raises(ConfigError, match=r"cannot be saved; load the checkpoint without quantize"):
         save_pretrained(tmp_path / "again", TINY, loaded)
 
@@ -142,6 +141,5 @@ def test_published_model_int8_has_rules_for_scales() -> None:
     assert is_quantized(shapes)
     assert not is_quantized(params)
     llm = {name: leaf for name, leaf in flat(shapes).items() if name.startswith("llm")}
-    size = sum(leaf.size * TINY.compute_dtype.itemsize for leaf in llm.values())
-    quantized = sum(leaf.size * leaf.dtype.itemsize for leaf in llm.values())
-    assert quantized < 0.26 * size
+    in_bfloat16 = sum(2 * leaf.size for leaf in llm.values())
+    assert sum(leaf.size * leaf.dtype.itemsize for leaf in llm.values()) < 0.51 * in_bfloat16

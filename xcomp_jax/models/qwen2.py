@@ -82,7 +82,9 @@ class Qwen2Decoder(nn.Module):
         else:
             out = self.lm_head(hidden).astype(jnp.float32)
             scale = self._scale(self.lm_head, "kernel")
-        return out if scale is None else out * scale.astype(jnp.float32)
+        if scale is None:
+            return out
+        return out * scale.astype(jnp.float32).reshape((1,) * (out.ndim - 1) + (-1,))
 
     def _scale(self, module: nn.Module, name: str) -> Float[Array, " vocab"] | None:
         """Returns the scales of a module's int8 parameter; None if it is not quantised."""
