@@ -12,13 +12,13 @@ import pytest
 
 from tests.tiny import TINY, tiny_params
 from xcomp_jax.account import open_account
-from xcomp_jax.config import ProtocolConfig, SamplingConfig
+from xcomp_jax.config import ProtocolConfig, SamplingConfig, SelectionConfig
 from xcomp_jax.engine.clips import MemoryClipCache
 from xcomp_jax.evaluation.answers import read_answers
 from xcomp_jax.evaluation.check import fitting
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.haystack import run as haystack_run
-from xcomp_jax.evaluation.haystack.ask import NeedleAnswer, ask, needle_video
+from xcomp_jax.evaluation.haystack.ask import NeedleAnswer, ask, needle_video, share_windows
 from xcomp_jax.evaluation.haystack.encode import NeedleEncoder, distinct_frames, encode_haystack
 from xcomp_jax.evaluation.haystack.heat_map import heat_map
 from xcomp_jax.evaluation.haystack.tokens import HaystackTokens, InsertedNeedle, NeedleFrames
@@ -215,3 +215,46 @@ def test_missing_needle_and_short_haystack_are_named(data: Path, session: Sessio
     assert {q.haystack_frames for q in fitting(questions, 10)} == {8}
     with pytest.raises(DataError, match="shortest haystack has 8 frames"):
         fitting(questions, 4)
+
+
+@pytest.mark.slow
+def test_shared_windows_change_no_answer(data: Path) -> None:
+    selection = SelectionConfig(
+        select=4, min_frames=0, repeats=1, segment_clips=1, segment_stride=1, window_frames=16
+    )
+    session = tiny_session(None)
+    session.selection = selection
+    length = 16 * 40
+    haystack = random_tokens(length)
+    encoder = NeedleEncoder(session, data)
+    answers: dict[bool, list[NeedleAnswer]] = {}
+    work: dict[bool, int] = {}
+    for shared in (True, False):
+        last = None
+        answers[shared] = []
+        with open_account() as account:
+            for image in ("single/0.png", "single/1.png"):
+                inserted = [InsertedNeedle(320, encoder.tokens(image))]
+                frames = NeedleFrames(haystack, inserted, length)
+                video = needle_video(session, frames, image)
+                if shared and last is not None:
+                    share_windows(session, last, video, frames.needle_frames)
+                answers[shared].append(ask(session, video, "what color", "A", time_message=False))
+                last = video
+        work[shared] = account.work["windows prefilled"]
+    assert answers[True] == answers[False]
+    assert answers[True][0].selected_frames is not None
+    assert work[True] < 0.7 * work[False]
+
+
+def random_tokens(encoded: int) -> HaystackTokens:
+    """Returns a haystack of random tokens of the model's shape."""
+    tokens = np.random.default_rng(0).normal(
+        size=(encoded, TINY.projector.tokens_per_frame, TINY.llm.hidden_size)
+    )
+    cache, size = MemoryClipCache(), TINY.vision.clip_frames
+    flat = tokens.astype(np.float32)
+    cache.write(
+        {s: flat[s : s + size].reshape(-1, flat.shape[-1]) for s in range(0, encoded, size)}
+    )
+    return HaystackTokens(cache, encoded, size)

@@ -12,6 +12,7 @@ import jax
 from xcomp_jax.config import ExperimentConfig, SelectionConfig
 from xcomp_jax.evaluation.question import Question
 from xcomp_jax.experiment import load_experiment
+from xcomp_jax.inference.session import Session
 from xcomp_jax.launch.bench.paper import efficiency, generated_task, needles
 from xcomp_jax.launch.bench.paper.cells import (
     CellResult,
@@ -33,9 +34,12 @@ from xcomp_jax.launch.bench.paper.toy_needles import (
     needle_session,
 )
 from xcomp_jax.pretrained import from_pretrained
+from xcomp_jax.sharding import make_mesh
 from xcomp_jax.terminal.progress import ProgressBar
+from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.token_store import TokenStore
 from xcomp_jax.training.observe import Observation
+from xcomp_jax.training.sources import initial_params
 from xcomp_jax.training.stopping import StopRequest
 
 RECIPE = Path("paper_in_small")
@@ -89,10 +93,8 @@ class ToyTables:
         if name == "D":
             return self._write_needles()
         if name == "E":
-            session = from_pretrained(self._seed(self.seeds[0]).checkpoint("progressive"))
-            sections = efficiency.sections(
-                session, efficiency.TOY_FRAMES, f"{jax.devices()[0].device_kind}, a tiny model"
-            )
+            device = f"{jax.devices()[0].device_kind}, a tiny model"
+            sections = efficiency.sections(self._random(), efficiency.TOY_FRAMES, device)
             return write_table(self.out, name, "Table E. Efficiency", sections)
         table = SCORE_TABLES[name]
         results: dict[str, list[CellResult]] = {row.cell: [] for row in table.rows}
@@ -145,6 +147,13 @@ class ToyTables:
             Observation(progress=self.progress),
             self.stop,
         )
+
+    def _random(self) -> Session:
+        """Returns a tiny model with random parameters, whose time is that of a trained one."""
+        mesh = make_mesh(self.recipe.mesh)
+        with jax.set_mesh(mesh):
+            params = jax.device_get(initial_params(self.recipe, mesh))
+        return Session(self.recipe.model, params, load_tokenizer(self.recipe.data.tokenizer))
 
     def _write_needles(self) -> Path:
         folder = self.out / "needles"

@@ -13,7 +13,7 @@ import numpy as np
 
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.grouping import Shard
-from xcomp_jax.evaluation.haystack.ask import ask, needle_video
+from xcomp_jax.evaluation.haystack.ask import ask, needle_video, share_windows
 from xcomp_jax.evaluation.haystack.encode import (
     Haystack,
     NeedleEncoder,
@@ -99,6 +99,7 @@ class _Runner:
         self._path = place.path
         self._video_hash = evaluation.hash_video(place.path)
         self._haystack: Haystack | None = None
+        self._last: tuple[EncodedVideo, tuple[range, ...]] | None = None
 
     def answer_cell(self, cell: Cell, questions: Sequence[Question]) -> Iterator[Row]:
         """Yields the missing rows of one cell; a missing needle image costs its questions."""
@@ -120,6 +121,9 @@ class _Runner:
         ]
         sequence = NeedleFrames(self._encoded().tokens, inserted, frames)
         video = needle_video(self._run.session, sequence, f"{frames} frames")
+        if self._last is not None and self._last[1] == sequence.needle_frames:
+            share_windows(self._run.session, self._last[0], video, sequence.needle_frames)
+        self._last = video, sequence.needle_frames
         for question in missing:
             yield self._row(question, video, sequence, where, began)
             began = time.perf_counter()
