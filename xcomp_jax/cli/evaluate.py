@@ -22,10 +22,8 @@ from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 from xcomp_jax.terminal.values import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from xcomp_jax.config import DType
-    from xcomp_jax.evaluation.grouping import Shard, VideoGroup
+    from xcomp_jax.evaluation.grouping import Shard
     from xcomp_jax.inference.session import Session
     from xcomp_jax.token_store import TokenStore
 
@@ -235,10 +233,12 @@ def _load(options: argparse.Namespace, dtype: DType | None) -> Session:
     import jax
 
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.sharding import make_mesh
 
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     return from_pretrained(
         options.checkpoint,
         revision=options.revision,
@@ -259,10 +259,10 @@ def _evaluate_benchmark(
     import jax
 
     from xcomp_jax.evaluation.grouping import group_by_video
-    from xcomp_jax.evaluation.haystack.run import run_needles
     from xcomp_jax.evaluation.prepare_session import protocol_session
+    from xcomp_jax.evaluation.run_benchmark import run_benchmark
     from xcomp_jax.evaluation.run_folder import RunRecord, open_run
-    from xcomp_jax.evaluation.runner import Evaluation, run_questions
+    from xcomp_jax.evaluation.runner import Evaluation
     from xcomp_jax.token_store.hash_table import HashTable
     from xcomp_jax.training.code_version import code_version
 
@@ -280,11 +280,10 @@ def _evaluate_benchmark(
     )
     folder = options.out.expanduser() / run.name
     open_run(folder, record)
-    needles = bool(run.questions[0].needles)
     groups = shard.of(group_by_video(run.questions))
     on_video = None
-    if groups and not needles:
-        on_video = _forecast(session, run, groups, extracted_frames=protocol.extracted_frames)
+    if groups and not run.questions[0].needles:
+        on_video = run.forecast(session, groups)
     evaluation = Evaluation(
         task=run.task,
         questions=run.questions,
@@ -297,27 +296,5 @@ def _evaluate_benchmark(
         hash_video=(HashTable(folder / "hashes") if store is None else store).hash_video,
         batch_size=options.batch_size,
     )
-    if needles:
-        run_needles(evaluation, shard)
-    else:
-        run_questions(evaluation, shard, on_video=on_video)
+    run_benchmark(evaluation, shard, on_video=on_video)
     run.report(folder, record, complete=shard.count == 1)
-
-
-def _forecast(
-    session: Session, run: BenchmarkRun, groups: list[VideoGroup], *, extracted_frames: bool
-) -> Callable[[VideoGroup, float], None]:
-    """Prints the cost of a run; returns the listener that prints its time after a few videos."""
-    from xcomp_jax.evaluation.forecast import forecast_cost, group_operations
-    from xcomp_jax.evaluation.measured_rate import MeasuredRate
-    from xcomp_jax.terminal.progress import ProgressBar
-
-    forecast = forecast_cost(session, groups, run.data, extracted_frames=extracted_frames)
-    print(f"{run.name}: {forecast.text}", file=sys.stderr)
-    rate = MeasuredRate(
-        len(groups),
-        forecast.operations,
-        lambda group: group_operations(session, group, run.data, extracted_frames=extracted_frames),
-        lambda text: ProgressBar.write(f"{run.name}: {text}", file=sys.stderr),
-    )
-    return rate.add

@@ -13,9 +13,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from xcomp_jax.config import BenchmarkConfig, MeshConfig, ModelConfig, ProtocolConfig
 from xcomp_jax.engine.placement import default_mesh
-from xcomp_jax.evaluation.check import in_subset
+from xcomp_jax.evaluation.check import fitting, in_subset
 from xcomp_jax.evaluation.grouping import Shard, choose_questions
-from xcomp_jax.evaluation.haystack.run import run_needles
 from xcomp_jax.evaluation.prepare_session import (
     checkpoint_hash,
     protocol_session,
@@ -23,8 +22,9 @@ from xcomp_jax.evaluation.prepare_session import (
 )
 from xcomp_jax.evaluation.protocol import load_protocol
 from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.run_benchmark import run_benchmark
 from xcomp_jax.evaluation.run_folder import RunRecord, open_run
-from xcomp_jax.evaluation.runner import Evaluation, run_questions
+from xcomp_jax.evaluation.runner import Evaluation
 from xcomp_jax.evaluation.tasks import task_named
 from xcomp_jax.evaluation.write_report import build_report, write_report
 from xcomp_jax.inference.open_session import checked_selection
@@ -88,10 +88,7 @@ class InTraining:
 
         def answer() -> bool:
             with jax.set_mesh(mesh):
-                if questions[0].needles:
-                    run_needles(evaluation, shard, progress=progress)
-                    return True
-                return run_questions(evaluation, shard, progress=progress, should_stop=should_stop)
+                return run_benchmark(evaluation, shard, progress=progress, should_stop=should_stop)
 
         if not on_every_while_meeting(answer):
             return None
@@ -125,6 +122,7 @@ def _load(benchmark: BenchmarkConfig) -> tuple[Task, ProtocolConfig, list[Questi
     task = task_named(benchmark.name.removesuffix("_subtitles"))
     protocol = load_protocol(benchmark.name, benchmark.protocol)
     questions = in_subset(task.load(Path(benchmark.data)), protocol.subset)
+    questions = fitting(questions, protocol.sampling.max_frames)
     questions = choose_questions(questions, limit=benchmark.limit)
     require_supported(protocol, questions)
     return task, protocol, questions

@@ -112,8 +112,7 @@ def run_questions(
                 on_video(group, time.perf_counter() - began)
             # Questions with rows are no work of this run, so that the rate leaves them out.
             answered = runner.last_skipped
-            bar.initial += answered
-            bar.n += answered
+            bar.skip(answered)
             bar.update(len(group.questions) - answered)
     return True
 

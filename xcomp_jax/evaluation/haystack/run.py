@@ -7,7 +7,7 @@ are on disk as soon as a question is answered, so that a killed run goes on wher
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -38,9 +38,19 @@ Cell = tuple[int, tuple[Needle, ...]]
 
 
 def run_needles(
-    evaluation: Evaluation, shard: Shard | None = None, *, progress: bool = True
-) -> None:
+    evaluation: Evaluation,
+    shard: Shard | None = None,
+    *,
+    progress: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
     """Answers the questions of one part of the cells that have no row yet, short haystacks first.
+
+    Args:
+        should_stop: asked before every cell; ends the run early, which another run continues.
+
+    Returns:
+        False if the run was ended early.
 
     Raises:
         DataError: the haystack is missing or too short, or another process writes the same file.
@@ -59,14 +69,15 @@ def run_needles(
     ):
         runner = _Runner(evaluation, rows, progress=progress)
         for cell, questions in cells:
+            if should_stop():
+                return False
             new = 0
             for row in runner.answer_cell(cell, questions):
                 writer.append(row)
                 bar.update()
                 new += 1
-            # Questions with rows are no work of this run, so that the rate leaves them out.
-            bar.initial += len(questions) - new
-            bar.n += len(questions) - new
+            bar.skip(len(questions) - new)
+    return True
 
 
 def group_by_cell(questions: Sequence[Question]) -> dict[Cell, list[Question]]:
