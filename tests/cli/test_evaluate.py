@@ -33,6 +33,8 @@ from tests.write_video import write_video
 from xcomp_jax.account import Account
 from xcomp_jax.cli.main import main
 from xcomp_jax.evaluation import runner
+from xcomp_jax.evaluation.grouping import VideoGroup
+from xcomp_jax.evaluation.measured_rate import MeasuredRate
 
 Outcome = tuple[int, str, str]
 
@@ -304,7 +306,12 @@ def test_evaluate_ten_questions_encode_a_video_once(
 
 
 def test_evaluate_with_filled_store_encodes_nothing(
-    root: Path, mvbench: Path, whole: list[dict[str, Any]], tmp_path: Path, encoded: list[int]
+    root: Path,
+    mvbench: Path,
+    whole: list[dict[str, Any]],
+    tmp_path: Path,
+    encoded: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     counts = []
     for name in ("first", "second"):
@@ -314,7 +321,47 @@ def test_evaluate_with_filled_store_encodes_nothing(
             assert main(options) == 0
         assert rows_in(tmp_path / name) == whole
         counts.append(sum(encoded))
+        forecast = re.search(r"([0-9.e-]+) GB of stored", capsys.readouterr().err)
+        assert forecast is not None
+        stored = sum(file.stat().st_size for file in (tmp_path / "store").rglob("*.array_record"))
+        assert float(forecast[1]) * 1e9 == pytest.approx(stored, rel=0.3)
     assert counts == [192, 0]  # six videos, all and a part, 64 frames each in clips of 4
+
+
+@pytest.mark.slow
+def test_evaluate_forecast_time_within_30_percent(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, number = tmp_path / "MLVU", 24
+    rows = [
+        {
+            "video": f"{video}.mp4",
+            "duration": 8.0,
+            "question": f"How many {part}?",
+            "candidates": ["2", "1"],
+            "answer": "1",
+            "question_type": "count",
+        }
+        for video in range(number)
+        for part in range(1 + video % 3)
+    ]
+    write_json(data / "json" / "4_count.json", rows)
+    copy_videos(root, data / "video" / "4_count", [f"{video}.mp4" for video in range(number)])
+    times, forecasts = [], []
+    add = MeasuredRate.add
+
+    def timed(rate: MeasuredRate, group: VideoGroup, seconds: float) -> None:
+        add(rate, group, seconds)
+        times.append(time.perf_counter())
+        if len(times) == 3:
+            forecasts.append(rate.remaining_seconds)
+
+    monkeypatch.setattr(MeasuredRate, "add", timed)
+    options = arguments(root, data, tmp_path / "run", "--select", "all")
+    options[options.index("mvbench")] = "mlvu"
+    assert main(options) == 0
+    print(f"forecast {forecasts[0]:.2f} s, measured {times[-1] - times[2]:.2f} s")
+    assert forecasts[0] == pytest.approx(times[-1] - times[2], rel=0.3)
 
 
 def test_evaluate_subtitles_missing_file_costs_question(

@@ -22,10 +22,8 @@ from xcomp_jax.cli.processes import DISTRIBUTED_HELP, run_distributed
 from xcomp_jax.terminal.values import whole_number
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from xcomp_jax.config import DType
-    from xcomp_jax.evaluation.grouping import Shard, VideoGroup
+    from xcomp_jax.evaluation.grouping import Shard
     from xcomp_jax.inference.session import Session
     from xcomp_jax.token_store import TokenStore
 
@@ -285,7 +283,7 @@ def _evaluate_benchmark(
     groups = shard.of(group_by_video(run.questions))
     on_video = None
     if groups and not run.questions[0].needles:
-        on_video = _forecast(session, run, groups, extracted_frames=protocol.extracted_frames)
+        on_video = run.forecast(session, groups)
     evaluation = Evaluation(
         task=run.task,
         questions=run.questions,
@@ -300,22 +298,3 @@ def _evaluate_benchmark(
     )
     run_benchmark(evaluation, shard, on_video=on_video)
     run.report(folder, record, complete=shard.count == 1)
-
-
-def _forecast(
-    session: Session, run: BenchmarkRun, groups: list[VideoGroup], *, extracted_frames: bool
-) -> Callable[[VideoGroup, float], None]:
-    """Prints the cost of a run; returns the listener that prints its time after a few videos."""
-    from xcomp_jax.evaluation.forecast import forecast_cost, group_operations
-    from xcomp_jax.evaluation.measured_rate import MeasuredRate
-    from xcomp_jax.terminal.progress import ProgressBar
-
-    forecast = forecast_cost(session, groups, run.data, extracted_frames=extracted_frames)
-    print(f"{run.name}: {forecast.text}", file=sys.stderr)
-    rate = MeasuredRate(
-        len(groups),
-        forecast.operations,
-        lambda group: group_operations(session, group, run.data, extracted_frames=extracted_frames),
-        lambda text: ProgressBar.write(f"{run.name}: {text}", file=sys.stderr),
-    )
-    return rate.add
