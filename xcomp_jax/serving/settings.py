@@ -45,7 +45,7 @@ class ServingConfig:
     allowed_folders: folders below which `file://` may read. allowed_domains: HOST or HOST:PORT from
     which videos may be downloaded.
     max_memory_bytes: bound on the states of videos and conversations in memory.
-    model: name that clients see.
+    model: name that clients see. note: sentence about the model for the page.
     """
 
     data: Path
@@ -58,4 +58,5 @@ class ServingConfig:
     max_memory_bytes: int = 8 * GIB
     drain_seconds: float = 20.0
     model: str = "xcomp"
+    note: str = ""
     limits: Limits = Limits()
