@@ -16,7 +16,7 @@ it compiles for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
 
 EXAMPLES = """examples:
   xcomp bench kernels                  # attention and clip scores, one table
-  xcomp bench gpu                      # kernels, model and training step in 8 minutes
+  xcomp bench gpu                      # encoder, prefill, kernels, answer, in 6 minutes
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
@@ -60,10 +60,11 @@ def _add(
 
 
 def _add_device_benches(commands: argparse._SubParsersAction) -> None:
-    # The last part may start just before the limit and take a minute and a half more.
+    # The last part may start just before the limit and take a minute and a half more: `gpu` takes
+    # at most six minutes.
     for name, summary, minutes in (
         ("kernels", "measure each implementation of attention and clip scores", 8),
-        ("gpu", "measure kernels, prefill, encoder, decoding and a training step", 6.5),
+        ("gpu", "measure encoder, prefill, kernels, and a file to an answer", 4.5),
         ("blocks", "search the fastest block sizes of the kernels", 60),
     ):
         parser = _add(commands, name, summary, f"{summary.capitalize()}.", f"  xcomp bench {name}")

@@ -23,9 +23,10 @@ import numpy as np
 from xcomp_jax.engine.cutting import hashed_frames
 from xcomp_jax.launch.bench.results import table
 from xcomp_jax.video.decode import read_frames
+from xcomp_jax.video.decoders import available_cores
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import probe
-from xcomp_jax.video.resizing import resized, usable_cores
+from xcomp_jax.video.resizing import resized
 
 IMAGE_SIZE = 448
 SIZES = ("1280x720", "1920x1080")
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
             ]
     for title, rows in (
         ("CPU time per frame", costs_rows),
-        (f"Resizing alone, frames/s ({usable_cores()} cores)", resize_rows),
+        (f"Resizing alone, frames/s ({available_cores()} cores)", resize_rows),
         ("Frames per second, computed from the CPU time", rate_rows),
     ):
         print(f"\n{title}\n\n{table(rows)}")
@@ -114,7 +115,7 @@ def _resize_rates(video: Path, repeats: int = 8) -> list[dict[str, Any]]:
 
     rows = []
     for _ in range(2):
-        for workers in dict.fromkeys((1, usable_cores())):
+        for workers in dict.fromkeys((1, available_cores())):
             start = time.perf_counter()
             cpu, _ = _cpu_seconds(lambda: _consume(resized(again(), IMAGE_SIZE, workers=workers)))  # noqa: B023
             wall = time.perf_counter() - start

@@ -255,6 +255,7 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 def load_session(options: argparse.Namespace) -> Session:
     """Loads the session of `--checkpoint`; without it, opens the demo checkpoint and says so."""
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.engine.generation_config import GenerationConfig
     from xcomp_jax.inference.open_demo import demo_note, open_demo
     from xcomp_jax.pretrained import from_pretrained
@@ -267,6 +268,7 @@ def load_session(options: argparse.Namespace) -> Session:
     }
     GenerationConfig(**generation)  # reports an invalid setting before the model is loaded
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     settings: Any = {
         "dtype": options.dtype,
         "selection": selection_of(options),

@@ -43,7 +43,7 @@ class BenchmarkRun:
         if not complete and not rows_of(folder):
             print(f"{self.name}: this part has no videos", file=sys.stderr)
             return
-        report = build_report(self.task, self.questions, folder, record)
+        report = build_report(self.task, self.questions, folder, record, self.data)
         write_report(folder, report)
         estimate = report.headline.estimate
         interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"

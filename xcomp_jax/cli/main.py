@@ -13,6 +13,7 @@ from xcomp_jax.cli import (
     chat,
     compare,
     convert,
+    demo,
     encode,
     evaluate,
     preflight,
@@ -55,6 +56,7 @@ def build_parser() -> argparse.ArgumentParser:
     chat.add_parser(commands)
     compare.add_parser(commands)
     convert.add_parser(commands)
+    demo.add_parser(commands)
     encode.add_parser(commands)
     evaluate.add_parser(commands)
     scan.add_parser(commands)

@@ -46,9 +46,9 @@ def chat_routes(services: Services) -> APIRouter:
                 "max_frames": config.limits.max_frames,
                 "clip_frames": session.config.vision.clip_frames,
                 "select_default": None if session.selection is None else session.selection.select,
-                "note": config.note,
                 "examples": services.examples,
                 "upload_limit_bytes": config.limits.max_upload_bytes,
+                "note": config.note,
             },
         }
 

@@ -45,7 +45,7 @@ class ServingConfig:
     allowed_folders: folders below which `file://` may read. allowed_domains: HOST or HOST:PORT from
     which videos may be downloaded.
     max_memory_bytes: bound on the states of videos and conversations in memory.
-    model: name that clients see. note: sentence about the model for the page.
+    model: name that clients see. note: sentence about it on the page.
     """
 
     data: Path

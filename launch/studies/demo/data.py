@@ -12,7 +12,7 @@ from xcomp_jax.data.synthetic.mp4 import encode_mp4, is_complete_mp4
 from xcomp_jax.data.synthetic.questions import Question, manifest_row
 from xcomp_jax.data.synthetic.video_spec import COLORS
 from xcomp_jax.files import write_json
-from xcomp_jax.launch.studies.demo.scene import Scene, random_scene, render_scene
+from xcomp_jax.launch.studies.demo.scene import Scene, random_scene, render_frames
 
 WORDINGS = {
     "circle": ("What color is the circle?", "What color is the moving circle?"),
@@ -50,7 +50,7 @@ def write_data(folder: Path, *, seed: int = 0) -> None:
     def write(clip: Clip) -> None:
         path = folder / clip.name
         if not is_complete_mp4(path):
-            frames = render_scene(clip.scene, width=64, height=36, fps=RENDER_FPS)
+            frames = render_frames(clip.scene, clip.scene.times(RENDER_FPS), width=64, height=36)
             encode_mp4(frames, path, fps=clip.fps)
 
     for _ in ordered_map(write, clips):

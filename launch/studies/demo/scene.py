@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,10 @@ class Scene:
     circle: str
     appearances: tuple[Appearance, ...] = ()
 
+    def times(self, fps: int) -> list[float]:
+        """Returns the times of all frames."""
+        return [frame / fps for frame in range(round(self.seconds * fps))]
+
     def color(self, subject: str) -> str:
         """Returns the color of `circle`, `ring`, `bar` or `flash`; "none" if it never appears."""
         if subject == "circle":
@@ -46,15 +51,16 @@ class Scene:
         return next((a.color for a in self.appearances if a.kind == subject), "none")
 
 
-def render_scene(scene: Scene, *, width: int, height: int, fps: int) -> NDArray[np.uint8]:
-    """Renders the scene as uint8 [F, height, width, 3] (RGB), deterministically."""
+def render_frames(
+    scene: Scene, times: Sequence[float], *, width: int, height: int
+) -> NDArray[np.uint8]:
+    """Renders the scene at `times` in seconds, uint8 [F, height, width, 3], deterministically."""
     rng = np.random.default_rng([scene.seed, 7])
     x = (np.arange(width) + 0.5)[None, :] / height  # in heights, so that the circle is round
     y = (np.arange(height) + 0.5)[:, None] / height
     background = _background(rng, x, y)
     radius = rng.uniform(0.16, 0.22)
     path = rng.uniform(size=2), rng.uniform(0.06, 0.16, 2)  # phases, cycles per second
-    times = np.arange(round(scene.seconds * fps)) / fps
     frames = np.empty((len(times), height, width, 3), np.uint8)
     for number, time in enumerate(times):
         picture = background

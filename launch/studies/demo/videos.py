@@ -7,7 +7,7 @@ from pathlib import Path
 from xcomp_jax.data.synthetic.mp4 import encode_mp4
 from xcomp_jax.files import write_json
 from xcomp_jax.launch.studies.demo.data import scene_questions
-from xcomp_jax.launch.studies.demo.scene import Appearance, Scene, render_scene
+from xcomp_jax.launch.studies.demo.scene import Appearance, Scene, render_frames
 
 WIDTH, HEIGHT, FPS = 320, 180, 12
 
@@ -41,7 +41,7 @@ def write_videos(folder: Path) -> None:
     listed = []
     for name, scene in SCENES.items():
         path = folder / f"{name}.mp4"
-        frames = render_scene(scene, width=WIDTH, height=HEIGHT, fps=FPS)
+        frames = render_frames(scene, scene.times(FPS), width=WIDTH, height=HEIGHT)
         encode_mp4(frames, path, fps=FPS, crf=24)
         questions = [{"text": q.text, "answer": q.answer} for q in scene_questions(scene, 0)]
         listed.append(
