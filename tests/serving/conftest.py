@@ -34,7 +34,7 @@ def server_fixture(shared: Path, videos: list[Path]) -> Iterator[Server]:
 def video_ids_fixture(server: Server, videos: list[Path]) -> list[str]:
     ids = []
     for path in videos:
-        video = server.watch(file_id=server.upload(path), num_frames=16)
+        video = server.watch(file_id=server.upload(path), num_frames=24)
         assert video["state"] == "ready", video
         ids.append(str(video["id"]))
     return ids

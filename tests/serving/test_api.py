@@ -63,17 +63,17 @@ def test_openai_client_uploads_and_chats(
     part: Any = {"type": "video_url", "video_url": {"url": f"xcomp://{file.id}"}}
     body: Any = chat("What color is it?", part)
     reply = client.chat.completions.create(
-        model=model, seed=3, extra_body={"num_frames": 16}, **body
+        model=model, seed=3, extra_body={"num_frames": 24}, **body
     )
     facts = reply.model_extra["xcomp"]
-    assert facts["frames_seen"] == 16
+    assert facts["frames_seen"] == 24
     assert reply.usage.completion_tokens <= 8
     chunks = list(
         client.chat.completions.create(
             model=model,
             stream=True,
             stream_options={"include_usage": True},
-            extra_body={"num_frames": 16},
+            extra_body={"num_frames": 24},
             **body,
         )
     )
@@ -90,11 +90,11 @@ def test_openai_client_uploads_and_chats(
 def test_video_object_scores_and_media(server: Server, video_ids: list[str]) -> None:
     video = server.http.get(f"/v1/videos/{video_ids[0]}").json()
     assert (video["width"], video["height"], video["duration"]) == (64, 48, 4.0)
-    assert video["frames"]["planned"] == 16
+    assert video["frames"]["planned"] == 24
     assert video["id"] in {v["id"] for v in server.http.get("/v1/videos").json()["data"]}
     scores = server.http.get(f"/v1/videos/{video_ids[0]}/scores", params={"q": "what?"}).json()
-    assert [frame["index"] for frame in scores["frames"]] == list(range(16))
-    best = sorted(range(16), key=lambda i: -scores["frames"][i]["score"])[:8]
+    assert [frame["index"] for frame in scores["frames"]] == list(range(24))
+    best = sorted(range(24), key=lambda i: -scores["frames"][i]["score"])[:12]
     assert scores["selected"] == sorted(best)
     frame = server.http.get(video["frame_url"].replace("{index}", "3"), params={"width": 32})
     assert Image.open(io.BytesIO(frame.content)).width == 32
@@ -157,33 +157,33 @@ def test_frame_rules_are_stated_in_reply(server: Server, videos: list[Path]) -> 
         assert reply.status_code == 200, reply.text
         return reply.json()["xcomp"]
 
-    # Five seconds: 2 per second are 8 of whole clips, and at most 8 of 4 per second.
+    # Five seconds: 2 per second are 8 in whole clips, and so are at most 8 of 4 per second.
     for body, seen in (
         ({"fps": 2.0}, 8),
         ({"fps": 4.0, "max_frames": 8}, 8),
-        ({"num_frames": 10}, 12),
-        ({"media_io_kwargs": {"video": {"num_frames": 12}}}, 12),
+        ({"num_frames": 7}, 8),
+        ({"media_io_kwargs": {"video": {"num_frames": 8}}}, 8),
         ({"mm_processor_kwargs": {"fps": 2.0, "do_sample_frames": True}}, 8),
     ):
         reply = facts(**body)
         assert (reply["frames_seen"], len(reply["frames"])) == (seen, seen), (body, reply)
         assert reply["sampling"]
     assert "do_sample_frames" in reply["ignored"]
-    assert "requested: 10" in facts(num_frames=10)["sampling"]
+    assert "requested: 7" in facts(num_frames=7)["sampling"]
 
 
 def test_frame_lists_are_seen_whole(server: Server) -> None:
-    for url, seen in ((frame_urls(6), 8), ([frame_urls(1)] * 3, 4)):
+    for url, seen in ((frame_urls(6), 8), ([frame_urls(1)] * 5, 8)):
         part = {"type": "video_url", "video_url": {"url": url}, "uuid": "mine"}
         reply = server.post("/v1/chat/completions", chat("What?", part)).json()
         assert reply["xcomp"]["frames_seen"] == seen, reply
     image = {"type": "image_url", "image_url": {"url": frame_urls(1).replace("video", "image")}}
-    reply = server.post("/v1/chat/completions", chat("What?", image)).json()
-    assert reply["xcomp"]["sampling"].startswith("all 1 frames")
+    reply = server.post("/v1/chat/completions", chat("What?", *[image] * 5)).json()
+    assert reply["xcomp"]["sampling"].startswith("all 5 frames of the list, the last repeated")
     # The client's own id stands for the last video that came with it.
     known = {"type": "video_url", "uuid": "mine"}
     again = server.post("/v1/chat/completions", chat("What?", known)).json()
-    assert (again["xcomp"]["frames_seen"], again["xcomp"]["frames_encoded"]) == (4, 0)
+    assert (again["xcomp"]["frames_seen"], again["xcomp"]["frames_encoded"]) == (8, 0)
 
 
 def test_other_number_of_frames_compiles_nothing(server: Server, videos: list[Path]) -> None:
@@ -230,7 +230,7 @@ def test_curl_streams_an_answer(server: Server, video_ids: list[str]) -> None:
     )
     lines = [line for line in done.stdout.splitlines() if line.startswith("data: ")]
     assert lines[-1] == "data: [DONE]"
-    assert json.loads(lines[-2][6:])["xcomp"]["frames_seen"] == 16
+    assert json.loads(lines[-2][6:])["xcomp"]["frames_seen"] == 24
 
 
 NODE = """

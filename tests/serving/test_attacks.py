@@ -106,7 +106,7 @@ def test_forbidden_url_is_refused(
 def test_file_below_allowed_folder_is_watched(
     server: Server, videos: list[Path], allowed: Path
 ) -> None:
-    video = server.watch(url=f"file://{allowed}/inside.mp4", num_frames=16)
+    video = server.watch(url=f"file://{allowed}/inside.mp4", num_frames=24)
     assert (video["state"], video["name"]) == ("ready", "inside.mp4")
 
 
@@ -311,7 +311,7 @@ def test_missing_or_wrong_key_is_refused(keyed: Server, videos: list[Path]) -> N
             assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")
     assert keyed.http.get("/healthz", headers={"Authorization": ""}).status_code == 200
     assert keyed.http.get("/v1/models").status_code == 200
-    video = keyed.watch(file_id=keyed.upload(videos[0]), num_frames=16)
+    video = keyed.watch(file_id=keyed.upload(videos[0]), num_frames=24)
     nobody = {"Authorization": ""}
     assert keyed.http.get(video["content_url"], headers=nobody).status_code == 200
     bare = video["content_url"].partition("?")[0]
@@ -327,7 +327,7 @@ def test_missing_or_wrong_key_is_refused(keyed: Server, videos: list[Path]) -> N
 def test_download_follows_no_foreign_redirect(
     path: str, status: int, keyed: Server, other_host: str
 ) -> None:
-    reply = keyed.post("/v1/videos", {"url": f"http://{other_host}{path}", "num_frames": 16})
+    reply = keyed.post("/v1/videos", {"url": f"http://{other_host}{path}", "num_frames": 24})
     assert reply.status_code == status, reply.text
     assert "root:" not in reply.text
 

@@ -6,9 +6,7 @@ import argparse
 import ipaddress
 import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xcomp_jax.cli.arguments import (
     GIB,
@@ -23,9 +21,6 @@ from xcomp_jax.cli.arguments import (
 from xcomp_jax.cli.checks import check_checkpoint, check_folder, check_options
 from xcomp_jax.cli.model_name import model_name
 from xcomp_jax.terminal.values import real_number, whole_number
-
-if TYPE_CHECKING:
-    from xcomp_jax.serving.services import Services
 
 DESCRIPTION = """Serves a model over HTTP in the schemas of OpenAI's API. A video is uploaded or
 named once, encoded once, and can then be asked about any number of times. A page for the browser is
@@ -179,7 +174,7 @@ def run(options: argparse.Namespace) -> int:
     check_options(options)
     check_checkpoint(options)
     check_packages()
-    return serve(options, name=re.sub(r"[^\w./@-]+", "-", model_name(options)))
+    return _serve(options)
 
 
 def check_packages() -> None:
@@ -194,19 +189,7 @@ def check_packages() -> None:
         ) from None
 
 
-def serve(
-    options: argparse.Namespace,
-    *,
-    name: str,
-    examples: list[dict[str, object]] | None = None,
-    prepare: Callable[[Services], None] = lambda services: None,
-) -> int:
-    """Serves the model of `options` until a signal.
-
-    Args:
-        name: name of the model. examples: videos with questions for the page.
-        prepare: called before the first request, for example to add videos to `library`.
-    """
+def _serve(options: argparse.Namespace) -> int:
     from xcomp_jax.serving.server import run_server
     from xcomp_jax.serving.services import Services
     from xcomp_jax.serving.settings import Limits, ServingConfig
@@ -233,12 +216,12 @@ def serve(
         allowed_folders=tuple(folder.expanduser().resolve() for folder in options.allow_folder),
         allowed_domains=tuple(options.allow_domains),
         max_memory_bytes=int(options.max_memory * GIB),
-        model=name,
+        model=re.sub(r"[^\w./@-]+", "-", model_name(options)),
         limits=limits,
     )
     session = load_session(options)
     store = TokenStore(options.store.expanduser(), max_bytes=int((options.store_gib or 50) * GIB))
-    services = Services.create(config, session, store, examples)
+    services = Services.create(config, session, store)
     if options.warm_up:
         clip = session.config.vision.clip_frames
         warm_up(
@@ -247,12 +230,7 @@ def serve(
             if options.warm_up == "all"
             else [-(-count // clip) * clip for count in options.warm_up],
         )
-
-    def started(url: str) -> None:
-        prepare(services)
-        print(f"serving at {url}", flush=True)
-
-    run_server(services, started=started)
+    run_server(services, started=lambda url: print(f"serving at {url}", flush=True))
     return 0
 
 

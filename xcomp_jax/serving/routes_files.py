@@ -81,6 +81,8 @@ def file_routes(services: Services) -> APIRouter:
     async def get_content(file_id: str) -> FileResponse:
         """Returns a file's bytes."""
         file = files.get(file_id)
+        if not file.path.is_file():
+            raise ApiError(404, f"the content of {file_id} is gone", code="not_found")
         return FileResponse(
             file.path, media_type="application/octet-stream", filename=file.filename
         )

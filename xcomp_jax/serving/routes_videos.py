@@ -120,7 +120,8 @@ def video_routes(services: Services, keys: Keys) -> APIRouter:
 
         async with services.decoding:
             jpeg = await to_thread.run_sync(decoded)
-        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(jpeg, media_type="image/jpeg", headers=headers)
 
     @router.get("/{video_id}/scores")
     async def get_scores(

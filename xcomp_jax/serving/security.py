@@ -30,6 +30,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    # Files are checked by their ETag, so that an upgraded page is seen at once.
+    "Cache-Control": "no-cache",
 }
 PROTECTED = ("/v1/", "/metrics")
 MEDIA = re.compile(r"/v1/videos/(video-[0-9a-f]{24})/(content|frames/\d+\.jpg)")
