@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xcomp_jax.video import ffmpeg
-from xcomp_jax.video.decode_order import (
-    CORRUPT,
-    DISCARD,
-    LISTING_FILTER,
-    MAX_POSITION,
-    PLAIN_FILTER,
-    POSITION_UNIT,
-    DecodeOrder,
-    parse_listing,
-)
-from xcomp_jax.video.streams import container_of
+from xcomp_jax.video.decode_order import CORRUPT, DISCARD, DecodeOrder
+from xcomp_jax.video.listing import UNTIMED, ListingCache, list_stream
 
 NO_TIME = -(2**63)
 """Value that ffmpeg reports for a packet without presentation time (AVI with B-frames)."""
-
-UNTIMED = -(10**14)
-"""Times below this are none; `RISING` numbers packets from far below it."""
 
 NEVER_ZEROS = (
     *("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores"),
@@ -81,37 +69,31 @@ class PacketList:
 
 
 def list_packets(
-    path: Path, *, stream: int | None, threads: int, timeout: float
+    path: Path,
+    *,
+    stream: int | None,
+    threads: int,
+    timeout: float,
+    listings: ListingCache | None = None,
 ) -> tuple[PacketList, str]:
     """Lists the packets of a file's stream; returns them with ffmpeg's messages.
 
     Args:
         stream: index of the stream in the file; None for the first video stream.
+        listings: cache of listings.
 
     Raises:
         VideoError: ffmpeg cannot open the file, or it has no such stream.
     """
-    source = ffmpeg.input_arguments(path, threads=threads, stream=stream, loglevel="info")
-    for clock in ("PTS", "DTS"):
-        order, messages = _listed(source, LISTING_FILTER, clock, path, timeout)
-        if (order.durations == POSITION_UNIT - 1).any() or (order.positions >= MAX_POSITION).any():
-            order, messages = _listed(source, PLAIN_FILTER, clock, path, timeout)
-        packets = packet_list(order)
-        if packets.is_timed:
-            break
-    packets = dataclasses.replace(packets, is_timed=clock == "PTS", stream=stream)
-    if packets.damaged or "[error]" in messages:
+    list_anew = functools.partial(
+        list_stream, path, stream=stream, threads=threads, timeout=timeout
+    )
+    listing = list_anew() if listings is None else listings.listing(path, stream, list_anew)
+    packets = packet_list(listing.order)
+    packets = dataclasses.replace(packets, is_timed=listing.is_timed, stream=stream)
+    if packets.damaged or "[error]" in listing.messages:
         packets = dataclasses.replace(fill_gaps(packets), decode_order=None)
-    return packets, messages
-
-
-def _listed(
-    source: list[str], template: str, clock: str, path: Path, timeout: float
-) -> tuple[DecodeOrder, str]:
-    arguments = [*source, "-bsf:v", template.format(clock=clock), "-c", "copy"]
-    listing, stderr = ffmpeg.run([*arguments, "-f", "framecrc", "-"], path, timeout=timeout)
-    messages = stderr.decode("utf-8", "replace")
-    return parse_listing(listing, container=container_of(messages)), messages
+    return packets, listing.messages
 
 
 def packet_list(order: DecodeOrder) -> PacketList:
