@@ -1,4 +1,4 @@
-"""Time the way from a video file to an answer, with the shares of it that host and device are busy."""
+"""Time the way from a file to an answer, and the shares of it that host and device are busy."""
 
 from __future__ import annotations
 
