@@ -21,7 +21,7 @@ from xcomp_jax.engine import programs
 from xcomp_jax.launch.bench.model import PREFIX
 from xcomp_jax.launch.bench.results import table
 from xcomp_jax.models.decoder_layer import DecoderLayer
-from xcomp_jax.models.quantized import cached, dequantize, quantize, quantized_params
+from xcomp_jax.models.quantized import cached, quantize, quantized_params
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import XComp, abstract_params
 from xcomp_jax.ops.attention import attention
@@ -64,7 +64,7 @@ def errors(config: LLMConfig) -> Iterator[Row]:
         values, scale = quantize(kernel, -2)
         exact = x @ kernel
         half = _bf16(x) @ _bf16(kernel)
-        small = _bf16(x) @ dequantize(jnp.asarray(values), jnp.asarray(scale), -2, jnp.bfloat16)
+        small = (_bf16(x) @ _bf16(values)) * jnp.asarray(scale)[None, :]
         yield _row(f"{name} [{inputs:,} x {outputs:,}]", exact, half, small)
     yield _layer_errors(rng, config)
     yield _cache_errors(rng, config)

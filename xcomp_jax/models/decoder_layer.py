@@ -11,7 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from xcomp_jax.config import LLMConfig
-from xcomp_jax.models.quantized import dequantize, scale_name
+from xcomp_jax.models.quantized import scale_name
 from xcomp_jax.models.rms_norm import RMSNorm
 from xcomp_jax.ops.heads import project_from_heads, project_to_heads
 
@@ -37,28 +37,33 @@ def _adapter(module: nn.Module, name: str, dtype: jnp.dtype) -> tuple[Array, Arr
     return pair["a"].astype(dtype), pair["b"].astype(dtype)
 
 
-class DenseParams(nn.Module):
-    """Declares the parameters of `nn.Dense`, for products that it has no form for.
+def _scaled(out: Float[Array, "B S F"], scale: Float[Array, " F"] | None) -> Array:
+    """Multiplies the product with an int8 kernel by the kernel's scale, if there is one."""
+    return out if scale is None else out * scale[None, None, :]
 
-    An int8 kernel has scales beside it (`quantized`) and is dequantised.
-    """
+
+class DenseParams(nn.Module):
+    """Declares the parameters of `nn.Dense`, for products that it has no form for."""
 
     features: int
     use_bias: bool
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, inputs: int) -> tuple[Float[Array, "D F"], Float[Array, " F"] | None]:
-        """Returns kernel and bias for an input of `inputs` features, in `dtype`."""
+    def __call__(self, inputs: int) -> tuple[Array, Array | None, Array | None]:
+        """Returns kernel [D, F], its scale [F] and bias [F] for `inputs` features, in `dtype`.
+
+        An int8 kernel has a scale (`quantized`), by which the product is multiplied: a compiler
+        reads int8 in the product, but would store a kernel that is scaled before it.
+        """
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features))
+        scale: Array | None = None
+        bias: Array | None = None
         if self.has_variable("params", scale_name("kernel")):
-            scale: Array = self.get_variable("params", scale_name("kernel"))
-            kernel = dequantize(kernel, scale, -2, self.dtype)
-        kernel = kernel.astype(self.dtype)
-        if not self.use_bias:
-            return kernel, None
-        bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return kernel, bias.astype(self.dtype)
+            scale = self.get_variable("params", scale_name("kernel")).astype(self.dtype)
+        if self.use_bias:
+            bias = self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return kernel.astype(self.dtype), scale, bias
 
 
 class SelfAttention(nn.Module):
@@ -76,8 +81,14 @@ class SelfAttention(nn.Module):
 
         def heads(name: str, count: int) -> Array:
             params = DenseParams(count * cfg.head_dim, True, self.dtype, name=name)
-            kernel, bias = params(cfg.hidden_size)
-            out = project_to_heads(x, kernel, count, bias)
+            kernel, scale, bias = params(cfg.hidden_size)
+            if scale is None:
+                out = project_to_heads(x, kernel, count, bias)
+            else:
+                assert bias is not None
+                by_head = (1, 1, count, cfg.head_dim)
+                out = project_to_heads(x, kernel, count) * scale.reshape(by_head)
+                out = out + bias.reshape(by_head)
             if (pair := _adapter(self, name, self.dtype)) is None:
                 return out
             return out + project_to_heads(x @ pair[0], pair[1], count)
@@ -87,8 +98,9 @@ class SelfAttention(nn.Module):
             heads("k_proj", cfg.num_key_value_heads),
             heads("v_proj", cfg.num_key_value_heads),
         )
-        kernel, _ = DenseParams(cfg.hidden_size, False, self.dtype, name="o_proj")(cfg.hidden_size)
-        projected = project_from_heads(out, kernel)
+        params = DenseParams(cfg.hidden_size, False, self.dtype, name="o_proj")
+        kernel, scale, _ = params(cfg.hidden_size)
+        projected = _scaled(project_from_heads(out, kernel), scale)
         return _adapted(self, "o_proj", out.reshape(x.shape), projected), state
 
 
@@ -103,8 +115,8 @@ class SwiGLU(nn.Module):
         """Applies the gated MLP."""
 
         def dense(size: int, name: str, x: Array) -> Array:
-            kernel, _ = DenseParams(size, False, self.dtype, name=name)(x.shape[-1])
-            return _adapted(self, name, x, x @ kernel)
+            kernel, scale, _ = DenseParams(size, False, self.dtype, name=name)(x.shape[-1])
+            return _adapted(self, name, x, _scaled(x @ kernel, scale))
 
         hidden = self.config.intermediate_size
         gated = nn.silu(dense(hidden, "gate_proj", x)) * dense(hidden, "up_proj", x)

@@ -117,6 +117,7 @@ class LayerStack:
     def extend(
         self,
         params: Any,
+        layers: range,
         x: Float[Array, "B Q D"],
         cache: LayerGroupCache,
         text: TextCache,
@@ -125,6 +126,9 @@ class LayerStack:
         """Runs one layer group over text rows after its cache.
 
         Args:
+            params: stacked parameters of all layers of the model. Each iteration takes its layer
+                from them, because a slice for each group would copy all weights.
+            layers: layers of the group.
             text: keys and values of these layers' text; the rows go to places `written` onwards.
 
         Returns:
@@ -134,7 +138,10 @@ class LayerStack:
         rotated = self.rotation(first[:, None] + jnp.arange(x.shape[1])[None, :])
 
         def body(x: Array, layer: Any) -> Any:
-            layer_params, stored_key, stored_value, layer_text = layer
+            index, stored_key, stored_value, layer_text = layer
+            layer_params = jax.tree.map(
+                lambda leaf: lax.dynamic_index_in_dim(leaf, index, keepdims=False), params
+            )
 
             def attend(query: Array, key: Array, value: Array) -> Any:
                 extended = TextCache(
@@ -154,7 +161,7 @@ class LayerStack:
             return self.layer.apply({"params": layer_params}, x, attend)
 
         key, value = (cache.key, cache.key_scale), (cache.value, cache.value_scale)
-        return lax.scan(body, x, (params, key, value, text))
+        return lax.scan(body, x, (jnp.array(layers), key, value, text))
 
     def _causal_attention(
         self, query: Array, key: Array, value: Array, layout: Layout, mask: Array

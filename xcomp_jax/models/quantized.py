@@ -3,7 +3,7 @@
 A matrix has one scale per output channel: column `o` of `kernel` [..., in, out] is
 `kernel[..., o] * kernel_scale[..., o]`, and row `v` of an embedding table [vocab, D] is
 `embedding[v] * embedding_scale[v]`. A cache has one scale per token and head. Arithmetic stays in
-the compute dtype: the arrays are scaled where they are read, so only the bytes read become fewer.
+the compute dtype; products with a matrix are scaled after the product.
 
 qwix quantises the same way, but replaces each weight where a Flax module declares it. Here layers
 are stacked, scanned and cut into heads, which its weights do not support.

@@ -186,14 +186,11 @@ class Qwen2Decoder(nn.Module):
             Final hidden states after the last norm, and `text` with the rows' keys and values.
         """
         sizes = [group.num_layers for group in self.layer_groups]
-        stack, extended = self._stack(), []
-        for group_cache, params, group_text in zip(
-            cache,
-            split_layer_groups(self.layers, sizes),
-            split_layer_groups(text, sizes),
-            strict=True,
-        ):
-            x, group_text = stack.extend(params, x, group_cache, group_text, written)
+        stack, extended, first = self._stack(), [], 0
+        for group_cache, group_text in zip(cache, split_layer_groups(text, sizes), strict=True):
+            layers = range(first, first + len(group_text.key))
+            x, group_text = stack.extend(self.layers, layers, x, group_cache, group_text, written)
+            first = layers.stop
             extended.append(group_text)
         return self.norm(x), jax.tree.map(lambda *layers: jnp.concatenate(layers), *extended)
 
