@@ -43,10 +43,18 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import ask
 
             return ask.run(options)
+        case "serve":
+            from xcomp_jax.launch.bench import serve
+
+            return serve.run(options)
         case "pipeline":
             from xcomp_jax.launch.bench import pipeline
 
             return pipeline.run(options)
+        case "frame-rates":
+            from xcomp_jax.launch.bench import frame_rates
+
+            return frame_rates.run(options)
         case "training-overhead":
             from xcomp_jax.launch.bench import training_overhead
 

@@ -75,6 +75,16 @@ def add_model(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
     add_cache_dir(parser)
 
 
+def add_quantization(parser: argparse.ArgumentParser) -> None:
+    """Adds `--quantize`."""
+    parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="store the language model's matrices and the KV cache of videos in int8, in half the "
+        "memory (default: off)",
+    )
+
+
 def add_generation(parser: argparse.ArgumentParser) -> None:
     """Adds the options of token generation."""
     parser.add_argument(
@@ -245,6 +255,7 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 def load_session(options: argparse.Namespace) -> Session:
     """Loads the session of `--checkpoint`; without it, opens the demo checkpoint and says so."""
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.engine.generation_config import GenerationConfig
     from xcomp_jax.inference.open_demo import demo_note, open_demo
     from xcomp_jax.pretrained import from_pretrained
@@ -257,11 +268,13 @@ def load_session(options: argparse.Namespace) -> Session:
     }
     GenerationConfig(**generation)  # reports an invalid setting before the model is loaded
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     settings: Any = {
         "dtype": options.dtype,
         "selection": selection_of(options),
         "store": None,
         "mesh": None if options.mesh is None else make_mesh(options.mesh),
+        "quantize": getattr(options, "quantize", None),
     }
     if options.store is not None:
         max_bytes = int((options.store_gib or STORE_GIB) * GIB)

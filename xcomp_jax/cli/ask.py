@@ -10,6 +10,7 @@ from xcomp_jax.cli.arguments import (
     add_frames,
     add_generation,
     add_model,
+    add_quantization,
     add_selection,
     add_store,
     add_verbose,
@@ -62,6 +63,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "with several questions, FILE-1, FILE-2, ...",
     )
     add_model(parser)
+    add_quantization(parser)
     add_frames(parser)
     add_reading(parser)
     add_generation(parser)

@@ -75,6 +75,14 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="folder of uploads and of the list of videos (default: %(default)s)",
     )
+    parser.add_argument(
+        "--warm-up",
+        type=_frame_numbers,
+        default=[],
+        metavar="N,...",
+        help="numbers of frames whose programs are compiled before the first request, or 'all' up "
+        "to the checkpoint's largest (default: none; the first request of a size compiles)",
+    )
     group = parser.add_argument_group("access")
     group.add_argument(
         "--api-key-file",
@@ -155,12 +163,18 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _frame_numbers(text: str) -> list[int] | str:
+    if text == "all":
+        return text
+    return [whole_number(1, MAX_FRAMES)(number) for number in text.split(",")]
+
+
 def run(options: argparse.Namespace) -> int:
     """Runs the command until a signal."""
     check_options(options)
     check_checkpoint(options)
     check_packages()
-    return serve(options, name=re.sub(r"[^\w./@-]+", "-", model_name(options)))
+    return _serve(options)
 
 
 def check_packages() -> None:
@@ -175,13 +189,11 @@ def check_packages() -> None:
         ) from None
 
 
-def serve(
-    options: argparse.Namespace, *, name: str, examples: list[dict[str, object]] | None = None
-) -> int:
-    """Serves the model of `options` until a signal."""
+def _serve(options: argparse.Namespace) -> int:
     from xcomp_jax.serving.server import run_server
     from xcomp_jax.serving.services import Services
     from xcomp_jax.serving.settings import Limits, ServingConfig
+    from xcomp_jax.serving.warm_up import buckets_up_to, warm_up
     from xcomp_jax.token_store import TokenStore
 
     limits = Limits(
@@ -204,12 +216,20 @@ def serve(
         allowed_folders=tuple(folder.expanduser().resolve() for folder in options.allow_folder),
         allowed_domains=tuple(options.allow_domains),
         max_memory_bytes=int(options.max_memory * GIB),
-        model=name,
+        model=re.sub(r"[^\w./@-]+", "-", model_name(options)),
         limits=limits,
     )
     session = load_session(options)
     store = TokenStore(options.store.expanduser(), max_bytes=int((options.store_gib or 50) * GIB))
-    services = Services.create(config, session, store, examples)
+    services = Services.create(config, session, store)
+    if options.warm_up:
+        clip = session.config.vision.clip_frames
+        warm_up(
+            session,
+            buckets_up_to(session.sampling.max_frames, clip)
+            if options.warm_up == "all"
+            else [-(-count // clip) * clip for count in options.warm_up],
+        )
     run_server(services, started=lambda url: print(f"serving at {url}", flush=True))
     return 0
 

@@ -8,6 +8,7 @@ from xcomp_jax.config import DType, SelectionConfig
 from xcomp_jax.demo import CHECKPOINT, FOLDER, demo_videos
 from xcomp_jax.inference.open_session import DEFAULT_SELECTION, open_session
 from xcomp_jax.inference.session import Session
+from xcomp_jax.models.quantized import Quantization
 from xcomp_jax.token_store import TokenStore
 
 DEMO_SELECTION = SelectionConfig(
@@ -22,6 +23,7 @@ def open_demo(
     selection: SelectionConfig | None = DEFAULT_SELECTION,
     store: TokenStore | None = None,
     mesh: Mesh | None = None,
+    quantize: Quantization | None = None,
 ) -> Session:
     """Opens the demo checkpoint; arguments are those of `open_session`.
 
@@ -30,7 +32,9 @@ def open_demo(
     """
     if selection is DEFAULT_SELECTION:
         selection = DEMO_SELECTION
-    return open_session(CHECKPOINT, dtype=dtype, selection=selection, store=store, mesh=mesh)
+    return open_session(
+        CHECKPOINT, dtype=dtype, selection=selection, store=store, mesh=mesh, quantize=quantize
+    )
 
 
 def demo_note() -> str:

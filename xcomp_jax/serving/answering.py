@@ -14,19 +14,19 @@ from collections.abc import Hashable, Sequence
 
 from xcomp_jax.account import Account
 from xcomp_jax.engine.row_batch import MAX_ROWS, MAX_STEPS, DecodedSequence, RowBatch
-from xcomp_jax.inference.answerer import common_prefix
-from xcomp_jax.inference.encoded_video import EncodedVideo, num_bytes
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.selecting import select_frames
 from xcomp_jax.inference.session import Session
 from xcomp_jax.serving.errors import ApiError, api_error_of
 from xcomp_jax.serving.memory import StateMemory
 from xcomp_jax.serving.metrics import Metrics
 from xcomp_jax.serving.question import Failure, Question, Tokens
+from xcomp_jax.serving.states import States
 
 logger = logging.getLogger(__name__)
 
-MIN_REUSED = 8
-"""Fewer equal leading tokens are not worth a copy of their keys and values."""
+MAX_ACTIVE = 2 * MAX_ROWS
+"""Sequences decoded at a time, in all batches; bounds the device memory of their caches."""
 
 
 class Answering:
@@ -39,14 +39,20 @@ class Answering:
     def __init__(
         self, session: Session, memory: StateMemory, metrics: Metrics, max_waiting: int
     ) -> None:
-        self._session, self._memory, self._metrics = session, memory, metrics
+        self._session, self._states, self._metrics = session, States(memory), metrics
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._waiting: collections.deque[Question] = collections.deque()
         self._ready: list[Question] = []
         self._active: dict[DecodedSequence, Question] = {}
         self._batches: dict[Hashable, RowBatch] = {}
+        self._forgotten: list[str] = []
         self._turn = 0
+
+    def forget(self, video_id: str) -> None:
+        """Drops the states of a deleted video before the next unit of work."""
+        with self._lock:
+            self._forgotten.append(video_id)
 
     def submit(self, question: Question) -> None:
         """Queues a question.
@@ -81,6 +87,10 @@ class Answering:
 
     def step(self) -> None:
         """Does one unit of preparation or admission, and one of decoding."""
+        with self._lock:
+            forgotten, self._forgotten = self._forgotten, []
+        for video_id in forgotten:
+            self._states.forget(video_id)
         self._release_cancelled()
         if not self._admit():
             self._prepare()
@@ -153,7 +163,7 @@ class Answering:
             if video.windows is None:
                 question.is_scored = True
                 continue
-            known = self._memory.get(("scores", question.video.id, question.scored_ids))
+            known = self._states.scores(question)
             if known is None:
                 new.setdefault(question.scored_ids, []).append(question)
             else:
@@ -168,22 +178,13 @@ class Answering:
             )
         seconds = time.perf_counter() - begin
         self._metrics.scored_together.observe(len(new))
-        self._memory.put(
-            ("windows", questions[0].video.id),
-            video,
-            num_bytes(video.window_caches),
-            video.window_caches.clear,
-        )
+        self._states.keep_windows(questions[0].video.id, video)
         encoded = account.work.get("clips encoded", 0) * video.clip_frames
-        for (ids, same), scores in zip(new.items(), results, strict=True):
+        for same, scores in zip(new.values(), results, strict=True):
             assert scores is not None
             frames = select_frames(video, scores)
             entry = (frames, scores.total)
-            self._memory.put(
-                ("scores", same[0].video.id, ids),
-                entry,
-                scores.total.nbytes + 8 * len(frames or ()),
-            )
+            self._states.keep_scores(same[0], entry)
             for question in same:
                 question.frames, question.scores = entry
                 question.is_scored = True
@@ -193,51 +194,38 @@ class Answering:
 
     def _sequence_of(self, question: Question) -> DecodedSequence:
         """Finds or computes the KV cache of a question's frames, and the text after it."""
-        key = ("cache", *question.state_key)
-        cache = self._memory.get(key)
+        cache = self._states.cache(question)
         if cache is None:
             video = self._encoded(question)
             with Account() as account:
                 tokens = video.visual_tokens(question.frames)
                 cache = self._session.engine.prefill_video([tokens], [question.prefix_ids])
-            question.encoded_frames += account.work.get("clips encoded", 0) * video.clip_frames
-            self._metrics.frames_encoded.inc(question.encoded_frames)
-            self._memory.put(key, cache, num_bytes(cache))
-        sequence = DecodedSequence(cache, question.ids, question.generation, question.seed)
-        found, reused = None, MIN_REUSED - 1
-        for candidate in self._memory.keys():  # noqa: SIM118, no dict
-            if isinstance(candidate, tuple) and candidate[:4] == ("text", *question.state_key):
-                length = common_prefix(candidate[4], question.ids[:-1])
-                if length > reused:
-                    found, reused = candidate, length
-        if found is not None:
-            sequence.text, sequence.text_length = self._memory.get(found), reused
-            sequence.ids = question.ids[reused:]
-            question.reused = reused
-        return sequence
+            encoded = account.work.get("clips encoded", 0) * video.clip_frames
+            self._metrics.frames_encoded.inc(encoded)
+            question.encoded_frames += encoded
+            self._states.keep_cache(question, cache)
+        return self._states.sequence_of(question, cache)
 
     def _admit(self) -> bool:
-        """Lets ready questions join their batch; returns False if none is ready."""
-        if not self._ready:
+        """Lets ready questions join their batch; returns False if none can."""
+        room = MAX_ACTIVE - len(self._active)
+        waiting = [question.sequence for question in self._ready if question.sequence is not None]
+        first = next((s for s in waiting if room > 0 and self._batch_of(s).num_free), None)
+        if first is None:
             return False
-        first = self._ready[0].sequence
-        assert first is not None
-        batch = self._batches.setdefault(first.shape, RowBatch(self._session.engine))
+        batch = self._batch_of(first)
         joining = [
             question
             for question in self._ready
             if question.sequence is not None
             and question.sequence.shape == first.shape
             and question.sequence.padded_ids == first.padded_ids
-        ][: batch.num_free]
-        if not joining:
-            return False
+        ][: min(batch.num_free, room)]
         begin = time.perf_counter()
         sequences = [question.sequence for question in joining if question.sequence is not None]
         try:
             batch.admit(sequences)
         except Exception as error:
-            self._ready = [question for question in self._ready if question not in joining]
             self._fail([*joining, *self._questions_of(batch)], error)
             del self._batches[first.shape]
             return True
@@ -279,13 +267,14 @@ class Answering:
             question = self._active.pop(sequence)
             text, length = batch.text_of(sequence)
             ids = (*question.ids, *sequence.generated)[:length]
-            if question.reused:
-                self._memory.drop(("text", *question.state_key, question.ids[: question.reused]))
-            self._memory.put(("text", *question.state_key, ids), text, num_bytes(text))
+            self._states.keep_text(question, ids, text)
         if done:
             batch.release(done)
 
     # --- helpers --------------------------------------------------------------------------------
+
+    def _batch_of(self, sequence: DecodedSequence) -> RowBatch:
+        return self._batches.setdefault(sequence.shape, RowBatch(self._session.engine))
 
     def _encoded(self, question: Question) -> EncodedVideo:
         encoded = question.video.encoded
@@ -303,6 +292,7 @@ class Answering:
     def _fail(self, questions: Sequence[Question], error: Exception) -> None:
         api_error = api_error_of(error, questions[0].video.name)
         self._remove_waiting(questions)
+        self._ready = [question for question in self._ready if question not in questions]
         for question in questions:
             if question.sequence is not None:
                 self._active.pop(question.sequence, None)

@@ -74,6 +74,8 @@ class Device:
         if self._thread.is_alive():
             self._thread.join(max(1.0, deadline - time.monotonic()))
         self.answering.fail_all(ApiError(503, "the server stops", code="stopping"))
+        for video in self._videos:
+            video.finish(_deleted(video))
 
     @property
     def is_alive(self) -> bool:
@@ -85,8 +87,11 @@ class Device:
         """Number of videos that are not being encoded yet."""
         return self._reading + len(self._videos)
 
-    def watch(self, video: Video) -> None:
+    def watch(self, video: Video, /, *, bounded: bool = True) -> None:
         """Queues a video.
+
+        Args:
+            bounded: refuse the video if too many wait.
 
         Raises:
             ApiError: too many wait (429), or the server stops (503).
@@ -94,7 +99,7 @@ class Device:
         with self._work:
             if self._stopping or not self._accepts_videos:
                 raise ApiError(503, "the server stops", code="stopping", retry_after=10)
-            if self.num_videos_waiting >= self._max_videos:
+            if bounded and self.num_videos_waiting >= self._max_videos:
                 raise ApiError(
                     429,
                     f"{self._max_videos} videos are waiting, the server's limit; try again later",

@@ -94,6 +94,14 @@ def api_error_of(error: BaseException, name: str = "video") -> ApiError:
         )
     if isinstance(error, ValueError) and not isinstance(error, UnicodeError):
         return ApiError(400, str(error))
+    if "RESOURCE_EXHAUSTED" in str(error):
+        return ApiError(
+            503,
+            "the device has not enough memory for this request now; try again, or pass a smaller "
+            "num_frames",
+            code="out_of_memory",
+            retry_after=5,
+        )
     logger.error("a request failed", exc_info=error)
     return ApiError(500, "the server failed to process the request; its log has the reason")
 
@@ -106,6 +114,8 @@ def install_error_handlers(app: FastAPI) -> None:
 
     def respond_http(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if isinstance(error.__cause__, ApiError):  # raised while the body was read
+            return error.__cause__.response()
         message = str(error.detail)
         if error.status_code == 404:
             message = f"there is no {request.method} {request.url.path[:200]}; see /docs"

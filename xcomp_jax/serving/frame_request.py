@@ -13,6 +13,7 @@ from xcomp_jax.inference.video_input import sample_frames
 from xcomp_jax.serving.errors import ApiError
 from xcomp_jax.serving.settings import Limits
 from xcomp_jax.video.indices import READER_CLIP
+from xcomp_jax.video.messages import frame_count
 from xcomp_jax.video.probe import VideoInfo
 from xcomp_jax.video.sampling import FramePlan, plan_frames
 
@@ -92,7 +93,7 @@ def _whole_list(info: VideoInfo, clip: int) -> tuple[FramePlan, str]:
     count = _rounded_up(info.num_frames, clip)
     indices = tuple(min(index, info.num_frames - 1) for index in range(count))
     times = tuple(float(info.times[index]) for index in indices)
-    rule = f"all {info.num_frames} frames of the list"
+    rule = f"all {frame_count(info.num_frames)} of the list"
     if count > info.num_frames:
         rule += f", the last repeated to fill a clip of {clip}"
     return FramePlan(indices, info.duration, count, times), rule

@@ -63,7 +63,9 @@ def image_size(path: Path, max_pixels: int) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             size = image.size
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+    except Image.DecompressionBombError:
+        raise _too_many_pixels("the frame", max_pixels) from None
+    except (OSError, SyntaxError, ValueError):
         raise ApiError(
             400,
             "a frame is not a readable image; send JPEG, PNG or WebP",
@@ -78,9 +80,12 @@ def check_pixels(size: tuple[int, int], max_pixels: int) -> None:
     """Raises ApiError if a frame of `size` has more than `max_pixels` pixels."""
     width, height = size
     if width * height > max_pixels:
-        raise ApiError(
-            413,
-            f"frames of {width} x {height} have more than {max_pixels:,} pixels, the limit; scale "
-            "the video down",
-            code="too_many_pixels",
-        )
+        raise _too_many_pixels(f"a frame of {width} x {height}", max_pixels)
+
+
+def _too_many_pixels(frame: str, max_pixels: int) -> ApiError:
+    return ApiError(
+        413,
+        f"{frame} has more than {max_pixels:,} pixels, the limit; scale it down",
+        code="too_many_pixels",
+    )

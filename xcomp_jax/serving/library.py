@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.files import read_json, write_json
@@ -18,8 +17,12 @@ from xcomp_jax.serving.video import Source, Video
 
 logger = logging.getLogger(__name__)
 
-Watch = Callable[[Video], None]
-"""Queues a video to be read and encoded."""
+
+class Watch(Protocol):
+    """Queues a video to be read and encoded."""
+
+    def __call__(self, video: Video, /, *, bounded: bool = True) -> None:
+        """Queues a video; raises ApiError if `bounded` and too many wait."""
 
 
 class Library:
@@ -40,13 +43,28 @@ class Library:
     def load(self) -> None:
         """Queues the videos of an earlier server; their clips are in the token store."""
         for file in sorted(self._folder.glob("video-*.json")):
-            record: dict[str, Any] = read_json(file)
-            source = Source(**{**record["source"], "path": Path(record["source"]["path"])})
+            try:
+                record: dict[str, Any] = read_json(file)
+                source = Source(**{**record["source"], "path": Path(record["source"]["path"])})
+                frames, select = FrameRequest(**record["frames"]), record["select"]
+                selection = selection_of(self._selection, select)
+                video = Video(
+                    file.stem,
+                    source,
+                    frames,
+                    select,
+                    selection,
+                    record["name"],
+                    record["created_at"],
+                )
+            except (ValueError, TypeError, KeyError) as error:
+                logger.warning("%s is not the record of a video (%s)", file, error)
+                continue
             if not source.path.exists():
                 logger.warning("%s: its file %s is gone", file.stem, source.path)
                 continue
-            video = self.add(source, FrameRequest(**record["frames"]), record["select"])
-            video.name, video.created_at = record["name"], record["created_at"]
+            self._videos[video.id] = video
+            self._watch(video, bounded=False)
 
     def add(
         self,

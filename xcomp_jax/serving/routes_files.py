@@ -81,6 +81,8 @@ def file_routes(services: Services) -> APIRouter:
     async def get_content(file_id: str) -> FileResponse:
         """Returns a file's bytes."""
         file = files.get(file_id)
+        if not file.path.is_file():
+            raise ApiError(404, f"the content of {file_id} is gone", code="not_found")
         return FileResponse(
             file.path, media_type="application/octet-stream", filename=file.filename
         )
@@ -90,6 +92,7 @@ def file_routes(services: Services) -> APIRouter:
         """Deletes a file and the videos made of it."""
         for video in services.library.uses_of(file_id):
             services.library.delete(video.id)
+            services.device.answering.forget(video.id)
         await to_thread.run_sync(files.delete, file_id)
         return {"id": file_id, "object": "file", "deleted": True}
 

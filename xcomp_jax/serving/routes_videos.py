@@ -85,6 +85,7 @@ def video_routes(services: Services, keys: Keys) -> APIRouter:
     async def delete_video(video_id: str) -> dict[str, Any]:
         """Removes a video from the list; an uploaded file stays."""
         library.delete(video_id)
+        services.device.answering.forget(video_id)
         return {"id": video_id, "object": "video", "deleted": True}
 
     @router.get("/{video_id}/content", response_class=FileResponse)
@@ -119,7 +120,8 @@ def video_routes(services: Services, keys: Keys) -> APIRouter:
 
         async with services.decoding:
             jpeg = await to_thread.run_sync(decoded)
-        return Response(jpeg, media_type="image/jpeg", headers={"Cache-Control": "max-age=3600"})
+        headers = {"Cache-Control": "private, max-age=3600"}
+        return Response(jpeg, media_type="image/jpeg", headers=headers)
 
     @router.get("/{video_id}/scores")
     async def get_scores(

@@ -30,10 +30,16 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
+    # Files are checked by their ETag, so that an upgraded page is seen at once.
+    "Cache-Control": "no-cache",
 }
 PROTECTED = ("/v1/", "/metrics")
 MEDIA = re.compile(r"/v1/videos/(video-[0-9a-f]{24})/(content|frames/\d+\.jpg)")
 UPLOADS = re.compile(r"/v1/(files|uploads/[^/]+/parts)/?")
+PUBLIC = "public"
+"""Owner of requests for the page and for health."""
+
+METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
 FORM_BYTES = MIB
 """Room for the form around an uploaded file."""
 
@@ -110,7 +116,8 @@ class Security:
                     headers.setdefault(name, value)
                 # Mounted pages have no route; their paths are few.
                 route = getattr(scope.get("route"), "path", "other")
-                self._metrics.requests.labels(scope["method"], route, message["status"]).inc()
+                method = scope["method"] if scope["method"] in METHODS else "other"
+                self._metrics.requests.labels(method, route, message["status"]).inc()
             await send(message)
 
         owner = ""
@@ -123,7 +130,8 @@ class Security:
             body = _Body(
                 receive, self._body_limit(scope, headers), self._config.limits.body_seconds
             )
-            if self._parallel[owner] >= self._config.limits.max_parallel:
+            is_full = self._parallel[owner] >= self._config.limits.max_parallel
+            if is_full and owner != PUBLIC:
                 raise ApiError(
                     429,
                     f"{self._config.limits.max_parallel} requests are in progress, the limit per "
@@ -149,7 +157,7 @@ class Security:
     def _owner(self, scope: Scope, headers: Mapping[str, str]) -> str:
         path = scope["path"]
         if not path.startswith(PROTECTED):
-            return "public"
+            return PUBLIC
         owner = self._keys.owner(headers.get("authorization"))
         if owner is not None:
             return owner

@@ -90,7 +90,7 @@ def run_server(services: Services, *, started: Callable[[str], None]) -> None:
         started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
         server.run(sockets=[sock])
     finally:
-        services.stop()
+        services.stop(at_once=server.force_exit)
         sock.close()
 
 

@@ -38,21 +38,15 @@ class Services:
     uploads: Uploads
     library: Library
     resolver: Resolver
-    examples: list[dict[str, object]]
     lock: IO[bytes]
+    examples: list[dict[str, object]] = dataclasses.field(default_factory=list)
     created: int = dataclasses.field(default_factory=lambda: int(time.time()))
     decoding: asyncio.Semaphore = dataclasses.field(default_factory=lambda: asyncio.Semaphore(2))
     is_ready: bool = False
     is_draining: bool = False
 
     @classmethod
-    def create(
-        cls,
-        config: ServingConfig,
-        session: Session,
-        store: TokenStore,
-        examples: list[dict[str, object]] | None = None,
-    ) -> Services:
+    def create(cls, config: ServingConfig, session: Session, store: TokenStore) -> Services:
         """Connects all parts.
 
         Raises:
@@ -84,7 +78,6 @@ class Services:
             uploads=Uploads(files),
             library=library,
             resolver=Resolver(config, files, media, library),
-            examples=examples or [],
             lock=lock,
         )
 
@@ -103,10 +96,10 @@ class Services:
         metrics.active.set(self.device.answering.num_active)
         metrics.videos_waiting.set(self.device.num_videos_waiting)
 
-    def stop(self) -> None:
-        """Drains and ends the device thread."""
+    def stop(self, *, at_once: bool = False) -> None:
+        """Ends the device thread, after the questions in progress unless `at_once`."""
         self.is_draining = True
-        self.device.stop(self.config.drain_seconds)
+        self.device.stop(0.0 if at_once else self.config.drain_seconds)
         self.lock.close()
 
 

@@ -108,7 +108,9 @@ class Watcher:
         frames = session.config.vision.clip_frames
         wall = time.perf_counter() - begin
         video.frames_encoded = account.work.get("clips encoded", 0) * frames
-        video.frames_reused = account.work.get("clips reused", 0) * frames
+        # A clip with the pixels of another one of the video is not encoded again.
+        reused = account.work.get("clips reused", 0) + account.work.get("clips repeated", 0)
+        video.frames_reused = reused * frames
         video.seconds = {
             "decode": account.seconds.get("decode video", 0.0),
             "encode": account.seconds.get("encode clips", 0.0),

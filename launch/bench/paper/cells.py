@@ -12,8 +12,9 @@ from xcomp_jax.config import CompressionConfig, ProtocolConfig, SelectionConfig
 from xcomp_jax.evaluation.answers import read_answers
 from xcomp_jax.evaluation.prepare_session import checkpoint_hash, protocol_session
 from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.run_benchmark import run_benchmark
 from xcomp_jax.evaluation.run_folder import RunRecord, latest_rows, open_run, rows_of
-from xcomp_jax.evaluation.runner import Evaluation, run_questions
+from xcomp_jax.evaluation.runner import Evaluation
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.inference.session import Session
 from xcomp_jax.launch.bench.paper.layouts import TableRow
@@ -136,7 +137,7 @@ def run_cell(
         folder=folder,
         hash_video=(HashTable(folder / "hashes") if store is None else store).hash_video,
     )
-    run_questions(evaluation, progress=progress)
+    run_benchmark(evaluation, progress=progress)
     result = _result(folder, questions)
     write_json(folder / RESULT, dataclasses.asdict(result))
     return result

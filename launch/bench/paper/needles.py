@@ -10,9 +10,9 @@ from xcomp_jax.config import ProtocolConfig, SelectionConfig
 from xcomp_jax.evaluation.answers import Answered, read_answers
 from xcomp_jax.evaluation.check import fitting
 from xcomp_jax.evaluation.haystack.heat_map import heat_map
-from xcomp_jax.evaluation.haystack.run import run_needles
 from xcomp_jax.evaluation.prepare_session import checkpoint_hash, protocol_session
 from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.run_benchmark import run_benchmark
 from xcomp_jax.evaluation.run_folder import RunRecord, latest_rows, open_run, rows_of
 from xcomp_jax.evaluation.runner import Evaluation
 from xcomp_jax.evaluation.statistics import Estimate, estimate
@@ -25,21 +25,30 @@ from xcomp_jax.token_store.hash_table import HashTable
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NeedleRow:
-    """A row of table D; selection None uses all frames."""
+    """A row of table D; selection None uses all frames. max_frames: longest haystack, None for the
+    protocol's."""
 
     title: str
     task: str
     selection: SelectionConfig | None
     published: str = MISSING
+    max_frames: int | None = None
 
 
-def needle_rows(selection: SelectionConfig) -> tuple[NeedleRow, ...]:
-    """Returns the rows; `selection` is that of the rows that select."""
+def needle_rows(
+    selection: SelectionConfig, *, all_frames_up_to: int | None = None
+) -> tuple[NeedleRow, ...]:
+    """Returns the rows.
+
+    Args:
+        selection: of the rows that select. all_frames_up_to: longest haystack of the other rows.
+    """
     return (
         NeedleRow(
             title="single hop, all frames",
             task="niah_single",
             selection=None,
+            max_frames=all_frames_up_to,
             published="99.1 (VideoChat-Flash-7B)",
         ),
         NeedleRow(title="single hop, selected frames", task="niah_single", selection=selection),
@@ -47,6 +56,7 @@ def needle_rows(selection: SelectionConfig) -> tuple[NeedleRow, ...]:
             title="multi hop, question on the last image, all frames",
             task="niah_multi",
             selection=None,
+            max_frames=all_frames_up_to,
             published="20 to 29 (VideoChat-Flash)",
         ),
         NeedleRow(
@@ -78,6 +88,9 @@ def sections(
     for row in rows:
         task = TASKS[row.task]
         protocol = dataclasses.replace(protocols[row.task], selection=row.selection)
+        if row.max_frames is not None:
+            sampling = dataclasses.replace(protocol.sampling, max_frames=row.max_frames)
+            protocol = dataclasses.replace(protocol, sampling=sampling)
         questions = fitting(task.load(data), protocol.sampling.max_frames)[:limit]
         name = f"{row.task}-{'all' if row.selection is None else 'selected'}"
         answered = _run(out / name, loaded, task, questions, data, protocol, store, progress)
@@ -145,5 +158,5 @@ def _run(
         folder=folder,
         hash_video=HashTable(folder / "hashes").hash_video,
     )
-    run_needles(evaluation, progress=progress)
+    run_benchmark(evaluation, progress=progress)
     return read_answers(task, questions, latest_rows(rows_of(folder).values()))

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from xcomp_jax.config import DataConfig, ExperimentConfig, ProtocolConfig, SamplingConfig
+from xcomp_jax.config import (
+    DataConfig,
+    ExperimentConfig,
+    ProtocolConfig,
+    SamplingConfig,
+    SelectionConfig,
+)
 from xcomp_jax.data.synthetic.generate import VIDEO_FOLDER
 from xcomp_jax.data.synthetic.mp4 import encode_mp4, is_complete_mp4
 from xcomp_jax.data.synthetic.questions import Question, manifest_row
@@ -27,12 +33,17 @@ from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.stopping import StopRequest
 
 SIZE, CLIP, FPS = 64, 4, 8
-TRAINING_VIDEOS, HELD_OUT_VIDEOS = 192, 16
-STEPS = 400
+TRAINING_VIDEOS, HELD_OUT_VIDEOS = 160, 4
+STEPS = 240
 
-LENGTHS = (1000, 2500, 5000, 7500, 10_000)
+LENGTHS = (1000, 4000, 10_000)
 DEPTHS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
-QUESTIONS = 8
+QUESTIONS = 4
+
+SELECTION = SelectionConfig(
+    select=2 * CLIP, min_frames=0, repeats=1, segment_clips=2, segment_stride=1, window_frames=64
+)
+"""Selects as many frames as the model was trained with: one score clip."""
 
 TRAINING_SEED, TEST_SEED = 1_000, 0
 """The training videos share no texture with the haystack."""

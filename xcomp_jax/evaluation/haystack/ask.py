@@ -9,7 +9,7 @@ import numpy as np
 
 from xcomp_jax.evaluation.haystack.tokens import NeedleFrames
 from xcomp_jax.inference.encoded_video import EncodedVideo
-from xcomp_jax.inference.selecting import select_frames
+from xcomp_jax.inference.selecting import select_frames, window_batches
 from xcomp_jax.inference.session import Session
 from xcomp_jax.selection.plan import frames_to_select
 from xcomp_jax.selection.windows import plan_windows
@@ -47,6 +47,31 @@ def needle_video(session: Session, frames: NeedleFrames, name: str) -> EncodedVi
         windows = None if selected is None else plan_windows(selection, count)
     prefix, _ = split_at_video(encode_parts(session.tokenizer, prompt_parts("-")))
     return EncodedVideo(name, None, plan, clips, selection, windows, selected, tuple(prefix))
+
+
+def share_windows(
+    session: Session, source: EncodedVideo, target: EncodedVideo, needles: Sequence[range]
+) -> None:
+    """Copies the window caches of frames of the haystack alone.
+
+    They are equal for all needles at the same places of equally long haystacks.
+
+    Args:
+        needles: frames of each needle, in both videos.
+    """
+    if source.windows is None or source.windows != target.windows:
+        return
+    total, length = source.windows.num_frames, source.windows.length
+    for batch, numbers in enumerate(window_batches(session.engine, source.windows)):
+        starts = [source.windows.starts[number] for number in numbers]
+        touched = any(
+            (frame - start) % total < length
+            for start in starts
+            for needle in needles
+            for frame in needle
+        )
+        if not touched and batch in source.window_caches:
+            target.window_caches[batch] = source.window_caches[batch]
 
 
 class NoFrames:

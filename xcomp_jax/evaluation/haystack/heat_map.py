@@ -36,7 +36,7 @@ def heat_map(answered: Iterable[Answered], rows_by: str, mode: Mode, title: str)
     for (row, column), values in scores.items():
         means[rows.index(row), columns.index(column)] = np.mean(values)
     size = (1.8 + 0.75 * len(columns), 1.6 + 0.5 * len(rows))
-    figure = Figure(figsize=size, layout="constrained")
+    figure = Figure(figsize=size, dpi=160, layout="constrained")
     canvas = FigureCanvasAgg(figure)
     axes = figure.subplots()
     # viridis is readable in grey and with every common form of color blindness.

@@ -7,13 +7,13 @@ are on disk as soon as a question is answered, so that a killed run goes on wher
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.grouping import Shard
-from xcomp_jax.evaluation.haystack.ask import ask, needle_video
+from xcomp_jax.evaluation.haystack.ask import ask, needle_video, share_windows
 from xcomp_jax.evaluation.haystack.encode import (
     Haystack,
     NeedleEncoder,
@@ -38,9 +38,19 @@ Cell = tuple[int, tuple[Needle, ...]]
 
 
 def run_needles(
-    evaluation: Evaluation, shard: Shard | None = None, *, progress: bool = True
-) -> None:
+    evaluation: Evaluation,
+    shard: Shard | None = None,
+    *,
+    progress: bool = True,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> bool:
     """Answers the questions of one part of the cells that have no row yet, short haystacks first.
+
+    Args:
+        should_stop: asked before every cell; ends the run early, which another run continues.
+
+    Returns:
+        False if the run was ended early.
 
     Raises:
         DataError: the haystack is missing or too short, or another process writes the same file.
@@ -59,14 +69,15 @@ def run_needles(
     ):
         runner = _Runner(evaluation, rows, progress=progress)
         for cell, questions in cells:
+            if should_stop():
+                return False
             new = 0
             for row in runner.answer_cell(cell, questions):
                 writer.append(row)
                 bar.update()
                 new += 1
-            # Questions with rows are no work of this run, so that the rate leaves them out.
-            bar.initial += len(questions) - new
-            bar.n += len(questions) - new
+            bar.skip(len(questions) - new)
+    return True
 
 
 def group_by_cell(questions: Sequence[Question]) -> dict[Cell, list[Question]]:
@@ -88,6 +99,7 @@ class _Runner:
         self._path = place.path
         self._video_hash = evaluation.hash_video(place.path)
         self._haystack: Haystack | None = None
+        self._last: tuple[EncodedVideo, tuple[range, ...]] | None = None
 
     def answer_cell(self, cell: Cell, questions: Sequence[Question]) -> Iterator[Row]:
         """Yields the missing rows of one cell; a missing needle image costs its questions."""
@@ -109,6 +121,9 @@ class _Runner:
         ]
         sequence = NeedleFrames(self._encoded().tokens, inserted, frames)
         video = needle_video(self._run.session, sequence, f"{frames} frames")
+        if self._last is not None and self._last[1] == sequence.needle_frames:
+            share_windows(self._run.session, self._last[0], video, sequence.needle_frames)
+        self._last = video, sequence.needle_frames
         for question in missing:
             yield self._row(question, video, sequence, where, began)
             began = time.perf_counter()
