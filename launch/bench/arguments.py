@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import sys
 import textwrap
 from pathlib import Path
 
@@ -18,6 +20,7 @@ EXAMPLES = """examples:
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
+  xcomp bench video film.mp4           # frames from a long file, against one pass
   xcomp bench selection-costs          # operations of question-conditioned selection
 """
 
@@ -37,6 +40,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_process_benches(commands)
     _add_pipeline(commands)
     _add_convert_roundtrip(commands)
+    _add_video(commands)
 
 
 def _add(
@@ -240,6 +244,54 @@ def _add_convert_roundtrip(commands: argparse._SubParsersAction) -> None:
         "--variant", metavar="NAME", help="published model (default: the 2B; see convert variants)"
     )
     roundtrip.add_argument("--dtype", metavar="DTYPE", help="stored dtype (default: bfloat16)")
+
+
+def _add_video(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "video",
+        "compare reading frames of a video with one pass, decord and PyAV",
+        "Reads evenly spaced frames of each file, every reader in a process of its own, and prints "
+        "wall time, CPU time and peak memory of the process and its children, with opening the "
+        "file. Readers take turns; the shortest of several runs counts. Frames read in spans must "
+        "equal those of one pass. With --scaling, measures every span alone on one core and "
+        "computes the time on several.",
+        "  xcomp bench video film.mp4 --peer decord --peer pyav --peer-python ~/peers/bin/python\n"
+        "  xcomp bench video film.mp4 --frames 1024 --scaling --workers 1 2 4 16 64",
+    )
+    parser.add_argument("videos", type=Path, nargs="+", metavar="FILE", help="video file")
+    _add_counts(parser, "--frames", "numbers of frames", [64, 512, 1024, 4096])
+    parser.add_argument(
+        "--peer",
+        action="append",
+        choices=("decord", "pyav"),
+        help="another reader to measure; may be repeated",
+    )
+    parser.add_argument(
+        "--peer-python",
+        type=Path,
+        default=Path(sys.executable),
+        metavar="PATH",
+        help="Python interpreter of an environment with decord or PyAV (default: this one)",
+    )
+    parser.add_argument("--no-one-pass", action="store_true", help="leave out decoding in one pass")
+    parser.add_argument(
+        "--size",
+        type=whole_number(0, 1 << 13),
+        default=0,
+        metavar="N",
+        help="side to which frames are resized by Pillow; 0 keeps them (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="runs of each reader (default: %(default)s)",
+    )
+    parser.add_argument("--scaling", action="store_true", help="compute the time on several cores")
+    cores = len(os.sched_getaffinity(0))
+    _add_counts(parser, "--workers", "decoder processes; only --scaling takes several", [cores])
 
 
 def _add_counts(parser: argparse.ArgumentParser, flag: str, noun: str, default: list[int]) -> None:

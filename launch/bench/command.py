@@ -47,6 +47,10 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import training_overhead
 
             return training_overhead.run(options)
+        case "video":
+            from xcomp_jax.launch.bench import video
+
+            return video.run(options)
         case "convert-roundtrip":
             return _run_convert_roundtrip(options)
     raise ValueError(f"bench {options.bench!r} not found")

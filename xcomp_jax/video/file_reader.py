@@ -64,7 +64,7 @@ class FileReader:
         self._damage.requested = max(self._damage.requested, len(inside))
         last: Frame | None = None
         count = 0
-        for read in (self._spans, self._pass):
+        for read in (self._spans, self.one_pass):
             with contextlib.closing(read(packets, inside[count:])) as frames:
                 for last in frames:
                     count += 1
@@ -113,8 +113,8 @@ class FileReader:
             return frame
         return resize_bicubic(frame, self._side)
 
-    def _pass(self, packets: PacketList, indices: list[int]) -> Frames:
-        """Yields the frames at `indices` until one is missing."""
+    def one_pass(self, packets: PacketList, indices: list[int]) -> Frames:
+        """Yields the frames at `indices`, decoded from the beginning, until one is missing."""
         keys = frame_keys(packets, indices)
         values = sorted({value for value, _ in keys})
         copies = [np.searchsorted(packets.ticks, values, side) for side in ("left", "right")]
@@ -170,7 +170,7 @@ class FileReader:
         self._damage.lost.update(lost_frames(packets, indices, ticks))
         self._require_few(packets)
         decodable = dataclasses.replace(packets, ticks=ticks)
-        with contextlib.closing(self._pass(decodable, sorted(set(targets)))) as frames:
+        with contextlib.closing(self.one_pass(decodable, sorted(set(targets)))) as frames:
             for _, repeats in itertools.groupby(targets):
                 frame = next(frames, None)
                 if frame is None:
