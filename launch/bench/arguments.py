@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 import textwrap
 from pathlib import Path
 
+from xcomp_jax.launch.bench.cycles import names as cycles
+from xcomp_jax.launch.bench.paper.arguments import add_paper
+from xcomp_jax.launch.bench.video_arguments import add_video
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -16,12 +17,14 @@ it compiles for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
 
 EXAMPLES = """examples:
   xcomp bench kernels                  # attention and clip scores, one table
-  xcomp bench gpu                      # kernels, model and training step in 8 minutes
+  xcomp bench gpu                      # encoder, prefill, kernels, answer, in 6 minutes
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
   xcomp bench video film.mp4           # frames from a long file, against one pass
+  xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
+  xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
 """
 
 RESULTS = Path("runs/bench")
@@ -36,11 +39,15 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="bench", required=True, metavar="NAME")
     _add_device_benches(commands)
     _add_fit(commands)
+    _add_cycles(commands)
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
+    _add_serve(commands)
+    _add_frame_rates(commands)
     _add_convert_roundtrip(commands)
-    _add_video(commands)
+    add_video(commands)
+    add_paper(commands)
 
 
 def _add(
@@ -56,10 +63,11 @@ def _add(
 
 
 def _add_device_benches(commands: argparse._SubParsersAction) -> None:
-    # The last part may start just before the limit and take a minute and a half more.
+    # The last part may start just before the limit and take a minute and a half more: `gpu` takes
+    # at most six minutes.
     for name, summary, minutes in (
         ("kernels", "measure each implementation of attention and clip scores", 8),
-        ("gpu", "measure kernels, prefill, encoder, decoding and a training step", 6.5),
+        ("gpu", "measure encoder, prefill, kernels, and a file to an answer", 4.5),
         ("blocks", "search the fastest block sizes of the kernels", 60),
     ):
         parser = _add(commands, name, summary, f"{summary.capitalize()}.", f"  xcomp bench {name}")
@@ -105,6 +113,61 @@ def _add_pipeline(commands: argparse._SubParsersAction) -> None:
         )
 
 
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "measure a server with concurrent clients",
+        "Starts `xcomp serve`, sends questions one by one and by concurrent clients, and compares "
+        "throughput, answers and the time to the first token. With --soak, watches, asks and "
+        "deletes for some minutes and compares memory and open files.",
+        "  xcomp bench serve --checkpoint runs/smoke/checkpoint\n  xcomp bench serve --soak 30",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="model to serve (default: the demo model)"
+    )
+    for name, default, text in (
+        ("requests", 200, "questions of each phase"),
+        ("clients", 16, "concurrent clients"),
+        ("videos", 4, "videos that the questions are about"),
+        ("max-tokens", 64, "most tokens per answer"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=COUNT,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
+        )
+    parser.add_argument(
+        "--soak",
+        type=real_number(0, above=True),
+        metavar="MINUTES",
+        help="watch, ask and delete for this time instead",
+    )
+
+
+def _add_frame_rates(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "frame-rates",
+        "measure the host's cost of a frame, and compute rates for other numbers of cores",
+        "Measures the CPU time per frame of decoding, reading and resizing, and computes from it "
+        "the frames per second that other numbers of cores decode and resize from one file.",
+        "  xcomp bench frame-rates              # generated videos of 720p and 1080p\n"
+        "  xcomp bench frame-rates film.mp4 --cores 16 64",
+    )
+    parser.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
+    parser.add_argument(
+        "--frames",
+        type=COUNT,
+        default=64,
+        metavar="N",
+        help="frames to read (default: 64)",
+    )
+    _add_counts(parser, "--cores", "numbers of cores", [1, 2, 4, 16])
+
+
 def _add_fit(commands: argparse._SubParsersAction) -> None:
     parser = _add(
         commands,
@@ -130,6 +193,43 @@ def _add_fit(commands: argparse._SubParsersAction) -> None:
         "--whole",
         action="store_true",
         help="compile every distinct number of tokens, not two (minutes for a TPU)",
+    )
+
+
+def _add_cycles(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "cycles",
+        "print a TPU compiler's estimates of the cycles of the model's parts",
+        "Compiles parts of the 2B model for a TPU that is not attached, sums the compiler's "
+        "estimate of the cycles of every operation, and compares it with the least that the matrix "
+        "products need. These are estimates, not measurements; kernels have none. Takes minutes of "
+        "processor time. With --check the exit code is 1 when a share of the peak falls.",
+        "  xcomp bench cycles v5e\n"
+        "  xcomp bench cycles v6e --programs encoder-block --operations 20\n"
+        "  xcomp bench cycles v5p --check docs/cycles.md",
+    )
+    parser.add_argument(
+        "machine", choices=cycles.MACHINES, metavar="MACHINE", help=", ".join(cycles.MACHINES)
+    )
+    parser.add_argument(
+        "--programs",
+        nargs="+",
+        choices=cycles.PROGRAMS,
+        metavar="NAME",
+        help=f"programs to compile: {', '.join(cycles.PROGRAMS)} (default: all)",
+    )
+    parser.add_argument(
+        "--operations",
+        type=COUNT,
+        metavar="N",
+        help="also list the N operations of each program with the most cycles",
+    )
+    parser.add_argument(
+        "--check", type=Path, metavar="FILE", help="compare with the tables stored in FILE"
+    )
+    parser.add_argument(
+        "--write", type=Path, metavar="FILE", help="store the tables in FILE, in Markdown"
     )
 
 
@@ -183,11 +283,12 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
     ask = _add(
         commands,
         "ask",
-        "measure peak memory and time of `xcomp ask`",
-        "Measures each `xcomp ask` as a process of its own, with the demo model. Peak memory "
-        "is that of the Python process; ffmpeg is a child process and does not count.",
+        "measure time and peak memory of `xcomp ask`",
+        "Measures each `xcomp ask` as a process of its own that compiles everything. CPU time "
+        "includes ffmpeg; peak memory is that of the Python process alone. With --against, another "
+        "checkout of this repository answers the same question in turn.",
         "  xcomp bench ask                      # generated videos of 1 and 10 minutes\n"
-        "  xcomp bench ask film.mp4 --frames 1024",
+        "  xcomp bench ask film.mp4 --checkpoint runs/smoke/checkpoint --against ../before",
     )
     ask.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
     ask.add_argument(
@@ -196,6 +297,15 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
         default=1024,
         metavar="N",
         help="frames per video (default: 1024)",
+    )
+    ask.add_argument("--checkpoint", metavar="DIR", help="model to ask (default: the demo model)")
+    ask.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare")
+    ask.add_argument(
+        "--rounds",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="runs of each; the shortest counts (default: 1)",
     )
     overhead = _add(
         commands,
@@ -244,54 +354,6 @@ def _add_convert_roundtrip(commands: argparse._SubParsersAction) -> None:
         "--variant", metavar="NAME", help="published model (default: the 2B; see convert variants)"
     )
     roundtrip.add_argument("--dtype", metavar="DTYPE", help="stored dtype (default: bfloat16)")
-
-
-def _add_video(commands: argparse._SubParsersAction) -> None:
-    parser = _add(
-        commands,
-        "video",
-        "compare reading frames of a video with one pass, decord and PyAV",
-        "Reads evenly spaced frames of each file, every reader in a process of its own, and prints "
-        "wall time, CPU time and peak memory of the process and its children, with opening the "
-        "file. Readers take turns; the shortest of several runs counts. Frames read in spans must "
-        "equal those of one pass. With --scaling, measures every span alone on one core and "
-        "computes the time on several.",
-        "  xcomp bench video film.mp4 --peer decord --peer pyav --peer-python ~/peers/bin/python\n"
-        "  xcomp bench video film.mp4 --frames 1024 --scaling --workers 1 2 4 16 64",
-    )
-    parser.add_argument("videos", type=Path, nargs="+", metavar="FILE", help="video file")
-    _add_counts(parser, "--frames", "numbers of frames", [64, 512, 1024, 4096])
-    parser.add_argument(
-        "--peer",
-        action="append",
-        choices=("decord", "pyav"),
-        help="another reader to measure; may be repeated",
-    )
-    parser.add_argument(
-        "--peer-python",
-        type=Path,
-        default=Path(sys.executable),
-        metavar="PATH",
-        help="Python interpreter of an environment with decord or PyAV (default: this one)",
-    )
-    parser.add_argument("--no-one-pass", action="store_true", help="leave out decoding in one pass")
-    parser.add_argument(
-        "--size",
-        type=whole_number(0, 1 << 13),
-        default=0,
-        metavar="N",
-        help="side to which frames are resized by Pillow; 0 keeps them (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--rounds",
-        type=COUNT,
-        default=1,
-        metavar="N",
-        help="runs of each reader (default: %(default)s)",
-    )
-    parser.add_argument("--scaling", action="store_true", help="compute the time on several cores")
-    cores = len(os.sched_getaffinity(0))
-    _add_counts(parser, "--workers", "decoder processes; only --scaling takes several", [cores])
 
 
 def _add_counts(parser: argparse.ArgumentParser, flag: str, noun: str, default: list[int]) -> None:

@@ -27,6 +27,10 @@ def run(options: argparse.Namespace) -> int:
             return _run_on_device(options)
         case "fit":
             return _run_fit(options)
+        case "cycles":
+            from xcomp_jax.launch.bench.cycles import command
+
+            return command.run(options)
         case "selection-speed":
             from xcomp_jax.launch.bench import selection_speed
 
@@ -39,10 +43,18 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import ask
 
             return ask.run(options)
+        case "serve":
+            from xcomp_jax.launch.bench import serve
+
+            return serve.run(options)
         case "pipeline":
             from xcomp_jax.launch.bench import pipeline
 
             return pipeline.run(options)
+        case "frame-rates":
+            from xcomp_jax.launch.bench import frame_rates
+
+            return frame_rates.run(options)
         case "training-overhead":
             from xcomp_jax.launch.bench import training_overhead
 
@@ -51,6 +63,10 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import video
 
             return video.run(options)
+        case "paper":
+            from xcomp_jax.launch.bench.paper import command
+
+            return command.run(options)
         case "convert-roundtrip":
             return _run_convert_roundtrip(options)
     raise ValueError(f"bench {options.bench!r} not found")

@@ -13,6 +13,7 @@ from typing import Any
 
 from xcomp_jax.launch.bench import video_peer, video_scaling
 from xcomp_jax.launch.bench.results import table
+from xcomp_jax.video.decoders import available_cores
 
 POLL_SECONDS = 0.05
 
@@ -24,27 +25,32 @@ def run(options: argparse.Namespace) -> int:
     for path in options.videos:
         if not path.exists():
             raise ValueError(f"{path}: no such file; check the path")
+    workers = options.workers or [available_cores()]
+    if len(workers) > 1 and not options.scaling:
+        raise ValueError("--workers takes several numbers only with --scaling")
     if options.scaling:
         rows = [
             row
             for path in options.videos
             for count in options.frames
-            for row in video_scaling.measure(path, count, options.size, options.workers)
+            for row in video_scaling.measure(path, count, options.size, workers)
         ]
     else:
         rows = [
             row
             for path in options.videos
             for count in options.frames
-            for row in _compared(path, count, options)
+            for row in _compared(path, count, options, workers[0])
         ]
     print(table(rows))
     return 0
 
 
-def _compared(path: Path, count: int, options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+def _compared(
+    path: Path, count: int, options: argparse.Namespace, workers: int
+) -> Iterator[dict[str, Any]]:
     """Yields a row per reader, each with its shortest run; readers take turns."""
-    commands = _commands(path, count, options)
+    commands = _commands(path, count, options, workers)
     best: dict[str, dict[str, Any]] = {}
     for _ in range(options.rounds):
         for name, command in commands.items():
@@ -68,12 +74,13 @@ def _compared(path: Path, count: int, options: argparse.Namespace) -> Iterator[d
         }
 
 
-def _commands(path: Path, count: int, options: argparse.Namespace) -> dict[str, list[str]]:
+def _commands(
+    path: Path, count: int, options: argparse.Namespace, workers: int
+) -> dict[str, list[str]]:
     shared = [str(path), str(count), str(options.size)]
     methods = ["spans"] if options.no_one_pass else ["spans", "one-pass"]
-    workers = str(options.workers[0])
     commands = {
-        method: [sys.executable, "-m", OURS, method, *shared, workers] for method in methods
+        method: [sys.executable, "-m", OURS, method, *shared, str(workers)] for method in methods
     }
     for peer in options.peer or ():
         commands[peer] = [str(options.peer_python), video_peer.__file__, peer, *shared]

@@ -16,6 +16,7 @@ BENCHES = (
     "gpu",
     "blocks",
     "fit",
+    "cycles",
     "selection-speed",
     "selection-costs",
     "ask",

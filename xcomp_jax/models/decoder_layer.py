@@ -11,7 +11,9 @@ from jax import Array
 from jaxtyping import Float
 
 from xcomp_jax.config import LLMConfig
+from xcomp_jax.models.quantized import dequantize, scale_name
 from xcomp_jax.models.rms_norm import RMSNorm
+from xcomp_jax.ops.heads import project_from_heads, project_to_heads
 
 # (query, key, value), all before rotation -> (attention output, state for the caller)
 Attend = Callable[[Array, Array, Array], tuple[Array, Any]]
@@ -22,10 +24,41 @@ def _adapted(module: nn.Module, name: str, x: Array, out: Array) -> Array:
 
     Adapters are variables of the collection `lora`: a [in, rank] and b [rank, out].
     """
-    if not module.has_variable("lora", name):
+    if (pair := _adapter(module, name, x.dtype)) is None:
         return out
+    a, b = pair
+    return out + (x @ a) @ b
+
+
+def _adapter(module: nn.Module, name: str, dtype: jnp.dtype) -> tuple[Array, Array] | None:
+    if not module.has_variable("lora", name):
+        return None
     pair: dict[str, Array] = module.get_variable("lora", name)
-    return out + (x @ pair["a"].astype(x.dtype)) @ pair["b"].astype(x.dtype)
+    return pair["a"].astype(dtype), pair["b"].astype(dtype)
+
+
+class DenseParams(nn.Module):
+    """Declares the parameters of `nn.Dense`, for products that it has no form for.
+
+    An int8 kernel has scales beside it (`quantized`) and is dequantised.
+    """
+
+    features: int
+    use_bias: bool
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: int) -> tuple[Float[Array, "D F"], Float[Array, " F"] | None]:
+        """Returns kernel and bias for an input of `inputs` features, in `dtype`."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features))
+        if self.has_variable("params", scale_name("kernel")):
+            scale: Array = self.get_variable("params", scale_name("kernel"))
+            kernel = dequantize(kernel, scale, -2, self.dtype)
+        kernel = kernel.astype(self.dtype)
+        if not self.use_bias:
+            return kernel, None
+        bias = self.param("bias", nn.initializers.zeros, (self.features,))
+        return kernel, bias.astype(self.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -42,18 +75,21 @@ class SelfAttention(nn.Module):
         cfg = self.config
 
         def heads(name: str, count: int) -> Array:
-            out = nn.Dense(count * cfg.head_dim, dtype=self.dtype, name=name)(x)
-            out = _adapted(self, name, x, out)
-            return out.reshape(*x.shape[:2], count, cfg.head_dim)
+            params = DenseParams(count * cfg.head_dim, True, self.dtype, name=name)
+            kernel, bias = params(cfg.hidden_size)
+            out = project_to_heads(x, kernel, count, bias)
+            if (pair := _adapter(self, name, self.dtype)) is None:
+                return out
+            return out + project_to_heads(x @ pair[0], pair[1], count)
 
         out, state = attend(
             heads("q_proj", cfg.num_attention_heads),
             heads("k_proj", cfg.num_key_value_heads),
             heads("v_proj", cfg.num_key_value_heads),
         )
-        out = out.reshape(*x.shape[:2], cfg.hidden_size)
-        dense = nn.Dense(cfg.hidden_size, use_bias=False, dtype=self.dtype, name="o_proj")
-        return _adapted(self, "o_proj", out, dense(out)), state
+        kernel, _ = DenseParams(cfg.hidden_size, False, self.dtype, name="o_proj")(cfg.hidden_size)
+        projected = project_from_heads(out, kernel)
+        return _adapted(self, "o_proj", out.reshape(x.shape), projected), state
 
 
 class SwiGLU(nn.Module):
@@ -67,8 +103,8 @@ class SwiGLU(nn.Module):
         """Applies the gated MLP."""
 
         def dense(size: int, name: str, x: Array) -> Array:
-            out = nn.Dense(size, use_bias=False, dtype=self.dtype, name=name)(x)
-            return _adapted(self, name, x, out)
+            kernel, _ = DenseParams(size, False, self.dtype, name=name)(x.shape[-1])
+            return _adapted(self, name, x, x @ kernel)
 
         hidden = self.config.intermediate_size
         gated = nn.silu(dense(hidden, "gate_proj", x)) * dense(hidden, "up_proj", x)

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 from jax import Array
 from jaxtyping import Bool, Int, Shaped
 
+from xcomp_jax.ops.attention import padded_length
 from xcomp_jax.sharding import constrained
 
 
@@ -73,17 +74,24 @@ class DeviceOrder:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """Slots of each part on all devices together, and the order of the visual ones."""
+    """Slots of each part on all devices together, and the order of the visual ones.
+
+    spare: slots of padding after the parts, so that kernels need not pad the sequence in every
+    layer; on one device only.
+    """
 
     prefix: int
     visual: int
     suffix: int
     order: DeviceOrder = DeviceOrder()
+    spare: int = 0
 
     @classmethod
     def of(cls, parts: Parts, order: DeviceOrder) -> Layout:
         """Returns the layout of `parts`."""
-        return cls(parts.prefix.shape[1], parts.visual.shape[1], parts.suffix.shape[1], order)
+        sizes = [part.shape[1] for part in (parts.prefix, parts.visual, parts.suffix)]
+        spare = padded_length(sum(sizes)) - sum(sizes) if order.devices == 1 else 0
+        return cls(*sizes, order, spare)
 
     @property
     def pieces(self) -> tuple[int, ...]:
@@ -119,8 +127,11 @@ class Layout:
         visual: Shaped[Array, "B V ..."],
         suffix: Shaped[Array, "B suffix ..."],
     ) -> Shaped[Array, "B S ..."]:
-        """Concatenates the three parts, each in the order of devices."""
+        """Concatenates the three parts, each in the order of devices, and the spare slots."""
         parts = [self._by_device(x) for x in (prefix, visual, suffix)]
+        if self.spare:
+            shape = (prefix.shape[0], 1, self.spare, *prefix.shape[2:])
+            parts.append(jnp.zeros(shape, prefix.dtype))
         x = jnp.concatenate([constrained(part, context=1) for part in parts], axis=2)
         return self.constrained(x.reshape(x.shape[0], -1, *x.shape[3:]))
 
@@ -136,13 +147,14 @@ class Layout:
         """Cuts a sequence into prefix, visual and suffix rows, each in the order of devices."""
         devices = self.order.devices
         first, second = self.prefix // devices, (self.prefix + self.visual) // devices
+        end = second + self.suffix // devices
         by_device = self._by_device(x)
         prefix, visual, suffix = (
             part.reshape(x.shape[0], size, *x.shape[2:])
             for part, size in (
                 (by_device[:, :, :first], self.prefix),
                 (by_device[:, :, first:second], self.visual),
-                (by_device[:, :, second:], self.suffix),
+                (by_device[:, :, second:end], self.suffix),
             )
         )
         return prefix, visual, suffix

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.damage import Damage
+from xcomp_jax.video.decoders import MAX_THREADS
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.ffmpeg_frames import decodable_ticks, timed_frames
 from xcomp_jax.video.packet_bytes import PacketBytes
@@ -24,6 +25,7 @@ from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.read_plan import plan_read
+from xcomp_jax.video.resizing import resized
 from xcomp_jax.video.span_process import SpanError
 from xcomp_jax.video.span_reader import SpanReader, max_span_frames
 
@@ -55,7 +57,7 @@ class FileReader:
 
     def frames(self, indices: list[int]) -> Frames:
         """Yields the frames at distinct `indices`; fewer if the video is shorter."""
-        info = self._info or probe(self._path, threads=self._threads, timeout=self._timeout)
+        info = self._info or probe(self._path, threads=1, timeout=self._timeout)
         packets = info.packets
         assert packets is not None
         inside = [index for index in indices if index < info.num_frames]
@@ -115,6 +117,12 @@ class FileReader:
 
     def one_pass(self, packets: PacketList, indices: list[int]) -> Frames:
         """Yields the frames at `indices`, decoded from the beginning, until one is missing."""
+        frames = self._decoded_pass(packets, indices)
+        if self._side is None or self._scaled is not None:
+            return frames
+        return resized(frames, self._side, workers=self._threads)
+
+    def _decoded_pass(self, packets: PacketList, indices: list[int]) -> Frames:
         keys = frame_keys(packets, indices)
         values = sorted({value for value, _ in keys})
         copies = [np.searchsorted(packets.ticks, values, side) for side in ("left", "right")]
@@ -125,7 +133,7 @@ class FileReader:
             count=int((copies[1] - copies[0]).sum()) if packets.is_timed else len(values),
             size=self._scaled,
             damage=self._damage,
-            threads=self._threads,
+            threads=min(self._threads, MAX_THREADS),
             timeout=self._timeout,
         )
         waiting = collections.deque(keys)
@@ -141,7 +149,7 @@ class FileReader:
                 early[value, seen[value]] = frame
                 seen[value] += 1
                 while waiting and waiting[0] in early:
-                    yield self._resized(early.pop(waiting.popleft()))
+                    yield early.pop(waiting.popleft())
                 early = {key: frame for key, frame in early.items() if waiting and key > waiting[0]}
 
     def _nearest(self, packets: PacketList, indices: list[int], last: Frame | None) -> Frames:
@@ -161,7 +169,7 @@ class FileReader:
             self._path,
             packets,
             damage=self._damage,
-            threads=self._threads,
+            threads=min(self._threads, MAX_THREADS),
             timeout=self._timeout,
         )
         if not len(ticks):

@@ -93,6 +93,19 @@ def attention(
     return result if return_lse else result[0]
 
 
+def padded_length(rows: int) -> int:
+    """Returns the length to which the current target's kernels pad self-attention of `rows` rows.
+
+    A sequence that already has this length, with its last keys masked, is not copied to be padded.
+    """
+    match current_target().platform:
+        case "tpu":
+            return pallas_tpu.padded_length(rows)
+        case "gpu":
+            return pallas_gpu.padded_length(rows)
+    return rows
+
+
 def _selected(problem: Problem, target: Target, implementation: str | None) -> str:
     return choose(
         "attention",

@@ -44,6 +44,12 @@ def default_blocks(problem: Problem, target: Target) -> BlockSizes:
     return tuned(default, target.device_kind, problem.table_key)
 
 
+def padded_length(rows: int) -> int:
+    """Returns the length to which self-attention of `rows` rows is padded by default."""
+    blocks = BlockSizes()
+    return _whole(rows, blocks.forward_queries, blocks.backward_queries, blocks.forward_keys)
+
+
 def attention(
     problem: Problem,
     query: Float[Array, "B Q N H"],
