@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xcomp_jax import account
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.decoders import MAX_THREADS
@@ -24,7 +25,7 @@ from xcomp_jax.video.packets import PacketList
 from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
-from xcomp_jax.video.read_plan import plan_read
+from xcomp_jax.video.read_plan import obstacle, plan_read
 from xcomp_jax.video.resizing import resized
 from xcomp_jax.video.span_process import SpanError
 from xcomp_jax.video.span_reader import SpanReader, max_span_frames
@@ -79,6 +80,7 @@ class FileReader:
         """Yields the frames at `indices` from spans, until a span cannot be trusted."""
         order, ticks = packets.decode_order, packets.ticks[indices].tolist()
         if order is None or len(set(ticks)) < len(ticks):
+            self._explain(obstacle(packets))
             return
         side = self._side
         frame_bytes = order.frame_bytes if side is None else 3 * side * side
@@ -91,8 +93,9 @@ class FileReader:
                 max_frames=max_span_frames(frame_bytes, self._threads),
             )
         if not plan.spans:
-            logger.info("%s: decoded in one pass: %s", self._path, plan.reason)
+            self._explain(plan.reason)
             return
+        account.count("spans decoded", len(plan.spans))
         reader = SpanReader(
             self._path,
             packets,
@@ -108,7 +111,12 @@ class FileReader:
                         raise SpanError("its spans overlap")
                     yield frame
         except SpanError as error:
-            logger.info("%s: decoded in one pass after all: %s", self._path, error)
+            self._explain(str(error))
+
+    def _explain(self, reason: str) -> None:
+        """States why frames are decoded in one pass."""
+        logger.info("%s: decoded in one pass: %s", self._path, reason)
+        account.count(f"files decoded in one pass ({reason})", 1)
 
     def _resized(self, frame: Frame) -> Frame:
         if self._side is None or self._scaled is not None:
