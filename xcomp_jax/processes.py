@@ -144,6 +144,23 @@ def on_every(work: Callable[[], Result]) -> Result:
     return result
 
 
+def on_every_while_meeting(work: Callable[[], Result]) -> Result:
+    """Like `on_every`, for work that takes one process much longer than another.
+
+    `work` runs in a thread. Regular collectives keep the wait for the slowest process below every
+    backend's timeout, and detect a lost process.
+    """
+    if jax.process_count() == 1:
+        return work()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        future = pool.submit(work)
+        waiting = True
+        while waiting:
+            is_done = bool(concurrent.futures.wait([future], timeout=POLL_SECONDS).done)
+            waiting = not multihost_utils.process_allgather(np.bool_(is_done)).all()
+    return on_every(future.result)
+
+
 def require_equal(facts: Mapping[str, str]) -> None:
     """Compares `facts`, values by name, over all processes, each of which must call this.
 

@@ -30,7 +30,11 @@ def get_config(system: str = "published") -> ConfigDict:
         base,
         system="XComp-2B",
         compression="checkpoint",
-        selection=xcomp_selection(1, repeats=8),
-        not_pinned=("all: one frame and 8 repeats are the paper's text; no script is public",),
+        # No time message comes before the question, so that no text is left out of the query.
+        selection=dataclasses.replace(xcomp_selection(1, repeats=8), query_bias=0),
+        not_pinned=(
+            "all: one frame and 8 repeats are the paper's text; no script is public",
+            "query_bias: 27 elsewhere, for the time message, which this prompt does not have",
+        ),
     )
     return choose(system, {"published": published, "vcf": base})

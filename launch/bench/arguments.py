@@ -7,6 +7,7 @@ import textwrap
 from pathlib import Path
 
 from xcomp_jax.launch.bench.cycles import names as cycles
+from xcomp_jax.launch.bench.paper.arguments import add_paper
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -21,6 +22,7 @@ EXAMPLES = """examples:
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
   xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
+  xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
 """
 
 RESULTS = Path("runs/bench")
@@ -39,7 +41,10 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
+    _add_serve(commands)
+    _add_frame_rates(commands)
     _add_convert_roundtrip(commands)
+    add_paper(commands)
 
 
 def _add(
@@ -103,6 +108,61 @@ def _add_pipeline(commands: argparse._SubParsersAction) -> None:
             metavar="N",
             help=f"{text} (default: {default})",
         )
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "measure a server with concurrent clients",
+        "Starts `xcomp serve`, sends questions one by one and by concurrent clients, and compares "
+        "throughput, answers and the time to the first token. With --soak, watches, asks and "
+        "deletes for some minutes and compares memory and open files.",
+        "  xcomp bench serve --checkpoint runs/smoke/checkpoint\n  xcomp bench serve --soak 30",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="model to serve (default: the demo model)"
+    )
+    for name, default, text in (
+        ("requests", 200, "questions of each phase"),
+        ("clients", 16, "concurrent clients"),
+        ("videos", 4, "videos that the questions are about"),
+        ("max-tokens", 64, "most tokens per answer"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=COUNT,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
+        )
+    parser.add_argument(
+        "--soak",
+        type=real_number(0, above=True),
+        metavar="MINUTES",
+        help="watch, ask and delete for this time instead",
+    )
+
+
+def _add_frame_rates(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "frame-rates",
+        "measure the host's cost of a frame, and compute rates for other numbers of cores",
+        "Measures the CPU time per frame of decoding, reading and resizing, and computes from it "
+        "the frames per second that other numbers of cores decode and resize from one file.",
+        "  xcomp bench frame-rates              # generated videos of 720p and 1080p\n"
+        "  xcomp bench frame-rates film.mp4 --cores 16 64",
+    )
+    parser.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
+    parser.add_argument(
+        "--frames",
+        type=COUNT,
+        default=64,
+        metavar="N",
+        help="frames to read (default: 64)",
+    )
+    _add_counts(parser, "--cores", "numbers of cores", [1, 2, 4, 16])
 
 
 def _add_fit(commands: argparse._SubParsersAction) -> None:
@@ -220,11 +280,12 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
     ask = _add(
         commands,
         "ask",
-        "measure peak memory and time of `xcomp ask`",
-        "Measures each `xcomp ask` as a process of its own, with the demo model. Peak memory "
-        "is that of the Python process; ffmpeg is a child process and does not count.",
+        "measure time and peak memory of `xcomp ask`",
+        "Measures each `xcomp ask` as a process of its own that compiles everything. CPU time "
+        "includes ffmpeg; peak memory is that of the Python process alone. With --against, another "
+        "checkout of this repository answers the same question in turn.",
         "  xcomp bench ask                      # generated videos of 1 and 10 minutes\n"
-        "  xcomp bench ask film.mp4 --frames 1024",
+        "  xcomp bench ask film.mp4 --checkpoint runs/smoke/checkpoint --against ../before",
     )
     ask.add_argument("video", type=Path, nargs="?", metavar="VIDEO", help="video file")
     ask.add_argument(
@@ -233,6 +294,15 @@ def _add_process_benches(commands: argparse._SubParsersAction) -> None:
         default=1024,
         metavar="N",
         help="frames per video (default: 1024)",
+    )
+    ask.add_argument("--checkpoint", metavar="DIR", help="model to ask (default: the demo model)")
+    ask.add_argument("--against", type=Path, metavar="FOLDER", help="another checkout to compare")
+    ask.add_argument(
+        "--rounds",
+        type=COUNT,
+        default=1,
+        metavar="N",
+        help="runs of each; the shortest counts (default: 1)",
     )
     overhead = _add(
         commands,

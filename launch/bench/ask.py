@@ -1,9 +1,12 @@
-"""Measure peak memory and time of `xcomp ask` as a process."""
+"""Measure time and peak memory of `xcomp ask` as a process, also against another checkout."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
+import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -13,7 +16,9 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+import xcomp_jax
 from xcomp_jax.data.synthetic.mp4 import encode_mp4
+from xcomp_jax.inference.open_session import demo_session
 
 FPS = 25
 
@@ -42,27 +47,53 @@ def write_video(path: Path, seconds: int, *, size: tuple[int, int] = (320, 180))
     return path
 
 
-def measure(video: Path, frames: int) -> dict[str, float]:
-    """Runs one `xcomp ask`; returns wall time in seconds and peak memory of the process in MB."""
-    began = time.monotonic()
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """Figures of one process: wall seconds, CPU seconds with those of ffmpeg, peak memory in MB."""
+
+    seconds: float
+    cpu_seconds: float
+    peak_mb: float
+
+
+def measure(video: Path, frames: int, *, checkpoint: str, code: Path) -> Run:
+    """Runs one `xcomp ask` with cold caches; `code` is the checkout whose `xcomp_jax` runs."""
+    arguments = ["ask", str(video.resolve()), "What happens?", "--frames", str(frames)]
+    local = Path(checkpoint)
+    arguments += ["--checkpoint", str(local.resolve()) if local.exists() else checkpoint]
     with tempfile.TemporaryDirectory() as cache:
-        arguments = ["ask", str(video), "What happens?", "--frames", str(frames)]
+        began, before = time.monotonic(), _cpu_seconds_of_children()
         process = subprocess.run(
             [sys.executable, "-c", PROGRAM, *arguments, "--cache-dir", cache],
             capture_output=True,
             text=True,
             check=True,
+            cwd=code,
+            env={**os.environ, "PYTHONPATH": str(code)},
         )
-    code, peak = json.loads(process.stdout.splitlines()[-1])
-    if code:
-        raise ValueError(f"xcomp ask {video} ended with exit code {code}: {process.stderr[-1000:]}")
-    return {"peak_mb": peak / 1024, "seconds": time.monotonic() - began}
+        seconds, cpu_seconds = time.monotonic() - began, _cpu_seconds_of_children() - before
+    code_of_exit, peak = json.loads(process.stdout.splitlines()[-1])
+    if code_of_exit:
+        raise ValueError(
+            f"xcomp ask {video} ended with exit code {code_of_exit}: {process.stderr[-1000:]}"
+        )
+    return Run(seconds, cpu_seconds, peak / 1024)
+
+
+def _cpu_seconds_of_children() -> float:
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def run(options: argparse.Namespace) -> int:
-    """Prints a Markdown table with one row per video."""
-    if options.video is not None and not options.video.exists():
-        raise ValueError(f"{options.video}: no such file; check the path")
+    """Prints a Markdown table with one row per video and checkout."""
+    for path, advice in ((options.video, "check the path"), (options.against, "pass a checkout")):
+        if path is not None and not path.exists():
+            raise ValueError(f"{path}: no such file or folder; {advice}")
+    here = Path(xcomp_jax.__file__).parents[1].resolve()
+    checkouts = {"this": here}
+    if options.against is not None:
+        checkouts = {str(options.against): options.against.resolve(), **checkouts}
     with tempfile.TemporaryDirectory() as folder:
         if options.video is not None:
             videos = {options.video.name: options.video}
@@ -71,12 +102,26 @@ def run(options: argparse.Namespace) -> int:
                 f"{minutes} min": write_video(Path(folder) / f"{minutes}.mp4", 60 * minutes)
                 for minutes in (1, 10)
             }
-        print("| video | frames | peak memory | wall time, cold |")
-        print("|---|---|---|---|")
+        checkpoint = options.checkpoint
+        if checkpoint is None:
+            checkpoint = str(Path(folder) / "checkpoint")
+            demo_session().save_pretrained(Path(checkpoint))
+        print("| video | frames | code | wall time, cold | CPU time | peak memory |")
+        print("|---|---|---|---|---|---|")
         for name, path in videos.items():
-            figures = measure(path, options.frames)
-            print(
-                f"| {name} | {options.frames} | {figures['peak_mb']:.0f} MB "
-                f"| {figures['seconds']:.1f} s |"
-            )
+            # Alternating, so that other load on the machine falls on every checkout.
+            rounds = [
+                {
+                    label: measure(path, options.frames, checkpoint=checkpoint, code=code)
+                    for label, code in checkouts.items()
+                }
+                for _ in range(options.rounds)
+            ]
+            for label in checkouts:
+                best = min((runs[label] for runs in rounds), key=lambda run: run.seconds)
+                print(
+                    f"| {name} | {options.frames:,} | {label} | {best.seconds:.1f} s "
+                    f"| {best.cpu_seconds:.1f} s | {best.peak_mb:.0f} MB |",
+                    flush=True,
+                )
     return 0

@@ -43,14 +43,26 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import ask
 
             return ask.run(options)
+        case "serve":
+            from xcomp_jax.launch.bench import serve
+
+            return serve.run(options)
         case "pipeline":
             from xcomp_jax.launch.bench import pipeline
 
             return pipeline.run(options)
+        case "frame-rates":
+            from xcomp_jax.launch.bench import frame_rates
+
+            return frame_rates.run(options)
         case "training-overhead":
             from xcomp_jax.launch.bench import training_overhead
 
             return training_overhead.run(options)
+        case "paper":
+            from xcomp_jax.launch.bench.paper import command
+
+            return command.run(options)
         case "convert-roundtrip":
             return _run_convert_roundtrip(options)
     raise ValueError(f"bench {options.bench!r} not found")

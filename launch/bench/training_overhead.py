@@ -26,9 +26,10 @@ from xcomp_jax.launch.bench.profile_trace import share_outside_programs
 from xcomp_jax.models.xcomp import init_params
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
-from xcomp_jax.training.loop import Run, run_stage
+from xcomp_jax.training.loop import run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation, Profile
+from xcomp_jax.training.run import Run
 from xcomp_jax.training.stopping import StopRequest
 
 WARM_UP_STEPS = 10

@@ -12,6 +12,7 @@ import jax
 import numpy as np
 
 from tests.tiny import TINY, tiny_params
+from xcomp_jax.account import Account
 from xcomp_jax.config import MeshConfig, SelectionConfig
 from xcomp_jax.engine.clips import ArrayFrames
 from xcomp_jax.engine.generation_config import GenerationConfig
@@ -49,6 +50,18 @@ def encode(session: Session) -> list[EncodedVideo]:
         plan = FramePlan(tuple(range(count)), float(count), count, times)
         videos.append(session.encode_frames(ArrayFrames(pixels), plan, name=f"video {i}"))
     return videos
+
+
+def still_video(session: Session) -> dict[str, Any]:
+    """Encodes a video of equal frames with one other frame; returns the work and the tokens."""
+    size, count = TINY.vision.image_size, 24
+    pixels = np.full((count, size, size, 3), 90, np.uint8)
+    pixels[13, 0, 0, 0] += 1
+    plan = FramePlan(tuple(range(count)), float(count), count, tuple(map(float, range(count))))
+    with Account() as account:
+        tokens = session.encode_frames(ArrayFrames(pixels), plan, name="still").visual_tokens(None)
+    clips = tokens.reshape(count // TINY.vision.clip_frames, -1)
+    return {"work": account.work, "clips": clips.astype(float).tolist()}
 
 
 def results(session: Session, videos: list[EncodedVideo]) -> dict[str, Any]:
@@ -95,7 +108,7 @@ def main() -> None:
             mesh=None if config is None else make_mesh(config),
         )
         videos = encode(session)
-        report[name] = results(session, videos)
+        report[name] = {**results(session, videos), "still": still_video(session)}
         if config is None:
             # Control: another video in place of the first.
             report["control"] = results(session, [videos[1], videos[1], videos[2]])

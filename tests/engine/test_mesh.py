@@ -45,6 +45,17 @@ def test_engine_on_mesh_equals_one_device(report: dict[str, Any], mesh: str) -> 
     assert report["control"]["answers"] != single["answers"]
 
 
+def test_repeated_clips_on_mesh_are_encoded_once(report: dict[str, Any]) -> None:
+    for mesh in ("single", *MESHES):
+        still = report[mesh]["still"]
+        # Clips of equal frames, and those with the other frame at each of its places.
+        assert still["work"]["clips encoded"] == 1 + 4, mesh
+        assert distance(still["clips"], report["single"]["still"]["clips"]) < RTOL, mesh
+        clips = np.array(still["clips"])
+        same = (clips == clips[0]).all(axis=1)
+        assert same.tolist() == [True, True, True, False, True, True], mesh
+
+
 def test_ask_batch_mixed_lengths_selects_per_video(report: dict[str, Any]) -> None:
     selected = report["single"]["selected"]
     assert [None if s is None else len(s) for s in selected] == [8, 8, None]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -14,12 +14,19 @@ from xcomp_jax.account import Account, add_seconds
 from xcomp_jax.engine.clips import ArrayFrames, MemoryClipCache, VideoClips
 from xcomp_jax.engine.encoder import ClipEncoder
 from xcomp_jax.engine.pipeline import Writer, read_ahead
+from xcomp_jax.engine.queue_length import QUEUE_BYTES, QueueLength
 
 STEP = 0.05
 
 
 def background_threads() -> set[str]:
     return {t.name for t in threading.enumerate() if t.name.startswith(("read-ahead", "writer"))}
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.005)
 
 
 def test_read_ahead_slow_consumer_is_bounded() -> None:
@@ -31,7 +38,7 @@ def test_read_ahead_slow_consumer_is_bounded() -> None:
             yield i
 
     consumed = []
-    with read_ahead(numbers(), depth=2) as items:
+    with read_ahead(numbers(), length=QueueLength(longest=2)) as items:
         for item in items:
             time.sleep(0.01)
             consumed.append(item)
@@ -50,6 +57,65 @@ def test_read_ahead_source_error_reaches_consumer() -> None:
         assert next(items) == 1
         next(items)
     assert not background_threads()
+
+
+GAP, PER_BURST, BURSTS = 0.2, 8, 5
+
+
+def bursts() -> Iterator[int]:
+    """Yields as many numbers as the consumer takes in `GAP` seconds, then waits as long."""
+    for burst in range(BURSTS):
+        yield from range(burst * PER_BURST, (burst + 1) * PER_BURST)
+        time.sleep(GAP)
+
+
+def seconds_of_bursts(length: QueueLength) -> float:
+    start = time.perf_counter()
+    with read_ahead(bursts(), length=length) as items:
+        for _ in items:
+            time.sleep(GAP / PER_BURST)
+    return time.perf_counter() - start
+
+
+def test_read_ahead_bursts_are_hidden_by_longer_queue() -> None:
+    measured = seconds_of_bursts(QueueLength())
+    assert measured < 0.85 * seconds_of_bursts(QueueLength(longest=2)), "control: a fixed length"
+
+
+def test_queue_length_follows_measured_rates() -> None:
+    length = QueueLength(longest=20)
+    assert length.items == 2
+    length.add_production(0.5)
+    length.add_consumption(30.0)  # compiles
+    length.add_consumption(0.1)
+    assert length.items == 5, "a consumer takes 5 items during the longest production"
+    length.add_production(0.05)
+    assert length.items == 5
+    for _ in range(40):
+        length.add_consumption(10.0)
+    assert length.items == 2, "the consumer is slower than every production"
+    for _ in range(80):
+        length.add_consumption(1e-9)
+    assert length.items == 20
+
+
+def test_queue_large_items_are_bounded_by_bytes() -> None:
+    length = QueueLength(shortest=2, longest=50)
+    length.add_production(100.0)
+    length.add_consumption(0.0)
+    length.add_consumption(1.0)
+    produced: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for i in range(20):
+            produced.append(i)
+            yield i
+
+    with read_ahead(numbers(), length=length, num_bytes=lambda _: QUEUE_BYTES // 4) as items:
+        next(items)
+        wait_until(lambda: len(produced) == 6)
+        time.sleep(0.05)
+    assert len(produced) == 6, "one taken, four queued, one waiting for its place"
 
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
@@ -102,11 +168,11 @@ class FailingCache(MemoryClipCache):
         super().__init__()
         self.num_writes, self.fail_at = 0, fail_at
 
-    def write(self, clips: Any) -> None:
+    def write(self, clips: Any, pixel_hashes: Any = None) -> None:
         self.num_writes += 1
         if self.num_writes >= self.fail_at:
             raise OSError("no space left on device")
-        super().write(clips)
+        super().write(clips, pixel_hashes)
 
 
 def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
@@ -114,7 +180,7 @@ def slow_clips(num_clips: int, cache: MemoryClipCache) -> VideoClips:
         time.sleep(STEP)  # releases the interpreter lock, like a device
         return clips.mean((2, 3, 4))[..., None]
 
-    frames = np.zeros((4 * num_clips, 2, 2, 3), np.uint8)
+    frames = np.arange(4 * num_clips, dtype=np.uint8)[:, None, None, None].repeat(3, axis=3)
     return VideoClips(
         ClipEncoder(program, clips_per_call=1),
         SlowFrames(frames),

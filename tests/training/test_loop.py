@@ -24,9 +24,10 @@ from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.training import stage_loop
 from xcomp_jax.training.evaluate import Evaluation
-from xcomp_jax.training.loop import Run, run_stage
+from xcomp_jax.training.loop import run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation, Profile
+from xcomp_jax.training.run import Run
 from xcomp_jax.training.step_report import NonFiniteLossError
 from xcomp_jax.training.stopping import Stopped, StopRequest, stopping_on_sigterm
 from xcomp_jax.training.writers import open_writers

@@ -192,6 +192,7 @@ def _encode_videos(options: argparse.Namespace) -> int:
         print_notes(encoded, "encode")
         print(
             f"{video}: {work.get('clips encoded', 0)} clips encoded, "
+            f"{work.get('clips repeated', 0)} equal to another clip, "
             f"{work.get('clips reused', 0)} already stored"
         )
     return 1 if failed else 0

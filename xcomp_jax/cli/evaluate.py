@@ -39,6 +39,8 @@ EXAMPLES = """examples:
       --out runs/lvbench --store tokens
   xcomp evaluate --benchmark mlvu,videomme --data /data --checkpoint checkpoints/xcomp-2b \\
       --out runs/both --shard 0/4                             # and 1/4, 2/4, 3/4 elsewhere
+  xcomp evaluate --benchmark niah_single --checkpoint checkpoints/xcomp-2b \
+      --out runs/niah --store tokens                          # no films or photos needed
   srun xcomp evaluate --distributed --benchmark mlvu --data /data/MLVU \\
       --checkpoint checkpoints/xcomp-2b --out runs/mlvu
   xcomp evaluate --score-only runs/lvbench
@@ -51,6 +53,9 @@ NOT_FOR_SCORING = (
     *("protocol", "frames", "select", "repeats", "shard"),
 )
 """Options that have no effect with --score-only."""
+
+NEEDLES = ("niah_single", "niah_multi")
+"""Benchmarks whose data is generated if `--data` is left out."""
 
 JOIN_TIMEOUT_SECONDS = 7 * 24 * 3600
 """Time that a finished process waits for the others; videos differ in length."""
@@ -72,7 +77,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="data folder of the benchmark; of several benchmarks, the folder with one per NAME",
+        help="data folder of the benchmark; of several benchmarks, the folder with one per NAME "
+        "(default for niah_single and niah_multi: a generated haystack in RUN)",
     )
     parser.add_argument("--out", type=Path, metavar="RUN", help="folder for rows and reports")
     parser.add_argument(
@@ -150,6 +156,8 @@ def run(options: argparse.Namespace) -> int:
         reason = "with --score-only, which asks no question"
         refuse_without_effect(options, NOT_FOR_SCORING, reason)
         return score_runs(options)
+    if options.benchmark in NEEDLES and options.data is None and options.out is not None:
+        options.data = _generated_haystack(options.out.expanduser())
     for name in ("benchmark", "data", "checkpoint", "out"):
         if getattr(options, name) is None:
             raise ValueError(f"--{name} is missing; see xcomp evaluate --help")
@@ -162,6 +170,21 @@ def run(options: argparse.Namespace) -> int:
     if options.distributed:
         return run_distributed("xcomp evaluate", _join, lambda: _evaluate_shared(options))
     return _evaluate(options, _shard(options))
+
+
+def _generated_haystack(out: Path) -> Path:
+    """Returns a folder with a generated haystack, needles and questions; writes it once."""
+    from xcomp_jax.evaluation.synthetic_niah import write_synthetic_niah
+    from xcomp_jax.token_store.locks import EXCLUSIVE, locked
+
+    folder = out / "generated"
+    folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock", EXCLUSIVE):
+        if not (folder / "complete").exists():
+            print(f"generating a haystack and needles in {folder}", file=sys.stderr)
+            write_synthetic_niah(folder)
+            (folder / "complete").touch()
+    return folder
 
 
 def _shard(options: argparse.Namespace) -> Shard:
@@ -235,11 +258,11 @@ def _evaluate_benchmark(
 ) -> None:
     import jax
 
-    from xcomp_jax.evaluation.forecast import forecast_cost
     from xcomp_jax.evaluation.grouping import group_by_video
     from xcomp_jax.evaluation.prepare_session import protocol_session
+    from xcomp_jax.evaluation.run_benchmark import run_benchmark
     from xcomp_jax.evaluation.run_folder import RunRecord, open_run
-    from xcomp_jax.evaluation.runner import Evaluation, run_questions
+    from xcomp_jax.evaluation.runner import Evaluation
     from xcomp_jax.token_store.hash_table import HashTable
     from xcomp_jax.training.code_version import code_version
 
@@ -258,21 +281,20 @@ def _evaluate_benchmark(
     folder = options.out.expanduser() / run.name
     open_run(folder, record)
     groups = shard.of(group_by_video(run.questions))
-    if groups:
-        forecast = forecast_cost(
-            session, groups, run.data, extracted_frames=protocol.extracted_frames
-        )
-        print(f"{run.name}: {forecast.text}", file=sys.stderr)
+    on_video = None
+    if groups and not run.questions[0].needles:
+        on_video = run.forecast(session, groups)
     evaluation = Evaluation(
         task=run.task,
         questions=run.questions,
         data=run.data,
         protocol=protocol,
         session=session,
+        checkpoint=record.checkpoint,
         checkpoint_hash=model_hash,
         folder=folder,
         hash_video=(HashTable(folder / "hashes") if store is None else store).hash_video,
         batch_size=options.batch_size,
     )
-    run_questions(evaluation, shard)
+    run_benchmark(evaluation, shard, on_video=on_video)
     run.report(folder, record, complete=shard.count == 1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ EXAMPLES = """examples:
 files in --workdir:
   report.md, plot.png, summary.json   results
   metrics.jsonl, config.json          metrics of every step, resolved configuration
+  benchmarks.jsonl, benchmarks/       scores and rows of the benchmarks in the configuration
   stages/                             Orbax checkpoints
   checkpoint/                         final parameters, for xcomp ask --checkpoint
 
@@ -212,6 +214,7 @@ def _run(options: argparse.Namespace, stop: StopRequest) -> int:
 
 
 def _tune(options: argparse.Namespace, stop: StopRequest) -> int:
+    from xcomp_jax.evaluation.in_training import InTraining
     from xcomp_jax.experiment import load_experiment
     from xcomp_jax.processes import is_first, on_every
     from xcomp_jax.training.observe import Observation, Profile
@@ -225,7 +228,13 @@ def _tune(options: argparse.Namespace, stop: StopRequest) -> int:
         profile=None if options.profile is None else Profile.parse(options.profile),
     )
     try:
-        summary = tune(config, options.workdir, observation=observation, stop=stop)
+        summary = tune(
+            config,
+            options.workdir,
+            observation=observation,
+            stop=stop,
+            benchmark_runner=InTraining(shlex.join(["xcomp", *sys.argv[1:]])),
+        )
     except Stopped as stopped:
         if is_first():
             print(f"xcomp tune: {stopped}", file=sys.stderr)

@@ -7,6 +7,7 @@ language model follow Hugging Face's Qwen2; derived values are properties, never
 
 from xcomp_jax.config.evaluation import ProtocolConfig, PublishedScore
 from xcomp_jax.config.experiment import (
+    BenchmarkConfig,
     DataConfig,
     ExperimentConfig,
     MixtureConfig,
@@ -47,6 +48,7 @@ from xcomp_jax.config.video import (
 __all__ = [
     "TRAINABLE_PARTS",
     "AttentionKernel",
+    "BenchmarkConfig",
     "CachedAttentionKernel",
     "ClipScoresKernel",
     "CompressionConfig",

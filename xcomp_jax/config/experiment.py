@@ -135,6 +135,34 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class BenchmarkConfig:
+    """A benchmark that runs on the parameters in training, as `xcomp evaluate` runs it.
+
+    name: benchmark, such as `mlvu` or `videomme_subtitles`.
+    data: data folder of the benchmark.
+    protocol: `published`, `vcf` or the path of a Python file.
+    limit: ask only the first questions; None asks all.
+    every_steps: interval in steps during every stage; None: only after the last stage.
+    """
+
+    name: str
+    data: str
+    protocol: str = "published"
+    limit: int | None = None
+    every_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        require(bool(self.name), "benchmarks.name is empty; set it to a benchmark such as mlvu")
+        require(bool(self.data), f"benchmark {self.name}: data is empty; set it to its data folder")
+        for field in ("limit", "every_steps"):
+            value = getattr(self, field)
+            require(
+                value is None or value >= 1,
+                f"benchmark {self.name}: {field}={value} must be at least 1, or None",
+            )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ExperimentConfig:
     """One run: model, data, training stages, mesh.
 
@@ -142,6 +170,8 @@ class ExperimentConfig:
         that split a batch.
     evaluate_every_steps: interval in steps of an evaluation during a stage, written to
         evaluations.jsonl; None: only before and after the last stage.
+    benchmarks: benchmarks that run after the last stage or periodically, written to
+        benchmarks.jsonl.
     """
 
     name: str
@@ -156,6 +186,7 @@ class ExperimentConfig:
     keep_checkpoints: int = 2
     eval_batch_size: int = 32
     evaluate_every_steps: int | None = None
+    benchmarks: tuple[BenchmarkConfig, ...] = ()
 
     def __post_init__(self) -> None:
         names = [stage.name for stage in self.stages]
@@ -180,6 +211,11 @@ class ExperimentConfig:
             "random. Set init_from to a converted checkpoint, or add 'vision' to a trainable",
         )
         require(len(set(names)) == len(names), f"stage names {names} must differ")
+        benchmarks = [benchmark.name for benchmark in self.benchmarks]
+        require(
+            len(set(benchmarks)) == len(benchmarks),
+            f"benchmarks {benchmarks} must have other names",
+        )
 
     def stage_model(self, stage: StageConfig) -> ModelConfig:
         """Returns the model with the compression of `stage`."""

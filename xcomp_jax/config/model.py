@@ -98,7 +98,11 @@ class ProjectorConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LLMConfig:
-    """Qwen2 decoder; defaults are Qwen2.5-1.5B."""
+    """Qwen2 decoder; defaults are Qwen2.5-1.5B.
+
+    yarn_factor: multiple of the trained context of 32,768 tokens that rotation is stretched to by
+        YaRN; 1 is the plain rotation.
+    """
 
     vocab_size: int = 151936
     hidden_size: int = 1536
@@ -107,6 +111,7 @@ class LLMConfig:
     num_attention_heads: int = 12
     num_key_value_heads: int = 2
     rope_theta: float = 1_000_000.0
+    yarn_factor: float = 1.0
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
 
@@ -124,6 +129,7 @@ class LLMConfig:
         for field in ("rope_theta", "rms_norm_eps"):
             value = getattr(self, field)
             require(0 < value < math.inf, f"llm.{field}={value} must be positive and finite")
+        require(self.yarn_factor >= 1, f"llm.yarn_factor={self.yarn_factor} must be at least 1")
         require(
             self.hidden_size % self.num_attention_heads == 0,
             f"llm.num_attention_heads={self.num_attention_heads} must divide "

@@ -2,12 +2,12 @@
 
 A clip is T of the video's sampled frames. Scoring windows are shifted by single frames, so clips
 may begin at any frame, and selected frames are cut into new clips. Clips of consecutive frames are
-keyed by their first frame and kept in a clip cache, in memory or on disk (`token_store`).
+keyed by their first frame and kept in a clip cache, in memory or on disk (`token_store`). A clip
+whose pixels equal those of another clip of the video is not encoded again: its tokens are copied.
 """
 
 from __future__ import annotations
 
-import collections
 import contextlib
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +16,8 @@ from typing import Protocol
 import numpy as np
 
 from xcomp_jax import account
+from xcomp_jax.engine.clip_batch import ClipBatch, ClipCache
+from xcomp_jax.engine.cutting import Clip, cut_clips, hashed_frames, pixel_hash
 from xcomp_jax.engine.encoder import ClipEncoder
 from xcomp_jax.engine.pipeline import Writer
 from xcomp_jax.video.damage import Damage
@@ -23,24 +25,8 @@ from xcomp_jax.video.decode import MAX_DAMAGED, Frame, read_frames
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.probe import VideoInfo
 
-Clip = tuple[int, ...]
-"""The frames of a clip, as indices into the list of sampled frames."""
-
 CLIPS_PER_WRITE = 32
 """Encoded clips per write; bounds the work that a killed process loses."""
-
-
-class ClipCache(Protocol):
-    """Visual tokens [T * tokens_per_frame, D] of clips, keyed by their first frame."""
-
-    def missing(self, starts: Iterable[int]) -> list[int]:
-        """Returns the starts that are not stored, in order."""
-
-    def read(self, starts: Iterable[int]) -> dict[int, np.ndarray]:
-        """Returns the stored clips among `starts`."""
-
-    def write(self, clips: Mapping[int, np.ndarray]) -> None:
-        """Stores clips."""
 
 
 class MemoryClipCache:
@@ -48,6 +34,7 @@ class MemoryClipCache:
 
     def __init__(self) -> None:
         self._clips: dict[int, np.ndarray] = {}
+        self._by_pixel_hash: dict[str, int] = {}
 
     def missing(self, starts: Iterable[int]) -> list[int]:
         return [start for start in starts if start not in self._clips]
@@ -55,8 +42,15 @@ class MemoryClipCache:
     def read(self, starts: Iterable[int]) -> dict[int, np.ndarray]:
         return {start: self._clips[start] for start in starts if start in self._clips}
 
-    def write(self, clips: Mapping[int, np.ndarray]) -> None:
+    def write(
+        self, clips: Mapping[int, np.ndarray], pixel_hashes: Mapping[int, str] | None = None
+    ) -> None:
         self._clips.update(clips)
+        for start, value in (pixel_hashes or {}).items():
+            self._by_pixel_hash.setdefault(value, start)
+
+    def by_pixel_hash(self) -> dict[str, int]:
+        return dict(self._by_pixel_hash)
 
 
 class FrameSource(Protocol):
@@ -74,6 +68,7 @@ class FileFrames:
         frame_numbers: [F] numbers of the sampled frames in the video.
         size: X, side of the frames.
         max_damaged: largest share of damaged frames to accept.
+        threads: as in `read_frames`; 1 if several files are read at a time.
 
     Raises:
         VideoError: by `frames`, if the file was changed, moved or deleted since this object was
@@ -87,9 +82,10 @@ class FileFrames:
         size: int,
         *,
         max_damaged: float = MAX_DAMAGED,
+        threads: int = 2,
     ) -> None:
         self.video, self.frame_numbers, self.size = video, frame_numbers, size
-        self.max_damaged = max_damaged
+        self.max_damaged, self.threads = max_damaged, threads
         self.damage = Damage(requested=len(set(frame_numbers)))
         self._path = video.path if isinstance(video, VideoInfo) else video
         self._state = _file_state(self._path)
@@ -108,6 +104,7 @@ class FileFrames:
             size=self.size,
             max_damaged=self.max_damaged,
             damage=self.damage,
+            threads=self.threads,
         )
 
 
@@ -129,29 +126,6 @@ class ArrayFrames:
     def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         for index in indices:
             yield self.pixels[index]
-
-
-def cut_clips(
-    indices: Sequence[int], frames: Iterator[Frame], clips: Sequence[Clip]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Yields the number and pixels [T, X, X, 3] of each clip once its last frame is read.
-
-    Only frames of unfinished clips are held.
-
-    Args:
-        frames: in the order of `indices`, which cover every frame of `clips`.
-    """
-    uses: dict[int, list[tuple[int, int]]] = collections.defaultdict(list)
-    for number, clip in enumerate(clips):
-        for slot, index in enumerate(clip):
-            uses[index].append((number, slot))
-    unfinished: dict[int, dict[int, Frame]] = collections.defaultdict(dict)
-    for index, frame in zip(indices, frames, strict=True):
-        for number, slot in uses[index]:
-            unfinished[number][slot] = frame
-            if len(unfinished[number]) == len(clips[number]):
-                finished = unfinished.pop(number)
-                yield number, np.stack([finished[i] for i in range(len(finished))])
 
 
 class VideoClips:
@@ -196,18 +170,26 @@ class VideoClips:
         missing = self._clip_cache.missing(distinct)
         done = len(distinct) - len(missing)
         account.count("clips reused", done)
-        if progress is not None and not missing:
-            progress(done, len(distinct))
-        batch: dict[int, np.ndarray] = {}
-        encoded = self._encoded([self.clip_at(start) for start in missing])
+        if not missing:
+            if progress is not None:
+                progress(done, len(distinct))
+            return
+        originals = self._clip_cache.by_pixel_hash()
+        encoded = self._encoded([self.clip_at(start) for start in missing], set(originals))
+        batch = ClipBatch()
         with Writer() as writer, contextlib.closing(encoded):
             try:
-                for number, tokens in encoded:
-                    batch[missing[number]] = tokens
+                for number, pixels, tokens in encoded:
+                    start = missing[number]
+                    if tokens is None:
+                        batch.add_copy(start, pixels, originals[pixels])
+                    else:
+                        batch.add(start, pixels, tokens)
+                        originals[pixels] = start
                     done += 1
                     if len(batch) == CLIPS_PER_WRITE:
                         writer.submit(self._store, batch)
-                        batch = {}
+                        batch = ClipBatch()
                     if progress is not None:
                         progress(done, len(distinct))
             finally:
@@ -220,24 +202,66 @@ class VideoClips:
         stored = self._clip_cache.read(consecutive.values())
         tokens = {i: stored[start] for i, start in consecutive.items() if start in stored}
         account.count("clips reused", len(tokens))
-        missing = [i for i in range(len(clips)) if i not in tokens]
-        new: dict[int, np.ndarray] = {}
-        with contextlib.closing(self._encoded([clips[i] for i in missing])) as encoded:
-            for number, clip_tokens in encoded:
+        batch = ClipBatch()
+        originals = self._clip_cache.by_pixel_hash() if len(tokens) < len(clips) else {}
+        # Twice, if the cache has lost the original of a repeated clip.
+        while missing := [i for i in range(len(clips)) if i not in tokens]:
+            for number, pixels, clip_tokens in self._new_tokens(
+                [clips[i] for i in missing], originals
+            ):
                 index = missing[number]
                 tokens[index] = clip_tokens
                 if index in consecutive:
-                    new[consecutive[index]] = clip_tokens
-        if new:
-            self._store(new)
+                    batch.add(consecutive[index], pixels, clip_tokens)
+            originals = {}
+        if batch:
+            self._store(batch)
         return np.stack([tokens[i] for i in range(len(clips))])
 
-    def _store(self, clips: Mapping[int, np.ndarray]) -> None:
-        with account.measure("store clips"):
-            self._clip_cache.write(clips)
+    def _new_tokens(
+        self, clips: Sequence[Clip], originals: Mapping[str, int]
+    ) -> Iterator[tuple[int, str, np.ndarray]]:
+        """Yields number, pixel hash and tokens of clips that the cache does not have.
 
-    def _encoded(self, clips: Sequence[Clip]) -> Generator[tuple[int, np.ndarray], None, None]:
+        Args:
+            originals: stored clips by pixel hash; a clip whose original cannot be read is left out.
+        """
+        known: dict[str, np.ndarray] = {}
+        with contextlib.closing(self._encoded(clips, set(originals))) as encoded:
+            for number, pixels, tokens in encoded:
+                if tokens is None and pixels not in known:
+                    original = originals[pixels]
+                    tokens = self._clip_cache.read([original]).get(original)
+                if tokens is not None:
+                    known[pixels] = tokens
+                if pixels in known:
+                    yield number, pixels, known[pixels]
+
+    def _store(self, batch: ClipBatch) -> None:
+        with account.measure("store clips"):
+            batch.write(self._clip_cache)
+
+    def _encoded(
+        self, clips: Sequence[Clip], known: set[str]
+    ) -> Generator[tuple[int, str, np.ndarray | None], None, None]:
+        """Yields number, pixel hash and tokens of each clip; None for a clip of known pixels.
+
+        Args:
+            known: pixel hashes of stored clips; those of `clips` are added.
+        """
         if not clips:
             return
         indices = sorted({index for clip in clips for index in clip})
-        yield from self.encoder.stream(cut_clips(indices, self.source.frames(indices), clips))
+
+        def distinct() -> Iterator[tuple[tuple[int, str], np.ndarray | None]]:
+            frames = hashed_frames(self.source.frames(indices))
+            for number, clip in cut_clips(indices, frames, clips):
+                pixels = pixel_hash(clip)
+                is_repeated = pixels in known
+                known.add(pixels)
+                yield (number, pixels), None if is_repeated else np.stack([x for x, _ in clip])
+
+        for (number, pixels), tokens in self.encoder.stream(distinct()):
+            if tokens is None:
+                account.count("clips repeated", 1)
+            yield number, pixels, tokens

@@ -1,6 +1,6 @@
 """Provides a bounded pipeline between host threads and the device.
 
-`read_ahead` advances an iterator in a thread, a few items ahead of its consumer. `Writer` runs
+`read_ahead` advances an iterator in a thread, some items ahead of its consumer. `Writer` runs
 calls in a thread, a few calls behind its producer. After an error or Ctrl-C, no thread, process or
 queued item outlives the block.
 """
@@ -9,50 +9,56 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
-import queue
 import threading
+import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, TypeVar
 
-T = TypeVar("T")
+from xcomp_jax.engine.queue_length import Queue, QueueLength
 
-READ_AHEAD = 2
-"""Batches queued for the device: one hides the transfer, one hides uneven decoding times."""
+T = TypeVar("T")
 
 PENDING_WRITES = 2
 """Writes queued for the disk."""
 
+_END = object()
+"""Ends an iterator."""
+
 
 @contextlib.contextmanager
-def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Iterator[T]]:
-    """Yields an iterator over `items` that a thread advances up to `depth` items ahead.
+def read_ahead(
+    items: Iterable[T],
+    *,
+    length: QueueLength | None = None,
+    num_bytes: Callable[[T], int] = lambda item: 0,
+) -> Iterator[Iterator[T]]:
+    """Yields an iterator over `items` that a thread advances some items ahead.
 
-    At most `depth` + 1 items exist that the consumer has not taken. An error in `items` is raised
-    in the consumer. When the block ends, normally or by an error, the thread stops after its
-    current item and closes `items`.
+    An error in `items` is raised in the consumer. When the block ends, normally or by an error, the
+    thread stops after its current item and closes `items`.
+
+    Args:
+        length: number of items to queue; one more waits for its place. Default: as measured.
+        num_bytes: size of an item; at most `QUEUE_BYTES` are queued beyond the shortest length.
     """
-    waiting: queue.Queue[tuple[bool, Any]] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-
-    def put(entry: tuple[bool, Any]) -> None:
-        while not stopped.is_set():
-            with contextlib.suppress(queue.Full):
-                waiting.put(entry, timeout=0.1)
-                return
+    waiting: Queue[tuple[bool, Any]] = Queue(length or QueueLength())
 
     def produce() -> None:
         source = iter(items)
         try:
-            for item in source:
-                put((True, item))
-                if stopped.is_set():
+            while not waiting.is_closed:
+                start = time.perf_counter()
+                item = next(source, _END)
+                if item is _END:
                     break
+                waiting.length.add_production(time.perf_counter() - start)
+                waiting.put((True, item), num_bytes(item))  # type: ignore[arg-type]
         except BaseException as error:  # raised in the consumer
-            put((False, error))
+            waiting.put((False, error), 0)
         else:
-            put((False, None))
+            waiting.put((False, None), 0)
         finally:
             if isinstance(source, Generator):
                 source.close()
@@ -60,12 +66,13 @@ def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Itera
     def consume() -> Iterator[T]:
         while True:
             is_item, value = waiting.get()
-            if is_item:
-                yield value
-            elif value is None:
+            if not is_item:
+                if value is not None:
+                    raise value
                 return
-            else:
-                raise value
+            start = time.perf_counter()
+            yield value
+            waiting.length.add_consumption(time.perf_counter() - start)
 
     # With a copy of the context, the thread's busy time counts in the consumer's open account.
     context = contextvars.copy_context()
@@ -74,9 +81,7 @@ def read_ahead(items: Iterable[T], *, depth: int = READ_AHEAD) -> Iterator[Itera
     try:
         yield consume()
     finally:
-        stopped.set()
-        with contextlib.suppress(queue.Empty):  # unblocks a thread that waits for a full queue
-            waiting.get_nowait()
+        waiting.close()
         thread.join()
 
 

@@ -134,6 +134,21 @@ def in_subset(questions: Sequence[Question], subset: str) -> list[Question]:
     return found
 
 
+def fitting(questions: Sequence[Question], max_frames: int) -> list[Question]:
+    """Returns the questions whose haystack has at most `max_frames`; others have no haystack.
+
+    Raises:
+        DataError: every haystack is longer.
+    """
+    found = [question for question in questions if (question.haystack_frames or 0) <= max_frames]
+    if questions and not found:
+        least = min(question.haystack_frames or 0 for question in questions)
+        raise DataError(
+            f"the shortest haystack has {least:,} frames, more than --frames {max_frames:,}"
+        )
+    return found
+
+
 def _find(finder: VideoFinder, question: Question) -> Place | DataError:
     try:
         return finder.find(question)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from xcomp_jax.evaluation.coverage import covers, even_frames
 from xcomp_jax.evaluation.question import Question, Task, prompt_hash
 from xcomp_jax.evaluation.rows import Row
-from xcomp_jax.evaluation.scoring import letter_at
+from xcomp_jax.evaluation.scoring import Span, letter_at
 
 
 def answer_row(
@@ -20,6 +20,7 @@ def answer_row(
     answer: str,
     frame_times: Sequence[float],
     selected_frames: Sequence[int] | None = None,
+    evidence: Sequence[Span] | None = None,
     seconds: float = 0.0,
 ) -> Row:
     """Scores an answer in all modes and tests which frames lie in the annotated spans.
@@ -29,6 +30,7 @@ def answer_row(
         frame_times: true seconds of the sampled frames. A folder of images needs its duration for
             them (`<folder>.json`).
         selected_frames: indices into the sampled frames; None if all were kept.
+        evidence: spans that hold the answer (default: those annotated).
         seconds: time that the question took.
     """
     readings = task.read(question, answer)
@@ -42,7 +44,9 @@ def answer_row(
         answer=answer,
         gold=gold_text(question),
         selected_frames=None if selected_frames is None else tuple(selected_frames),
-        covered=covered_spans(question, frame_times, selected_frames),
+        covered=covered_spans(
+            question.evidence if evidence is None else evidence, frame_times, selected_frames
+        ),
         parsed={mode: reading.parsed for mode, reading in readings.items()},
         scores={mode: reading.score for mode, reading in readings.items()},
         seconds=seconds,
@@ -74,7 +78,7 @@ def gold_text(question: Question) -> str:
 
 
 def covered_spans(
-    question: Question, frame_times: Sequence[float], selected_frames: Sequence[int] | None
+    evidence: Sequence[Span], frame_times: Sequence[float], selected_frames: Sequence[int] | None
 ) -> dict[str, bool]:
     """Returns `Row.covered`: whether sampled, selected and evenly spread frames lie in a span."""
     count = len(frame_times)
@@ -83,7 +87,7 @@ def covered_spans(
         chosen |= {"selected": selected_frames, "even": even_frames(count, len(selected_frames))}
     spacing = (frame_times[-1] - frame_times[0]) / (count - 1) if count > 1 else 0.0
     covered = {
-        name: covers([frame_times[index] for index in indices], question.evidence, spacing)
+        name: covers([frame_times[index] for index in indices], evidence, spacing)
         for name, indices in chosen.items()
     }
     return {name: value for name, value in covered.items() if value is not None}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xcomp_jax.evaluation.hardest_section import hardest_lines
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.report_tables import (
     coverage_table,
@@ -14,6 +15,9 @@ from xcomp_jax.evaluation.report_tables import (
     published_table,
     subtitle_note,
 )
+
+FIGURE = "heat_map.png"
+"""File of `Report.figure`, beside the report."""
 
 
 def to_markdown(report: Report) -> str:
@@ -28,11 +32,15 @@ def to_markdown(report: Report) -> str:
         markdown_table(*mode_table(report)),
         markdown_table(*published_table(report)) if report.protocol.published else "",
         markdown_table(*coverage_table(report)) if report.summary.covered else "",
+        "" if report.figure is None else f"![scores by length]({FIGURE})",
         *(
             f"## By {kind.replace('_', ' ')}\n\n" + markdown_table(*group_table(kind, groups))
             for kind, groups in report.headline.groups.items()
             if kind in report.task.report_by
         ),
+        "## Hardest questions\n\n" + "\n".join(hardest_lines(report.hardest))
+        if report.hardest
+        else "",
         "## Protocol\n\n" + "\n".join(f"- {line}" for line in protocol_lines(report)),
         f"    {report.info.command}",
     ]

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Sequence
 
+from xcomp_jax.evaluation.hardest_section import RULES as HARDEST_RULES
+from xcomp_jax.evaluation.hardest_section import hardest_html
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.report_tables import (
     coverage_table,
@@ -26,6 +29,7 @@ RULES = """
 .scroll { overflow-x: auto }
 .scroll th, .scroll td { white-space: nowrap }
 .scroll td:nth-child(6):last-child { white-space: normal; min-width: 14rem }
+.scroll img { display: block; max-width: 100%; min-width: 36rem; height: auto }
 .groups { columns: 22rem 2; column-gap: 3rem }
 .groups div { break-inside: avoid; padding: .25rem 0; font-size: .9375rem }
 .groups p { display: flex; justify-content: space-between; gap: 1rem }
@@ -45,22 +49,24 @@ def to_html(report: Report) -> str:
     parts = [
         _header(report),
         _warnings(report.summary.warnings),
-        _section("Scores by rule", _table(*mode_table(report))),
-        _section("Published values", _table(*published_table(report)))
+        _section("Scores by rule", table_html(*mode_table(report))),
+        _section("Published values", table_html(*published_table(report)))
         if report.protocol.published
         else "",
-        _section("Frames in the annotated span", _table(*coverage_table(report)))
+        _section("Frames in the annotated span", table_html(*coverage_table(report)))
         if report.summary.covered
         else "",
+        _figure(report),
         *(
             _section(f"By {kind.replace('_', ' ')}", _bars(groups))
             for kind, groups in report.headline.groups.items()
             if kind in report.task.report_by
         ),
+        _section("Hardest questions", hardest_html(report.hardest)) if report.hardest else "",
         _section("Protocol", _list(protocol_lines(report))),
         _section("Command", f"<pre>{escape_html(report.info.command)}</pre>"),
     ]
-    return html_document(report.task.title, parts, stylesheet() + RULES.strip() + "\n")
+    return html_document(report.task.title, parts, stylesheet() + RULES + HARDEST_RULES)
 
 
 def _header(report: Report) -> str:
@@ -92,11 +98,27 @@ def _warnings(warnings: Sequence[str]) -> str:
     return _section("Warnings", lines)
 
 
+def _figure(report: Report) -> str:
+    """Embeds the heat map; its numbers are also in the tables by kind of category."""
+    if report.figure is None:
+        return ""
+    alternative = f"Scores of {report.task.title} by length of the haystack"
+    return _section("Scores by length", picture_html(report.figure, alternative))
+
+
+def picture_html(png: bytes, alternative: str) -> str:
+    """Embeds a PNG; wide ones scroll on a narrow screen."""
+    encoded = base64.b64encode(png).decode()
+    image = f'<img alt="{escape_html(alternative)}" src="data:image/png;base64,{encoded}">'
+    return f'<div class="scroll" tabindex="0">{image}</div>'
+
+
 def _section(title: str, content: str) -> str:
     return f"<section>\n<h2>{escape_html(title)}</h2>\n{content}\n</section>"
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table_html(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Renders a table; the first cell of a row names it."""
     titles = "".join(f'<th scope="col">{escape_html(cell)}</th>' for cell in head)
     lines = "\n".join(
         f'<tr><th scope="row">{escape_html(first)}</th>'

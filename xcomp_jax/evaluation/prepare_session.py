@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import get_args
 
 from xcomp_jax.config import CompressionConfig, ConfigError, DType, ProtocolConfig, to_dict
-from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question
 from xcomp_jax.evaluation.rows import settings_hash
 from xcomp_jax.inference.open_session import checked_selection
@@ -25,18 +24,16 @@ def require_supported(protocol: ProtocolConfig, questions: Sequence[Question]) -
     """Checks that a session can ask the questions.
 
     Raises:
-        DataError: questions about a haystack.
-        ConfigError: a setting that only a haystack needs.
+        ConfigError: a setting that only questions about needles have.
     """
     if any(question.needles for question in questions):
-        raise DataError(
-            f"{protocol.benchmark} inserts needles into a haystack, which `xcomp evaluate` cannot "
-            "run; choose another benchmark"
-        )
+        return
     if protocol.yarn_factor != 1:
-        raise ConfigError(f"yarn_factor={protocol.yarn_factor:g} is not supported; set it to 1")
+        raise ConfigError(
+            f"yarn_factor={protocol.yarn_factor:g} is only supported with needles; set it to 1"
+        )
     if not protocol.time_message:
-        raise ConfigError("time_message=False is not supported; set it to True")
+        raise ConfigError("time_message=False is only supported with needles; set it to True")
 
 
 def requested_dtype(protocol: ProtocolConfig) -> DType | None:
@@ -61,6 +58,9 @@ def protocol_session(
     if protocol.clip_frames is not None:
         vision = dataclasses.replace(config.vision, clip_frames=protocol.clip_frames)
         config = dataclasses.replace(config, vision=vision)
+    if protocol.yarn_factor != 1:
+        llm = dataclasses.replace(config.llm, yarn_factor=protocol.yarn_factor)
+        config = dataclasses.replace(config, llm=llm)
     session = Session(
         config,
         loaded.params,

@@ -21,6 +21,7 @@ from xcomp_jax.data.synthetic.mp4 import encode_mp4
 from xcomp_jax.data.synthetic.render import RGB
 from xcomp_jax.data.synthetic.video_spec import COLORS, SHAPES
 from xcomp_jax.evaluation.scoring import letter_at
+from xcomp_jax.evaluation.tasks.niah import GRID_FILE
 from xcomp_jax.files import write_json
 
 Symbol = tuple[str, str]
@@ -43,6 +44,8 @@ def write_synthetic_niah(
     size: int = 64,
     questions: int = 20,
     chains: int = 100,
+    shuffle_options: bool = True,
+    grid: tuple[Sequence[int], Sequence[float]] | None = None,
 ) -> None:
     """Writes haystack, needle images and both question files.
 
@@ -50,14 +53,19 @@ def write_synthetic_niah(
         frames: length of the haystack; the published grid goes up to 10,000.
         size: side of the pictures in pixels, even.
         questions, chains: number of single-hop questions and of multi-hop chains.
+        shuffle_options: False lists the colors of single-hop questions in one order, for tiny
+            models that know letters but no lists.
+        grid: lengths and depths (default: the published ones).
     """
     rng = np.random.default_rng([seed, 1])
     haystack = folder / "haystack_videos" / "video_haystack.mp4"
     for path in (haystack, folder / "single" / "0.png", folder / "multi" / "0.png"):
         path.parent.mkdir(parents=True, exist_ok=True)
     encode_mp4(haystack_frames(frames, size=size, seed=seed), haystack, fps=1)
-    single = [_single(rng, index, folder, size) for index in range(questions)]
+    single = [_single(rng, index, folder, size, shuffle_options) for index in range(questions)]
     write_json(folder / "niah-coco-singlehop_20.json", single)
+    if grid is not None:
+        write_json(folder / GRID_FILE, {"frames": list(grid[0]), "depths": list(grid[1])})
     multi = [_multi(rng, index, folder, size) for index in range(chains)]
     write_json(folder / "niah-coco-multihop-100.json", multi)
 
@@ -91,6 +99,13 @@ def chain_image(left: Symbol, right: Symbol | None, patch: str, size: int) -> Im
     return image
 
 
+def single_prompt(rng: np.random.Generator | None, shape: str, color: str) -> tuple[str, str]:
+    """Returns a single-hop question with its options, in random order unless `rng` is None, and the
+    right letter."""
+    options, answer = _options(rng, COLORS, color)
+    return f"Find the frame of a {shape}. what color is the {shape}{options}", answer
+
+
 def _texture(seed: int, index: int, size: int) -> NDArray[np.float64]:
     """Returns smooth grey noise, float [H, W] in [60, 180]."""
     coarse = np.random.default_rng([seed, 2, index]).uniform(60, 180, (6, 6))
@@ -112,13 +127,14 @@ def _draw(image: Image.Image, symbol: Symbol, x: float, y: float, radius: float)
         draw.rectangle((x - r / 3, y - r, x + r / 3, y + r), fill=fill)
 
 
-def _single(rng: np.random.Generator, index: int, folder: Path, size: int) -> dict[str, Any]:
+def _single(
+    rng: np.random.Generator, index: int, folder: Path, size: int, shuffle: bool
+) -> dict[str, Any]:
     color, shape = str(rng.choice(COLORS)), str(rng.choice(SHAPES))
     name = f"single/{index}.png"
     needle_image((color, shape), size).save(folder / name)
-    question = f"Find the frame of a {shape}. what color is the {shape}"
-    options, answer = _options(rng, COLORS, color)
-    return {"question": question + options, "answer": answer, "image": name, "id": index}
+    question, answer = single_prompt(rng if shuffle else None, shape, color)
+    return {"question": question, "answer": answer, "image": name, "id": index}
 
 
 def _multi(rng: np.random.Generator, index: int, folder: Path, size: int) -> dict[str, Any]:
@@ -145,8 +161,8 @@ def _multi(rng: np.random.Generator, index: int, folder: Path, size: int) -> dic
     }
 
 
-def _options(rng: np.random.Generator, values: Sequence[str], right: str) -> tuple[str, str]:
-    """Returns the options in random order as the public questions have them, and the letter."""
-    order = [str(value) for value in rng.permutation(list(values))]
+def _options(rng: np.random.Generator | None, values: Sequence[str], right: str) -> tuple[str, str]:
+    """Returns the options as the public questions have them, in random order, and the letter."""
+    order = list(values) if rng is None else [str(v) for v in rng.permutation(list(values))]
     lines = "\n".join(f"({letter_at(index)}) {value}" for index, value in enumerate(order))
     return f"\nOptions: {lines}{FINAL}", letter_at(order.index(right))

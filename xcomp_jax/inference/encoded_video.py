@@ -11,6 +11,7 @@ import numpy as np
 
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.engine.clips import Clip, FileFrames, VideoClips
+from xcomp_jax.inference.recut_clips import RecutClips
 from xcomp_jax.models.decoder_state import LayerGroupCache, WindowCache
 from xcomp_jax.selection.windows import Windows
 from xcomp_jax.video.probe import VideoInfo
@@ -30,6 +31,7 @@ class EncodedVideo:
     prefix_ids: token ids of the text before the video.
     cache: KV cache of all frames; None before the first question that uses them.
     window_caches: window caches by batch of windows, in host memory.
+    recut: clips that selected frames were cut into, in host memory.
     """
 
     name: str
@@ -42,6 +44,7 @@ class EncodedVideo:
     prefix_ids: tuple[int, ...]
     cache: tuple[LayerGroupCache, ...] | None = None
     window_caches: dict[int, tuple[WindowCache, ...]] = dataclasses.field(default_factory=dict)
+    recut: RecutClips = dataclasses.field(default_factory=RecutClips)
 
     @property
     def num_frames(self) -> int:
@@ -70,7 +73,7 @@ class EncodedVideo:
         indices = tuple(range(self.num_frames)) if frames is None else frames
         size = self.clip_frames
         clips: list[Clip] = [indices[i : i + size] for i in range(0, len(indices), size)]
-        tokens = self.clips.tokens(clips)
+        tokens = self.recut.tokens(self.clips, clips)
         return tokens.reshape(-1, tokens.shape[-1])
 
 

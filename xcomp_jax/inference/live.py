@@ -63,9 +63,18 @@ class GrowingClipCache:
     def read(self, starts: Iterable[int]) -> dict[int, np.ndarray]:
         return {s: clip for start in starts for s, clip in self._of(start).read([start]).items()}
 
-    def write(self, clips: Mapping[int, np.ndarray]) -> None:
+    def write(
+        self, clips: Mapping[int, np.ndarray], pixel_hashes: Mapping[int, str] | None = None
+    ) -> None:
         for start, clip in clips.items():
-            self._of(start).write({start: clip})
+            hashes = None if pixel_hashes is None else {start: pixel_hashes[start]}
+            self._of(start).write({start: clip}, hashes)
+
+    def by_pixel_hash(self) -> dict[str, int]:
+        permanent = self._permanent.by_pixel_hash()
+        # A frame pushed since this cache was created may have completed a later clip.
+        usable = {value: start for value, start in permanent.items() if start <= self._last}
+        return {**self._temporary.by_pixel_hash(), **usable}
 
 
 class LiveVideo:

@@ -69,13 +69,12 @@ def score_frames(
     assert config is not None
     plan = _scoring_plan(engine, config, windows, prefix_length=len(video.prefix_ids))
     total = len(windows.starts)
-    num_calls = -(-total // engine.windows_per_call)
-    size = -(-total // num_calls)
+    batches = window_batches(engine, windows)
+    size = len(batches[0])
     clip_scores: list[list[np.ndarray]] = [[] for _ in queries]
     if progress is not None:
         progress("windows", 0, total)
-    for batch, first in enumerate(range(0, total, size)):
-        numbers = range(first, min(first + size, total))
+    for batch, numbers in enumerate(batches):
         caches = _window_caches(engine, video, windows, batch, numbers, size, plan)
         for query, results in zip(queries, clip_scores, strict=True):
             scores = engine.score_windows(caches, query, plan, num_windows=len(numbers))
@@ -83,6 +82,14 @@ def score_frames(
         if progress is not None:
             progress("windows", numbers.stop, total)
     return [scores_of_frames(results, windows) for results in clip_scores]
+
+
+def window_batches(engine: Engine, windows: Windows) -> list[range]:
+    """Returns the windows of every call, by number; calls are equally large but for the last."""
+    total = len(windows.starts)
+    num_calls = -(-total // engine.windows_per_call)
+    size = -(-total // num_calls)
+    return [range(first, min(first + size, total)) for first in range(0, total, size)]
 
 
 def select_frames(video: EncodedVideo, scores: FrameScores | None) -> tuple[int, ...] | None:

@@ -107,10 +107,16 @@ class Session(Answerer):
                 reads frames of a file that has changed.
             ConfigError: the number of frames does not fit the model or the selection.
         """
-        info, plan = sample_frames(
-            video, self.config, self.sampling, num_frames=num_frames, start=start, end=end
-        )
         stored = self._stored_clips
+        info, plan = sample_frames(
+            video,
+            self.config,
+            self.sampling,
+            num_frames=num_frames,
+            start=start,
+            end=end,
+            listings=None if stored is None else stored.listings,
+        )
         return self.encode_frames(
             FileFrames(
                 info,
@@ -120,7 +126,7 @@ class Session(Answerer):
             ),
             plan,
             name=info.path.name,
-            clip_cache=None if stored is None else stored.clip_cache(info, plan, verify=verify),
+            clip_cache=self.clip_cache(info, plan, verify=verify),
             path=info.path,
             progress=progress,
         )
@@ -163,14 +169,35 @@ class Session(Answerer):
             name, path, plan, clips, self.selection, windows, num_selected, tuple(prefix)
         )
 
-    def clips_of(self, source: FrameSource, clip_cache: ClipCache, num_frames: int) -> VideoClips:
-        """Returns the clips of `num_frames` frames; this model encodes them on demand."""
+    def clip_cache(self, video: VideoInfo, plan: FramePlan, *, verify: bool = False) -> ClipCache:
+        """Returns the cache of the clips of a file's sampled frames: the store, or in memory.
+
+        Args:
+            verify: check every clip in the store; damaged ones are encoded again.
+        """
+        if self._stored_clips is None:
+            return MemoryClipCache()
+        return self._stored_clips.clip_cache(video, plan, verify=verify)
+
+    def clips_of(
+        self,
+        source: FrameSource,
+        clip_cache: ClipCache,
+        num_frames: int,
+        *,
+        clip_frames: int | None = None,
+    ) -> VideoClips:
+        """Returns the clips of `num_frames` frames; this model encodes them on demand.
+
+        Args:
+            clip_frames: frames of a clip (default: the encoder's); others must all be cached.
+        """
         return VideoClips(
             self.engine.encoder,
             source,
             clip_cache,
             num_frames=num_frames,
-            clip_frames=self.config.vision.clip_frames,
+            clip_frames=clip_frames or self.config.vision.clip_frames,
         )
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:

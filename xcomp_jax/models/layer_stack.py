@@ -15,11 +15,12 @@ from xcomp_jax.compression.ranking import attention_of_last_token
 from xcomp_jax.config import KernelConfig, LLMConfig
 from xcomp_jax.models.decoder_layer import DecoderLayer
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
+from xcomp_jax.models.quantized import cached
 from xcomp_jax.models.sequence import DeviceOrder, Layout, Parts
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.context_parallel import context_attention
-from xcomp_jax.ops.rope import rope_tables, rotate
+from xcomp_jax.ops.rope import rope_base, rope_tables, rotate
 from xcomp_jax.sharding import gathered_layer
 
 Rotation = Callable[[Array], Array]
@@ -47,7 +48,9 @@ class LayerStack:
     def rotation(self, positions: Int[Array, "B S"]) -> Rotation:
         """Returns the function that rotates queries or keys [B, S, N, H] to `positions`."""
         cfg = self.config
-        cos, sin = rope_tables(positions, cfg.head_dim, cfg.rope_theta, self.dtype)
+        cos, sin = rope_tables(
+            positions, cfg.head_dim, rope_base(cfg.rope_theta, cfg.yarn_factor), self.dtype
+        )
         return lambda x: rotate(x, cos, sin)
 
     def prefill(
@@ -131,7 +134,7 @@ class LayerStack:
         rotated = self.rotation(first[:, None] + jnp.arange(x.shape[1])[None, :])
 
         def body(x: Array, layer: Any) -> Any:
-            layer_params, cached_key, cached_value, layer_text = layer
+            layer_params, stored_key, stored_value, layer_text = layer
 
             def attend(query: Array, key: Array, value: Array) -> Any:
                 extended = TextCache(
@@ -140,7 +143,7 @@ class LayerStack:
                 )
                 out = cached_attention(
                     rotated(query),
-                    (cached_key, cached_value),
+                    (cached(stored_key, self.dtype), cached(stored_value, self.dtype)),
                     cache.mask,
                     (extended.key, extended.value),
                     written,
@@ -150,7 +153,8 @@ class LayerStack:
 
             return self.layer.apply({"params": layer_params}, x, attend)
 
-        return lax.scan(body, x, (params, cache.key, cache.value, text))
+        key, value = (cache.key, cache.key_scale), (cache.value, cache.value_scale)
+        return lax.scan(body, x, (params, key, value, text))
 
     def _causal_attention(
         self, query: Array, key: Array, value: Array, layout: Layout, mask: Array

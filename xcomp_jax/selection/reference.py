@@ -23,7 +23,7 @@ from xcomp_jax.compression.schedule import Drop, LayerGroup
 from xcomp_jax.config import LLMConfig, SelectionConfig
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.ops.clip_scores import Segments
-from xcomp_jax.ops.rope import rope_tables, rotate
+from xcomp_jax.ops.rope import rope_base, rope_tables, rotate
 from xcomp_jax.selection.frame_scores import UNCOVERED
 from xcomp_jax.selection.plan import ScoringPlan, layers_to_score, plan_scoring
 from xcomp_jax.selection.query import Query
@@ -151,7 +151,12 @@ def _layer_scores(
 def _attention_map(llm: LLMConfig, query: Array, key: Array, *, causal: bool) -> Array:
     """Returns attention [heads, queries, keys]; positions start at 0."""
     length = query.shape[0]
-    cos, sin = rope_tables(jnp.arange(length)[None], llm.head_dim, llm.rope_theta, query.dtype)
+    cos, sin = rope_tables(
+        jnp.arange(length)[None],
+        llm.head_dim,
+        rope_base(llm.rope_theta, llm.yarn_factor),
+        query.dtype,
+    )
     query, key = (rotate(x[None], cos, sin)[0] for x in (query, key))
     key = jnp.repeat(key, llm.num_attention_heads // llm.num_key_value_heads, axis=1)
     logits = jnp.einsum("qnh,knh->nqk", query, key) * llm.head_dim**-0.5

@@ -23,6 +23,7 @@ from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
 from xcomp_jax.ops.clip_scores import TextRows, clip_scores
+from xcomp_jax.ops.rope import rope_base
 from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
 from xcomp_jax.sharding import constrained, gathered_layer
 
@@ -186,7 +187,7 @@ def _score_group(
                 jnp.concatenate([state.key[:, clips_end:], key], axis=1),
                 segments=group.segments,
                 rows=rows,
-                rope_theta=decoder.config.rope_theta,
+                rope_theta=rope_base(decoder.config.rope_theta, decoder.config.yarn_factor),
                 implementation=decoder.kernels.clip_scores,
             )
 

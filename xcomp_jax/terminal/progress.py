@@ -27,6 +27,12 @@ class ProgressBar(tqdm):
             kwargs |= {"leave": False, "ncols": 80}
         super().__init__(*args, **kwargs)
 
+    def skip(self, count: int) -> None:
+        """Advances by work of an earlier run, which the rate and the remaining time leave out."""
+        if not self.disable:
+            self.initial += count
+            self.n += count
+
     def display(self, msg: str | None = None, pos: int | None = None) -> bool:
         """Shows the bar, or prints it as a line if the last one is old enough."""
         if not self._prints_lines:

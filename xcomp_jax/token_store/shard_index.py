@@ -44,6 +44,14 @@ class ShardIndex:
         """Returns the starts of all clips that the shards contain."""
         return {start for header in self._headers.values() for start in header.starts}
 
+    def by_pixel_hash(self) -> dict[str, int]:
+        """Returns pixel hash -> start of a clip; shards without pixel hashes add nothing."""
+        return {
+            pixel_hash: start
+            for header in self._headers.values()
+            for pixel_hash, start in zip(header.pixel_hashes, header.starts, strict=False)
+        }
+
     def read(self, starts: Iterable[int]) -> Iterator[tuple[int, np.ndarray]]:
         """Yields (start, clip) once per available clip.
 

@@ -43,6 +43,7 @@ class ShardHeader:
         shape, dtype: shape and dtype of every clip.
         starts: starts of the clips, in the order of their records.
         sha256: hash of each clip's bytes.
+        pixel_hashes: hash of each clip's pixels (`engine.cutting`); empty if they are not known.
     """
 
     video: str
@@ -50,10 +51,19 @@ class ShardHeader:
     dtype: str
     starts: tuple[int, ...]
     sha256: tuple[str, ...]
+    pixel_hashes: tuple[str, ...] = ()
 
 
-def write_shard(folder: Path, key: StoreKey, clips: Mapping[int, np.ndarray]) -> None:
+def write_shard(
+    folder: Path,
+    key: StoreKey,
+    clips: Mapping[int, np.ndarray],
+    pixel_hashes: Mapping[int, str],
+) -> None:
     """Writes `clips` (start -> [tokens_per_clip, width] in the key's dtype) as a shard of `folder`.
+
+    Args:
+        pixel_hashes: hash of the pixels of every clip, or of none.
 
     Raises:
         OSError: the shard cannot be written; its partial file is deleted.
@@ -64,6 +74,7 @@ def write_shard(folder: Path, key: StoreKey, clips: Mapping[int, np.ndarray]) ->
         dtype=key.dtype,
         starts=tuple(clips),
         sha256=tuple(_checksum(clip.tobytes()) for clip in clips.values()),
+        pixel_hashes=tuple(pixel_hashes[start] for start in clips) if pixel_hashes else (),
     )
     name = f"{uuid.uuid4().hex}{SUFFIX}"
     partial = folder / f".{name}{PARTIAL_SUFFIX}"

@@ -82,10 +82,24 @@ class VideoTokens:
             self._index.verify()
             return sorted(before - self._index.starts())
 
-    def write(self, clips: Mapping[int, np.ndarray]) -> None:
+    def by_pixel_hash(self) -> dict[str, int]:
+        """Returns pixel hash -> start of a stored clip with these pixels; reads headers only.
+
+        Clips that were written without their pixel hash are not listed.
+        """
+        with as_store_error(self._root), self._in_use():
+            self._index.refresh()
+            return self._index.by_pixel_hash()
+
+    def write(
+        self, clips: Mapping[int, np.ndarray], pixel_hashes: Mapping[int, str] | None = None
+    ) -> None:
         """Stores start -> [tokens_per_clip, width] in the key's dtype: all of them or none.
 
         Writing a stored clip again is harmless.
+
+        Args:
+            pixel_hashes: start -> hash of the clip's pixels, for every clip or None.
 
         Raises:
             ValueError: a clip has another shape or dtype, or values that are not finite.
@@ -97,7 +111,7 @@ class VideoTokens:
         with as_store_error(self._root), self._in_use(create=True):
             self._write_key()
             self._make_room(sum(clip.nbytes for clip in checked.values()))
-            write_shard(self._folder, self.key, checked)
+            write_shard(self._folder, self.key, checked, pixel_hashes or {})
 
     # --- arguments ------------------------------------------------------------------------------
 

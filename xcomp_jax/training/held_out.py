@@ -13,7 +13,7 @@ from xcomp_jax.files import read_json, write_json
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.processes import is_first, on_first
 from xcomp_jax.training.evaluate import Evaluation, evaluate
-from xcomp_jax.training.loop import Run
+from xcomp_jax.training.run import Run
 
 
 @dataclasses.dataclass(frozen=True)

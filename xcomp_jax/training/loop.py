@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import jax
-from jax.sharding import Mesh
 
-from xcomp_jax.config import ConfigError, ExperimentConfig, StageConfig
+from xcomp_jax.config import ConfigError, StageConfig
 from xcomp_jax.data.pipeline import Batch, train_batches
 from xcomp_jax.data.training_set import TrainingSet
 from xcomp_jax.models.xcomp import Params, abstract_params
 from xcomp_jax.processes import is_first
 from xcomp_jax.sharding import batch_share, parameter_shardings
+from xcomp_jax.training.benchmarks import Benchmarks
 from xcomp_jax.training.checkpoint import StageCheckpoints
 from xcomp_jax.training.evaluate import Evaluation
 from xcomp_jax.training.lora import merge_adapters
 from xcomp_jax.training.metrics import MetricsLog
-from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.profiler import Profiler
+from xcomp_jax.training.run import Run
 from xcomp_jax.training.stage_loop import StageLoop
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 from xcomp_jax.training.step_report import StepReport
-from xcomp_jax.training.stopping import StopRequest
-from xcomp_jax.training.writers import Writer
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    """Everything that the stages of a run share; `writers` is empty except on process 0."""
-
-    config: ExperimentConfig
-    workdir: Path
-    mesh: Mesh
-    observation: Observation
-    stop: StopRequest
-    writers: tuple[Writer, ...] = ()
 
 
 def run_stage(
@@ -49,6 +33,7 @@ def run_stage(
     dataset: TrainingSet,
     *,
     evaluate: Callable[[StageConfig, Params], Evaluation],
+    benchmarks: Benchmarks | None = None,
 ) -> Params:
     """Trains `stage.num_steps` steps and returns the parameters after the last.
 
@@ -59,6 +44,7 @@ def run_stage(
     Args:
         params: initial parameters, donated to the stage; not used when it resumes.
         evaluate: answers the held-out questions, for `evaluate_every_steps`.
+        benchmarks: runs the benchmarks of the configuration.
 
     Raises:
         NonFiniteLossError: the loss or the gradient norm is not finite.
@@ -73,25 +59,16 @@ def run_stage(
     profile = run.observation.profile if is_first() else None
     profiler = Profiler(profile, run.workdir / "profile" / stage.name)
     report = _step_report(run, stage, resume_step, dataset.row_id)
-
-    def evaluate_and_log(step: int, learned: Params) -> None:
-        evaluation = evaluate(stage, _model_params(run, stage, learned))
-        _log_evaluation(run, stage, step, evaluation)
-
-    loop = StageLoop(
-        run.config,
-        stage,
-        run.mesh,
-        checkpoints=checkpoints,
-        report=report,
-        evaluate=evaluate_and_log,
-    )
+    loop = _stage_loop(run, stage, checkpoints, report, evaluate, benchmarks)
     with (
         contextlib.closing(report),
         contextlib.closing(profiler),
         checkpoints,
         run.stop.deferred() as stop,
     ):
+        if benchmarks is not None:
+            benchmarks.open_stage(stage, resume_step)
+            loop.finish_benchmarks(resume_step, state)
         for step in range(resume_step + 1, stage.num_steps + 1):
             profiler.before(step)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
@@ -99,6 +76,33 @@ def run_stage(
             profiler.after(step, pending.metrics)
             loop.finish(pending, state, stop)
     return jax.block_until_ready(_model_params(run, stage, state.params))
+
+
+def _stage_loop(
+    run: Run,
+    stage: StageConfig,
+    checkpoints: StageCheckpoints,
+    report: StepReport,
+    evaluate: Callable[[StageConfig, Params], Evaluation],
+    benchmarks: Benchmarks | None,
+) -> StageLoop:
+    def evaluate_and_log(step: int, learned: Params) -> None:
+        evaluation = evaluate(stage, _model_params(run, stage, learned))
+        _log_evaluation(run, stage, step, evaluation)
+
+    def run_benchmarks(step: int, learned: Params) -> bool:
+        assert benchmarks is not None, "only called for a configuration with benchmarks"
+        return benchmarks.during(stage, step, _model_params(run, stage, learned))
+
+    return StageLoop(
+        run.config,
+        stage,
+        run.mesh,
+        checkpoints=checkpoints,
+        report=report,
+        evaluate=evaluate_and_log,
+        run_benchmarks=run_benchmarks,
+    )
 
 
 def _announce(run: Run, stage: StageConfig, resume_step: int) -> None:

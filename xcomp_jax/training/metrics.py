@@ -44,7 +44,7 @@ class MetricsLog:
         self._stage = stage
         self._file: IO[str] = path.open("a", encoding="utf-8")
 
-    def write(self, step: int, values: Iterable[tuple[str, float]]) -> None:
+    def write(self, step: int, values: Iterable[tuple[str, float | str]]) -> None:
         """Appends the line of optimizer step `step` (1-based)."""
         line = {"stage": self._stage, "step": step, **dict(values)}
         self._file.write(json.dumps(line) + "\n")

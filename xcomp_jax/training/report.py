@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import itertools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,12 @@ class Outcome:
     """Results of a run.
 
     accuracy: None without held-out questions. seconds: wall time over all restarts.
+    benchmarks: lines of benchmarks.jsonl.
     """
 
     accuracy: Accuracy | None
     seconds: float
+    benchmarks: Sequence[Mapping[str, Any]] = ()
 
 
 def token_counts(config: ExperimentConfig) -> tuple[float, ...]:
@@ -68,9 +71,20 @@ def summary(config: ExperimentConfig, outcome: Outcome) -> dict[str, Any]:
         }
     return {
         **accuracies,
+        **({"benchmarks": final} if (final := _final_scores(config, outcome)) else {}),
         "tokens_per_frame_last_layer": counts[-1],
         "tokens_per_frame_by_layer": list(counts),
         "seconds": round(outcome.seconds, 1),
+    }
+
+
+def _final_scores(config: ExperimentConfig, outcome: Outcome) -> dict[str, float]:
+    """Returns the scores of the final parameters by benchmark."""
+    last = config.stages[-1]
+    return {
+        line["benchmark"]: line["score"]
+        for line in outcome.benchmarks
+        if (line["stage"], line["step"]) == (last.name, last.num_steps)
     }
 
 
@@ -87,7 +101,7 @@ def write_report(
     Args:
         example: a command that tries the model, for report.md.
     """
-    _plot(outcome.accuracy, metrics, workdir / "plot.png")
+    _plot(config, outcome, metrics, workdir / "plot.png")
     write_text(workdir / "report.md", _markdown(config, outcome, example))
     write_json(workdir / "summary.json", summary(config, outcome))
 
@@ -106,6 +120,8 @@ def _markdown(config: ExperimentConfig, outcome: Outcome, example: str | None) -
         lines += ["Without held-out questions (data.held_out), nothing was evaluated.", ""]
     else:
         lines += [*_accuracy_lines(outcome.accuracy), ""]
+    if outcome.benchmarks:
+        lines += [*_benchmark_lines(outcome.benchmarks), ""]
     lines += ["![loss and accuracy](plot.png)", ""]
     if example is not None:
         lines += ["Try the tuned model on a held-out video:", "", f"    {example}", ""]
@@ -128,10 +144,32 @@ def _accuracy_lines(accuracy: Accuracy) -> list[str]:
     return [*lines, f"| all | {' | '.join(cells)} |"]
 
 
-def _plot(accuracy: Accuracy | None, metrics: list[dict[str, Any]], path: Path) -> None:
-    figure = Figure(figsize=(10 if accuracy else 5, 4), layout="constrained")
+def _benchmark_lines(scores: Sequence[Mapping[str, Any]]) -> list[str]:
+    lines = [
+        "Benchmarks, with the 95 % interval by bootstrap over videos. Rows and reports are in "
+        "`benchmarks/`.",
+        "",
+        "| benchmark | stage | step | score | questions |",
+        "|---|---|---|---|---|",
+    ]
+    for line in sorted(scores, key=lambda line: line["benchmark"]):
+        interval = f"{line['low']:.1%} to {line['high']:.1%}"
+        lines.append(
+            f"| {line['benchmark']} | {line['stage']} | {line['step']:,} | {line['score']:.1%} "
+            f"({interval}) | {line['questions']:,} |"
+        )
+    return lines
+
+
+def _plot(
+    config: ExperimentConfig, outcome: Outcome, metrics: list[dict[str, Any]], path: Path
+) -> None:
+    """Draws the loss, and beside it benchmarks by step and held-out accuracy, if there are any."""
+    accuracy, scores = outcome.accuracy, outcome.benchmarks
+    count = 1 + bool(accuracy) + bool(scores)
+    figure = Figure(figsize=(5 * count, 4), layout="constrained")
     FigureCanvasAgg(figure)
-    loss, *others = figure.subplots(1, 2 if accuracy else 1, squeeze=False)[0]
+    loss, *others = figure.subplots(1, count, squeeze=False)[0]
     first = 0
     for stage, group in itertools.groupby(metrics, key=lambda line: line["stage"]):
         lines = list(group)
@@ -141,11 +179,36 @@ def _plot(accuracy: Accuracy | None, metrics: list[dict[str, Any]], path: Path) 
         first += len(lines)
     loss.set(xlabel="optimizer step", ylabel="loss", yscale="log", title="training loss")
     loss.legend()
+    if scores:
+        _curves(config, scores, others.pop(0))
     if accuracy is not None:
         _bars(accuracy, others[0])
     png = io.BytesIO()
     figure.savefig(png, format="png", dpi=120)
     write_bytes(path, png.getvalue())
+
+
+def _curves(config: ExperimentConfig, scores: Sequence[Mapping[str, Any]], axes: Axes) -> None:
+    """Draws the score of each benchmark by optimizer step of the run, with its interval."""
+    sizes = [stage.num_steps for stage in config.stages]
+    starts = dict(
+        zip(
+            (stage.name for stage in config.stages),
+            itertools.accumulate(sizes, initial=0),
+            strict=False,
+        )
+    )
+    for name in sorted({line["benchmark"] for line in scores}):
+        lines = [line for line in scores if line["benchmark"] == name]
+        steps = [starts[line["stage"]] + line["step"] for line in lines]
+        bounds = [
+            [100 * (line["score"] - line["low"]) for line in lines],
+            [100 * (line["high"] - line["score"]) for line in lines],
+        ]
+        values = [100 * line["score"] for line in lines]
+        axes.errorbar(steps, values, yerr=bounds, marker="o", capsize=3, label=name)
+    axes.set(xlabel="optimizer step", ylabel="score (%)", ylim=(0, 108), title="benchmarks")
+    axes.legend()
 
 
 def _bars(accuracy: Accuracy, axes: Axes) -> None:

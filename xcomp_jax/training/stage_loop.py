@@ -11,6 +11,7 @@ from xcomp_jax.config import ExperimentConfig, StageConfig
 from xcomp_jax.data.pipeline import Batch
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import global_batch
+from xcomp_jax.training.benchmarks import due_benchmarks, is_due
 from xcomp_jax.training.checkpoint import StageCheckpoints
 from xcomp_jax.training.step import TrainState, make_train_step
 from xcomp_jax.training.step_report import PendingStep, StepReport
@@ -23,6 +24,8 @@ class StageLoop:
 
     Args:
         evaluate: evaluates the parameters of a step and logs the result.
+        run_benchmarks: runs the benchmarks that are due after a step; returns False if SIGTERM
+            ended them early.
     """
 
     def __init__(
@@ -34,9 +37,11 @@ class StageLoop:
         checkpoints: StageCheckpoints,
         report: StepReport,
         evaluate: Callable[[int, Params], None],
+        run_benchmarks: Callable[[int, Params], bool],
     ) -> None:
         self._config, self._stage, self._mesh = config, stage, mesh
         self._checkpoints, self._report, self._evaluate = checkpoints, report, evaluate
+        self._run_benchmarks = run_benchmarks
         model = config.stage_model(stage)
         self._step_fn = make_train_step(model, stage, mesh)
         self._count_work = WorkCounter(model, stage, mesh)
@@ -55,6 +60,8 @@ class StageLoop:
     def finish(self, pending: PendingStep, state: TrainState, stop: StopRequest) -> None:
         """Records the step before `pending`, then evaluates, saves or stops when that is due.
 
+        A state whose benchmarks were interrupted is saved, so that they can be finished.
+
         Raises:
             NonFiniteLossError: the loss or the gradient norm is not finite.
             Stopped: after SIGTERM, once the state is saved.
@@ -64,15 +71,18 @@ class StageLoop:
         step = pending.step
         stopping = self._checkpoints.should_stop(step) or stop.received
         # A stop does not wait for an evaluation.
-        evaluating = _due(self._config.evaluate_every_steps, step) and not stopping
+        evaluating = is_due(self._config.evaluate_every_steps, step) and not stopping
+        benchmarking = bool(due_benchmarks(self._config, step)) and not stopping
         last = step == self._stage.num_steps
-        saving = stopping or last or _due(self._config.save_every_steps, step)
-        if not (evaluating or saving):
+        saving = stopping or last or is_due(self._config.save_every_steps, step)
+        if not (evaluating or benchmarking or saving):
             return
         self._record_previous(None)
         if evaluating:
             self._evaluate(step, state.params)
-        if saving:
+        if benchmarking and not self._run_benchmarks(step, state.params):
+            stopping = True
+        if saving or stopping:
             self._report.flush()
             self._checkpoints.save(step, state)
         if stopping:
@@ -82,12 +92,17 @@ class StageLoop:
             )
         self._report.restart_clock()
 
+    def finish_benchmarks(self, step: int, state: TrainState) -> None:
+        """Runs the benchmarks of a resumed state that an interruption has left unfinished.
+
+        Raises:
+            Stopped: after SIGTERM; the state is saved already.
+        """
+        if due_benchmarks(self._config, step) and not self._run_benchmarks(step, state.params):
+            raise Stopped("stopped by SIGTERM in a benchmark; the same command continues")
+
     def _record_previous(self, pending: PendingStep | None) -> None:
         """Records the previous step, if it is not yet recorded, and keeps `pending` for later."""
         if self._unrecorded is not None:
             self._report.record(self._unrecorded)
         self._unrecorded = pending
-
-
-def _due(every: int | None, step: int) -> bool:
-    return every is not None and step % every == 0

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import itertools
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from xcomp_jax.checkpoint import TUNE, check_free
-from xcomp_jax.config import CompressionConfig, ExperimentConfig, on_devices
+from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, on_devices
 from xcomp_jax.data.prepared.dataset import PreparedDataset
 from xcomp_jax.data.prepared.manifest import load_manifest
 from xcomp_jax.data.training_set import TrainingSet
@@ -17,14 +19,17 @@ from xcomp_jax.files import read_json
 from xcomp_jax.full_disk import FullDiskError, full_disk_as_error
 from xcomp_jax.processes import is_first, on_every, on_first, open_on_first, require_equal
 from xcomp_jax.sharding import make_mesh
+from xcomp_jax.training.benchmarks import LOG as BENCHMARKS
+from xcomp_jax.training.benchmarks import BenchmarkRunner, Benchmarks
 from xcomp_jax.training.checkpoint import delete_unfinished
 from xcomp_jax.training.evaluate import text_only_accuracy
 from xcomp_jax.training.export import export
 from xcomp_jax.training.held_out import HeldOutEvaluator
-from xcomp_jax.training.loop import Run, run_stage
+from xcomp_jax.training.loop import run_stage
 from xcomp_jax.training.metrics import read_metrics
 from xcomp_jax.training.observe import Observation
 from xcomp_jax.training.report import Accuracy, Outcome, write_report
+from xcomp_jax.training.run import Run
 from xcomp_jax.training.run_facts import content_hash, row_facts, run_facts
 from xcomp_jax.training.run_tokenizer import run_tokenizer
 from xcomp_jax.training.sources import check_init_from, initial_params, open_datasets
@@ -45,6 +50,7 @@ def tune(
     *,
     observation: Observation | None = None,
     stop: StopRequest | None = None,
+    benchmark_runner: BenchmarkRunner | None = None,
 ) -> dict[str, Any]:
     """Runs the unfinished part of an experiment; every process calls it with a shared folder.
 
@@ -54,6 +60,7 @@ def tune(
 
     Args:
         stop: stops the run early once it has received SIGTERM (`stopping_on_sigterm`).
+        benchmark_runner: runs `config.benchmarks`; `evaluation.in_training.InTraining`.
 
     Returns:
         The content of summary.json.
@@ -68,7 +75,8 @@ def tune(
     """
     try:
         with full_disk_as_error(workdir, remedy=_CONTINUE):
-            return _tune(config, workdir, observation or Observation(), stop or StopRequest())
+            request = stop or StopRequest()
+            return _tune(config, workdir, observation or Observation(), request, benchmark_runner)
     except FullDiskError:
         if is_first():
             delete_unfinished(workdir / "stages")
@@ -76,13 +84,18 @@ def tune(
 
 
 def _tune(
-    config: ExperimentConfig, workdir: Path, observation: Observation, stop: StopRequest
+    config: ExperimentConfig,
+    workdir: Path,
+    observation: Observation,
+    stop: StopRequest,
+    benchmark_runner: BenchmarkRunner | None,
 ) -> dict[str, Any]:
     if jax.process_count() > 1:
         require_equal(on_every(lambda: run_facts(config)))
     summary = workdir / "summary.json"
     if not summary.exists():
         _check(config, workdir)
+        on_every(lambda: _check_benchmarks(config, benchmark_runner))
     with contextlib.ExitStack() as stack:
         on_first(lambda: stack.enter_context(claim_workdir(workdir, config)))
         # A folder that is not shared has no configuration, or that of another run.
@@ -106,7 +119,7 @@ def _tune(
         )
         # Attention kernels read the current mesh to split their work over the devices.
         with jax.set_mesh(mesh):
-            _run(run)
+            _run(run, benchmark_runner)
         return on_first(lambda: read_json(summary))
 
 
@@ -122,7 +135,18 @@ def _check(config: ExperimentConfig, workdir: Path) -> None:
     check_free(workdir / EXPORT_FOLDER, TUNE, overwrite=True)
 
 
-def _run(run: Run) -> None:
+def _check_benchmarks(config: ExperimentConfig, runner: BenchmarkRunner | None) -> None:
+    if config.benchmarks and runner is None:
+        raise ConfigError(
+            f"{len(config.benchmarks)} benchmarks are configured, but no benchmark_runner; pass "
+            "evaluation.in_training.InTraining"
+        )
+    for benchmark, stage in itertools.product(config.benchmarks, config.stages):
+        assert runner is not None
+        runner.check(benchmark, config.stage_model(stage))
+
+
+def _run(run: Run, benchmark_runner: BenchmarkRunner | None) -> None:
     config, workdir, announce = run.config, run.workdir, run.observation.announce
     axes = ", ".join(f"{axis}={size}" for axis, size in run.mesh.shape.items())
     announce(f"Experiment {config.name!r} in {workdir}, {jax.default_backend()} mesh: {axes}")
@@ -133,10 +157,14 @@ def _run(run: Run) -> None:
     require_equal(row_facts(train))
     announce(f"Data: {_describe(train, held_out)}")
     clock.save()
-    accuracy = _train(run, tokenizer, train, held_out, clock)
+    benchmarks = None
+    if config.benchmarks and benchmark_runner is not None:
+        benchmarks = Benchmarks(run, tokenizer, benchmark_runner)
+    accuracy = _train(run, tokenizer, train, held_out, benchmarks, clock)
 
     def report() -> None:
-        outcome = Outcome(accuracy=accuracy, seconds=clock.save())
+        scores = read_metrics(workdir / BENCHMARKS)
+        outcome = Outcome(accuracy=accuracy, seconds=clock.save(), benchmarks=scores)
         lines = read_metrics(workdir / "metrics.jsonl")
         write_report(config, outcome, lines, workdir, example=_example(config, workdir))
 
@@ -154,6 +182,7 @@ def _train(
     tokenizer: Any,
     train: TrainingSet,
     held_out: PreparedDataset | None,
+    benchmarks: Benchmarks | None,
     clock: Clock,
 ) -> Accuracy | None:
     """Runs all stages; evaluates before and after the last one if questions are held out."""
@@ -165,16 +194,22 @@ def _train(
         run.observation.announce(f"Parameters: loading {config.init_from}")
     params = initial_params(config, run.mesh)
     *earlier, last = config.stages
+    train_stage = functools.partial(
+        run_stage, run, dataset=train, evaluate=evaluator.during, benchmarks=benchmarks
+    )
     for stage in earlier:
-        params = run_stage(run, stage, params, train, evaluate=evaluator.during)
+        params = train_stage(stage, params)
         clock.save()
     if held_out is not None:
         # The base model's own accuracy, and what is left of it once compression is switched on.
         no_compression = CompressionConfig(schedule="none")
         uncompressed = evaluator.stored("uncompressed", no_compression, params)
         before = evaluator.stored("before", last.compression, params)
-    params = run_stage(run, last, params, train, evaluate=evaluator.during)
+    params = train_stage(last, params)
     clock.save()
+    if benchmarks is not None:
+        benchmarks.after(last, params)
+        clock.save()
     accuracy = None
     if held_out is not None:
         accuracy = Accuracy(

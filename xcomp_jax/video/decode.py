@@ -15,6 +15,7 @@ from typing import Literal
 from xcomp_jax.config.video import SamplingConfig
 from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.damage import Damage
+from xcomp_jax.video.decoders import MAX_THREADS, available_cores
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.file_reader import FileReader, find_damage
 from xcomp_jax.video.ppm import Frame, Frames
@@ -32,7 +33,7 @@ def read_frames(
     resize: Literal["bicubic", "ffmpeg"] = "bicubic",
     max_damaged: float = MAX_DAMAGED,
     damage: Damage | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     timeout: float = 600.0,
 ) -> Frames:
     """Yields frame `i` for every `i` in `indices`, as read-only uint8 [H, W, 3].
@@ -49,7 +50,7 @@ def read_frames(
         max_damaged: largest share of damaged frames to accept; 0 accepts no damage.
         damage: is filled with the damage met, complete when the generator ends; shares refer to
             `damage.requested` frames if that is more than there are in `indices`.
-        threads: decoder threads of ffmpeg.
+        threads: number of cores to use; None for all that this process may use.
         timeout: longest wait for the next frame, in seconds.
 
     Raises:
@@ -75,15 +76,14 @@ def read_frames(
     reader = FileReader(
         source,
         video if isinstance(video, VideoInfo) else None,
-        size=size if resize == "ffmpeg" else None,
+        size=size,
+        resize=resize,
         max_damaged=max_damaged,
         damage=Damage() if damage is None else damage,
-        threads=threads,
+        threads=min(threads or available_cores(), MAX_THREADS),
         timeout=timeout,
     )
-    frames = reader.frames(distinct)
-    resized = frames if size is None or resize == "ffmpeg" else _resized(frames, size)
-    return _repeated(resized, requested, source)
+    return _repeated(reader.frames(distinct), requested, source)
 
 
 def count_damaged(info: VideoInfo, *, decode: bool, max_damaged: float = MAX_DAMAGED) -> int:
@@ -122,16 +122,6 @@ def _repeated(frames: Frames, requested: list[int], path: Path) -> Frames:
             for _ in repeats:
                 yield frame
         next(frames, None)  # The count of damaged frames is complete only at the end.
-
-
-def _resized(frames: Frames, size: int) -> Frames:
-    with contextlib.closing(frames):
-        # A lost frame repeats the array of its neighbour.
-        last, small = None, None
-        for frame in frames:
-            if small is None or frame is not last:
-                last, small = frame, resize_bicubic(frame, size)
-            yield small
 
 
 def _folder_frames(path: Path, indices: list[int], size: int | None) -> Frames:

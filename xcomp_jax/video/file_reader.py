@@ -6,8 +6,10 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,9 +18,17 @@ from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.ffmpeg_frames import decodable_ticks, timed_frames
+from xcomp_jax.video.packet_bytes import PacketBytes
 from xcomp_jax.video.packets import PacketList
 from xcomp_jax.video.ppm import Frame, Frames
+from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
+from xcomp_jax.video.read_plan import plan_read
+from xcomp_jax.video.resizing import resized
+from xcomp_jax.video.span_process import SpanError
+from xcomp_jax.video.span_reader import SpanReader, max_span_frames
+
+logger = logging.getLogger(__name__)
 
 MAX_EARLY = 16
 """Frames that a decoder delivers before an earlier one, as some do after damage."""
@@ -33,12 +43,14 @@ class FileReader:
         info: VideoInfo | None,
         *,
         size: int | None,
+        resize: Literal["bicubic", "ffmpeg"],
         max_damaged: float,
         damage: Damage,
         threads: int,
         timeout: float,
     ) -> None:
-        self._path, self._info, self._size = path, info, size
+        self._path, self._info, self._side = path, info, size
+        self._scaled = size if resize == "ffmpeg" else None
         self._max_damaged, self._damage = max_damaged, damage
         self._threads, self._timeout = threads, timeout
 
@@ -53,16 +65,63 @@ class FileReader:
         self._damage.requested = max(self._damage.requested, len(inside))
         last: Frame | None = None
         count = 0
-        with contextlib.closing(self._pass(packets, inside)) as frames:
-            for last in frames:
-                count += 1
-                yield last
-        if count < len(inside):
-            rest = inside[count:]
-            yield from self._nearest(packets, rest, last)
+        for read in (self._spans, self._pass):
+            with contextlib.closing(read(packets, inside[count:])) as frames:
+                for last in frames:
+                    count += 1
+                    yield last
+            if count == len(inside):
+                return
+        yield from self._nearest(packets, inside[count:], last)
+
+    def _spans(self, packets: PacketList, indices: list[int]) -> Frames:
+        """Yields the frames at `indices` from spans, until a span cannot be trusted."""
+        order, ticks = packets.decode_order, packets.ticks[indices].tolist()
+        if order is None or len(set(ticks)) < len(ticks):
+            return
+        side = self._side
+        frame_bytes = order.frame_bytes if side is None else 3 * side * side
+        with PacketBytes(self._path, order) as roles:
+            plan = plan_read(
+                packets,
+                ticks,
+                roles,
+                workers=self._threads,
+                max_frames=max_span_frames(frame_bytes, self._threads),
+            )
+        if not plan.spans:
+            logger.info("%s: decoded in one pass: %s", self._path, plan.reason)
+            return
+        reader = SpanReader(
+            self._path,
+            packets,
+            size=self._scaled,
+            transform=self._resized,
+            workers=min(self._threads, len(plan.spans)),
+            timeout=self._timeout,
+        )
+        try:
+            with contextlib.closing(reader.frames(plan.spans)) as frames:
+                for expected, (tick, frame) in zip(ticks, frames, strict=False):
+                    if tick != expected:
+                        raise SpanError("its spans overlap")
+                    yield frame
+        except SpanError as error:
+            logger.info("%s: decoded in one pass after all: %s", self._path, error)
+
+    def _resized(self, frame: Frame) -> Frame:
+        if self._side is None or self._scaled is not None:
+            return frame
+        return resize_bicubic(frame, self._side)
 
     def _pass(self, packets: PacketList, indices: list[int]) -> Frames:
-        """Yields the frames at `indices` until one is missing."""
+        """Yields the frames at `indices`, from one process, until one is missing."""
+        frames = self._decoded_pass(packets, indices)
+        if self._side is None or self._scaled is not None:
+            return frames
+        return resized(frames, self._side, workers=self._threads)
+
+    def _decoded_pass(self, packets: PacketList, indices: list[int]) -> Frames:
         keys = frame_keys(packets, indices)
         values = sorted({value for value, _ in keys})
         copies = [np.searchsorted(packets.ticks, values, side) for side in ("left", "right")]
@@ -71,7 +130,7 @@ class FileReader:
             packets,
             values,
             count=int((copies[1] - copies[0]).sum()) if packets.is_timed else len(values),
-            size=self._size,
+            size=self._scaled,
             damage=self._damage,
             threads=self._threads,
             timeout=self._timeout,

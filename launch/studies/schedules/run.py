@@ -20,8 +20,9 @@ from xcomp_jax.models.xcomp import Params
 from xcomp_jax.sharding import make_mesh
 from xcomp_jax.text.tokenizer import load_tokenizer
 from xcomp_jax.training.evaluate import Evaluation, evaluate, text_only_accuracy
-from xcomp_jax.training.loop import Run, run_stage
+from xcomp_jax.training.loop import run_stage
 from xcomp_jax.training.observe import Observation
+from xcomp_jax.training.run import Run
 from xcomp_jax.training.sources import initial_params, open_datasets
 from xcomp_jax.training.stopping import StopRequest
 from xcomp_jax.training.workdir import claim_workdir

@@ -11,8 +11,11 @@ import dataclasses
 import functools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from xcomp_jax.data.ordered_map import ordered_map
 from xcomp_jax.data.synthetic.mp4 import encode_mp4, is_complete_mp4
@@ -79,8 +82,18 @@ def _remove_leftovers(folder: Path) -> None:
             file.unlink(missing_ok=True)
 
 
-def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = True) -> None:
+def write_videos(
+    specs: Sequence[Any],
+    folder: Path,
+    *,
+    render: Callable[[Any], np.ndarray] = render,
+    progress: bool = True,
+) -> None:
     """Renders and encodes the videos that are missing in `folder`, as `spec.file_name` each.
+
+    Args:
+        specs: specifications with `file_name` and `fps`.
+        render: returns the frames of a specification.
 
     Raises:
         OSError: ffmpeg failed; the next call reuses the files written so far.
@@ -88,7 +101,7 @@ def write_videos(specs: Sequence[VideoSpec], folder: Path, *, progress: bool = T
     folder.mkdir(parents=True, exist_ok=True)
     missing = [spec for spec in specs if not is_complete_mp4(folder / spec.file_name)]
 
-    def write(spec: VideoSpec) -> None:
+    def write(spec: Any) -> None:
         encode_mp4(render(spec), folder / spec.file_name, fps=spec.fps)
 
     bar = ProgressBar(

@@ -17,7 +17,7 @@ RGB = {
 def render(spec: VideoSpec) -> np.ndarray:
     """Renders the video as uint8 [F, H, W, 3] (RGB): texture, flash, then the shape on top."""
     rng = np.random.default_rng([spec.seed, 2])
-    frames = np.repeat(_texture(rng, spec.size)[None], spec.num_frames, axis=0)  # F H W 3
+    frames = np.repeat(texture(rng, spec.size)[None], spec.num_frames, axis=0)  # F H W 3
     radius = rng.uniform(0.13, 0.17) * spec.size
     centers = _centers(rng, spec, radius)
 
@@ -38,7 +38,7 @@ def render(spec: VideoSpec) -> np.ndarray:
     return np.rint(frames).astype(np.uint8)
 
 
-def _texture(rng: np.random.Generator, size: int) -> np.ndarray:
+def texture(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draws a dim, slightly tinted pattern of waves, float [H, W, 3] in about [20, 90]."""
     y, x = np.mgrid[:size, :size] / size
     waves = np.zeros((size, size))

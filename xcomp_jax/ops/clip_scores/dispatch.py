@@ -12,6 +12,7 @@ from xcomp_jax.ops.clip_scores import pallas_gpu, pallas_tpu, reference
 from xcomp_jax.ops.clip_scores.prepare import scores_by
 from xcomp_jax.ops.clip_scores.reference import Segments, TextRows
 from xcomp_jax.ops.partition import over_batch
+from xcomp_jax.ops.rope import RopeBase
 from xcomp_jax.ops.target import Target, current_target
 
 IMPLEMENTATIONS = ("xla", "pallas_tpu", "pallas_gpu")
@@ -26,7 +27,7 @@ def clip_scores(
     *,
     segments: Segments,
     rows: TextRows,
-    rope_theta: float,
+    rope_theta: RopeBase,
     implementation: str | None = None,
 ) -> Float[Array, "B {segments.count} {segments.size}"]:
     """Computes the mean attention of the question's rows to each clip, segment by segment.

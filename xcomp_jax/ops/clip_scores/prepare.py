@@ -13,7 +13,7 @@ from jaxtyping import Float
 
 from xcomp_jax.ops.block_sizes import shape_key
 from xcomp_jax.ops.clip_scores.reference import Segments, TextRows
-from xcomp_jax.ops.rope import rope_tables, rotate
+from xcomp_jax.ops.rope import RopeBase, rope_tables, rotate
 
 
 @jax.tree_util.register_dataclass
@@ -39,7 +39,7 @@ def prepare(
     text_key: Float[Array, "B Q K H"],
     segments: Segments,
     rows: TextRows,
-    rope_theta: float,
+    rope_theta: RopeBase,
 ) -> Prepared:
     """Rotates and masks the arguments of `reference.clip_scores`."""
     num_rows, size = query.shape[1], query.shape[3]
@@ -75,7 +75,7 @@ def scores_by(
     *,
     segments: Segments,
     rows: TextRows,
-    rope_theta: float,
+    rope_theta: RopeBase,
     **options: Any,
 ) -> Float[Array, "B {segments.count} {segments.size}"]:
     """Computes `reference.clip_scores` by the kernels of a device.

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 from jaxtyping import Float
 
-from xcomp_jax.ops.rope import rope_tables, rotate
+from xcomp_jax.ops.rope import RopeBase, rope_tables, rotate
 
 MASKED = -1e30
 
@@ -63,7 +63,7 @@ def clip_scores(
     *,
     segments: Segments,
     rows: TextRows,
-    rope_theta: float,
+    rope_theta: RopeBase,
 ) -> Float[Array, "B {segments.count} {segments.size}"]:
     """Computes the mean attention of the question's rows to each clip, segment by segment.
 
@@ -108,7 +108,7 @@ def clip_scores(
 
 
 def _rope_table(
-    first: Array, count: int, *, head_dim: int, theta: float, dtype: jnp.dtype
+    first: Array, count: int, *, head_dim: int, theta: RopeBase, dtype: jnp.dtype
 ) -> tuple[Array, Array]:
     """Computes rotation tables of `count` positions from `first` [B] on."""
     positions = first[:, None] + jnp.arange(count)[None, :]

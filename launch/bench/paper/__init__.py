@@ -1,0 +1,1 @@
+"""The paper's tables: published figures beside those of a checkpoint, or of tiny models."""
