@@ -107,6 +107,12 @@ class NeedleFrames:
             tokens |= {starts[i]: row for i, row in zip(hay.tolist(), rows, strict=True)}
         return tokens
 
-    def write(self, clips: Mapping[int, np.ndarray]) -> None:
+    def by_pixel_hash(self) -> dict[str, int]:
+        """Returns nothing: no frame is encoded, so that none needs an equal one."""
+        return {}
+
+    def write(
+        self, clips: Mapping[int, np.ndarray], pixel_hashes: Mapping[int, str] | None = None
+    ) -> None:
         """Refuses: frames of a haystack are encoded before any question."""
         raise AssertionError(f"frames {sorted(clips)[:3]} were encoded again")
