@@ -4,6 +4,13 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+SERVE = [
+    "fastapi>=0.115",
+    "uvicorn>=0.34",
+    "python-multipart>=0.0.18",
+    "prometheus-client>=0.20",
+]
+
 setup(
     name="xcomp-jax",
     version="0.1.0",
@@ -15,7 +22,11 @@ setup(
     # convert/, configs/ and launch/ are linked into the package, so that a wheel installs them as
     # xcomp_jax.convert etc. and adds no generic name. find_packages follows the links.
     packages=find_packages(include=["xcomp_jax", "xcomp_jax.*"]),
-    package_data={"xcomp_jax.ops": ["block_sizes.json"]},
+    package_data={
+        "xcomp_jax.ops": ["block_sizes.json"],
+        "xcomp_jax.demo": ["*.json", "*.mp4", "checkpoint/**/*"],
+        "xcomp_jax.serving": ["page/*"],
+    },
     install_requires=[
         "jax>=0.10,<0.12",
         "flax>=0.12",
@@ -50,7 +61,13 @@ setup(
             "pyarrow>=15",
             "tensorboardX>=2.6",
             "wandb>=0.18",
+            *SERVE,
+            # Clients and fuzzer of the server's tests.
+            "openai>=1.50",
+            "httpx>=0.27",
+            "schemathesis>=4",
         ],
+        "serve": SERVE,
         # Annotations of benchmarks in Parquet files.
         "evaluation": ["pyarrow>=15"],
         "tensorboard": ["tensorboardX>=2.6"],

@@ -36,6 +36,7 @@ from xcomp_jax.convert.tensors import (
     float_dtype,
     non_finite_problem,
 )
+from xcomp_jax.models.quantized import Quantization, quantized_shapes, read_quantized
 from xcomp_jax.models.xcomp import abstract_params
 from xcomp_jax.sharding import make_mesh, parameter_shardings
 from xcomp_jax.terminal.progress import ProgressBar
@@ -136,9 +137,17 @@ def plan_leaves(
 
 
 def fill_tree(
-    subject: object, leaves: Sequence[Leaf], shardings: Shardings | None, *, progress: bool
+    subject: object,
+    leaves: Sequence[Leaf],
+    shardings: Shardings | None,
+    *,
+    progress: bool,
+    quantization: Quantization | None = None,
 ) -> dict[str, Any]:
     """Reads all parameters into host memory (`shardings=None`) or onto devices.
+
+    Args:
+        quantization: see `load_torch_checkpoint`; only without shardings.
 
     Raises:
         ConversionError: lists every tensor with non-finite values.
@@ -147,10 +156,13 @@ def fill_tree(
         by_path = traverse_util.flatten_dict(shardings, sep="/")
     else:
         by_path = {leaf.rule.target: shardings for leaf in leaves}
-    flat = {}
+    flat: dict[str, Any] = {}
     for leaf in ProgressBar(leaves, desc="reading", unit="array", disable=not progress):
         path = leaf.rule.target
-        if by_path[path] is None:
+        if quantization and len(quantized_shapes(path, leaf.shape)) > 1:
+            assert shardings is None
+            flat |= read_quantized(path, leaf.shape, leaf.part)
+        elif by_path[path] is None:
             flat[path] = leaf.whole()
         else:
             flat[path] = jax.make_array_from_callback(leaf.shape, by_path[path], leaf.part)

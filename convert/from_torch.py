@@ -23,6 +23,7 @@ from xcomp_jax.convert.folder import read_config, read_weights, weight_files
 from xcomp_jax.convert.hub import Source, find_source, is_commit
 from xcomp_jax.convert.tensors import Tensor
 from xcomp_jax.convert.write import check_disk, companions, describe_file, missing_companions
+from xcomp_jax.models.quantized import Quantization
 from xcomp_jax.terminal.progress import ProgressBar
 
 logger = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ def load_torch_checkpoint(
     overrides: Mapping[str, np.ndarray] | None = None,
     config: Mapping[str, Any] | None = None,
     progress: bool = False,
+    quantization: Quantization | None = None,
 ) -> tuple[ModelConfig, dict[str, Any]]:
     """Reads a folder with config.json and safetensors into a parameter tree.
 
@@ -50,6 +52,8 @@ def load_torch_checkpoint(
         overrides: values by PyTorch name that replace tensors or are added.
         config: replaces the folder's config.json.
         progress: shows a bar on stderr.
+        quantization: "int8" quantises the language model's matrices while they are read, one layer
+            at a time (`models.quantized`); only without shardings.
 
     Returns:
         The model configuration and the nested tree of parameters.
@@ -63,7 +67,7 @@ def load_torch_checkpoint(
     model, leaves = plan_leaves(
         source, tensors, model, dtype=dtype, declared=stored_dtype(hf_config)
     )
-    return model, fill_tree(source, leaves, shardings, progress=progress)
+    return model, fill_tree(source, leaves, shardings, progress=progress, quantization=quantization)
 
 
 def convert_from_torch(

@@ -16,6 +16,7 @@ LEVELS = (
         "entry points",
         "cli",
         "launch",
+        "serving",
         "evaluation",
         "training",
         "pretrained",
@@ -27,7 +28,7 @@ LEVELS = (
     *("experiment", "data", "evidence", "checkpoint", "models", "compression", "ops"),
     *("token_store", "video", "text", "sharding", "processes", "rendezvous"),
     *("variants", "peaks", "config"),
-    *("interruption", "account", "checksums", "full_disk", "files", "shapes", "terminal"),
+    *("interruption", "account", "checksums", "full_disk", "files", "shapes", "terminal", "demo"),
 )
 """Packages and top-level modules from top to bottom; each may import itself and later ones."""
 

@@ -15,6 +15,7 @@ from xcomp_jax.inference.open_session import (
     open_session,
 )
 from xcomp_jax.inference.session import Session
+from xcomp_jax.models.quantized import Quantization
 from xcomp_jax.token_store import TokenStore
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def from_pretrained(
     selection: SelectionConfig | None = DEFAULT_SELECTION,
     store: TokenStore | str | os.PathLike[str] | None = None,
     mesh: Mesh | None = None,
+    quantize: Quantization | None = None,
 ) -> Session:
     """Loads a checkpoint as a session that encodes videos and answers questions.
 
@@ -47,6 +49,9 @@ def from_pretrained(
         selection: frame selection (default: the paper's rule); None uses all frames.
         store: token store, or its folder, that keeps visual tokens between processes.
         mesh: devices to use (default: all local ones).
+        quantize: "int8" stores the language model's matrices and the KV cache of videos in int8,
+            which halves the memory that they take and the bytes that each token reads. Visual
+            tokens do not change. Such a session cannot be saved.
 
     Raises:
         ValueError: there is no such folder or repository, or it is not a checkpoint; the message
@@ -57,6 +62,8 @@ def from_pretrained(
             f"compression={compression!r} is not a CompressionConfig; for a base model pass "
             'xcomp_jax.CompressionConfig(schedule="none")'
         )
+    if quantize not in (None, "int8"):
+        raise ValueError(f"{quantize=} is not known; use 'int8' or None")
     if store is not None and not isinstance(store, TokenStore):
         store = TokenStore(Path(store).expanduser())
     from xcomp_jax.convert.hub import find_source
@@ -64,14 +71,22 @@ def from_pretrained(
     local = Path(name).expanduser()
     source = find_source(str(local if local.exists() else name), revision)
     if not (source.folder / PARAMS_FOLDER).is_dir():
-        return _open_torch(source.folder, dtype, compression, sampling, selection, store, mesh)
+        return _open_torch(
+            source.folder, dtype, compression, sampling, selection, store, mesh, quantize
+        )
     if compression is not None:
         raise ValueError(
             f"{name} is a converted checkpoint; compression applies to PyTorch checkpoints only, "
             "remove it"
         )
     return open_session(
-        source.folder, dtype=dtype, sampling=sampling, selection=selection, store=store, mesh=mesh
+        source.folder,
+        dtype=dtype,
+        sampling=sampling,
+        selection=selection,
+        store=store,
+        mesh=mesh,
+        quantize=quantize,
     )
 
 
@@ -83,6 +98,7 @@ def _open_torch(
     selection: SelectionConfig | None,
     store: TokenStore | None,
     mesh: Mesh | None,
+    quantize: Quantization | None,
 ) -> Session:
     """Opens a checkpoint in the original's layout, converted in memory."""
     import jax
@@ -93,7 +109,7 @@ def _open_torch(
     from xcomp_jax.text.tokenizer import load_tokenizer
 
     config, params = load_torch_checkpoint(
-        folder, dtype=default_dtype(dtype), compression=compression
+        folder, dtype=default_dtype(dtype), compression=compression, quantization=quantize
     )
     mesh = mesh or default_mesh(params)
     if mesh is None:

@@ -1,14 +1,16 @@
-"""Measure kernels, prefill, encoder, decoding and a training step on one accelerator.
+"""Measure encoder, prefill, kernels and the way from a file to an answer on one accelerator.
 
 A part that fails is a row with its error, and no part starts after the deadline. Compiling takes
-most of the time, so the most important parts come first.
+most of the time, so the most important parts come first, and each kernel is measured at the shapes
+that take most of it; decoding, a training step and prefill without compression follow if there is
+time.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -20,8 +22,10 @@ from xcomp_jax.config import MeshConfig, ModelConfig, StageConfig
 from xcomp_jax.engine import programs
 from xcomp_jax.engine.generate import generate
 from xcomp_jax.engine.generation_config import GenerationConfig
-from xcomp_jax.launch.bench import kernels, model
+from xcomp_jax.flops import encoder_flops
+from xcomp_jax.launch.bench import file_to_answer, kernels, model
 from xcomp_jax.launch.bench.deadline import Deadline
+from xcomp_jax.launch.bench.shapes import ATTENTION, CLIPS, TINY_ATTENTION, TINY_CLIPS
 from xcomp_jax.launch.bench.timing import seconds
 from xcomp_jax.models.xcomp import XComp
 from xcomp_jax.peaks import peak_of
@@ -33,16 +37,22 @@ FRAMES = (1024, 2048, 4096)
 # Seconds on an H200 with LP-Comp: published in the paper, and the target of this project.
 PUBLISHED = {1024: 0.12, 2048: 0.25, 4096: 0.66}
 TARGET = {1024: 0.06, 2048: 0.13, 4096: 0.40}
+MEASURED_ATTENTION = ("vit_448_clip8", "qwen2_1p5b_16k")
+MEASURED_CLIPS = ("scores_16_tokens", "scores_1_token")
 NEW_TOKENS = 64
 TRAINED_FRAMES = 256
 
 
 def measure(*, tiny: bool, deadline: Deadline) -> dict[str, list[Row]]:
     """Returns the rows of every part by its title."""
+    attentions = TINY_ATTENTION if tiny else _named(ATTENTION, MEASURED_ATTENTION)
+    scored = TINY_CLIPS if tiny else _named(CLIPS, MEASURED_CLIPS)
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "Prefill of the language model, with LP-Comp": lambda: _prefills(tiny, True, deadline),
-        "Kernels": lambda: kernels.measure(tiny=tiny, deadline=deadline),
         "Video encoder": lambda: _encoder(tiny),
+        "Prefill of the language model, with LP-Comp": lambda: _prefills(tiny, True, deadline),
+        "Attention": lambda: kernels.attention_rows(attentions, deadline),
+        "Clip scores": lambda: kernels.clip_score_rows(scored, deadline),
+        "From a file to an answer": lambda: file_to_answer.measure(tiny=tiny),
         "Decoding": lambda: _decoding(tiny),
         "Training step": lambda: _training(tiny),
         "Prefill of the language model, without compression": (
@@ -55,6 +65,10 @@ def measure(*, tiny: bool, deadline: Deadline) -> dict[str, list[Row]]:
         results[title] = list(_guarded(part, deadline))
         print(f"{title}: {time.monotonic() - began:.0f} s", flush=True)
     return results
+
+
+def _named(shapes: Sequence[Any], names: Sequence[str]) -> list[Any]:
+    return [shape for shape in shapes if shape.name in names]
 
 
 def _guarded(part: Callable[[], Iterator[Row]], deadline: Deadline) -> Iterator[Row]:
@@ -96,15 +110,21 @@ def _encoder(tiny: bool) -> Iterator[Row]:
     params = model.random_params(config, "vision", "projector")
     side, clip = config.vision.image_size, config.vision.clip_frames
     encode = functools.partial(programs.encode_clips, XComp(config))
-    for clips in (1,) if tiny else (1, 8, 32):
+    peak = peak_of(jax.devices()[0].device_kind)
+    for clips in (1,) if tiny else (8, 32):
         shape = (clips, clip, side, side, 3)
         pixels = jax.random.randint(jax.random.key(0), shape, 0, 256, jnp.uint8)
         call_seconds = seconds(encode, params, pixels)
-        yield {
+        flops = clips * encoder_flops(config)
+        row: Row = {
             "clips": clips,
             "frames_per_s": clips * clip / call_seconds,
             "ms": 1e3 * call_seconds,
+            "tflops": flops / call_seconds / 1e12,
         }
+        if peak is not None:
+            row["of_roofline"] = peak.least_seconds(flops, 0) / call_seconds
+        yield row
 
 
 def _decoding(tiny: bool) -> Iterator[Row]:

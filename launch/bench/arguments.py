@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xcomp_jax.launch.bench.cycles import names as cycles
 from xcomp_jax.launch.bench.paper.arguments import add_paper
+from xcomp_jax.launch.bench.video_arguments import add_video
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -16,10 +17,11 @@ it compiles for (libtpu for TPUs, the CUDA plugin of JAX for GPUs)."""
 
 EXAMPLES = """examples:
   xcomp bench kernels                  # attention and clip scores, one table
-  xcomp bench gpu                      # kernels, model and training step in 8 minutes
+  xcomp bench gpu                      # encoder, prefill, kernels, answer, in 6 minutes
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
+  xcomp bench video film.mp4           # frames from a long file, against one pass
   xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
   xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
@@ -41,8 +43,10 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
+    _add_serve(commands)
     _add_frame_rates(commands)
     _add_convert_roundtrip(commands)
+    add_video(commands)
     add_paper(commands)
 
 
@@ -59,10 +63,11 @@ def _add(
 
 
 def _add_device_benches(commands: argparse._SubParsersAction) -> None:
-    # The last part may start just before the limit and take a minute and a half more.
+    # The last part may start just before the limit and take a minute and a half more: `gpu` takes
+    # at most six minutes.
     for name, summary, minutes in (
         ("kernels", "measure each implementation of attention and clip scores", 8),
-        ("gpu", "measure kernels, prefill, encoder, decoding and a training step", 6.5),
+        ("gpu", "measure encoder, prefill, kernels, and a file to an answer", 4.5),
         ("blocks", "search the fastest block sizes of the kernels", 60),
     ):
         parser = _add(commands, name, summary, f"{summary.capitalize()}.", f"  xcomp bench {name}")
@@ -106,6 +111,40 @@ def _add_pipeline(commands: argparse._SubParsersAction) -> None:
             metavar="N",
             help=f"{text} (default: {default})",
         )
+
+
+def _add_serve(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "serve",
+        "measure a server with concurrent clients",
+        "Starts `xcomp serve`, sends questions one by one and by concurrent clients, and compares "
+        "throughput, answers and the time to the first token. With --soak, watches, asks and "
+        "deletes for some minutes and compares memory and open files.",
+        "  xcomp bench serve --checkpoint runs/smoke/checkpoint\n  xcomp bench serve --soak 30",
+    )
+    parser.add_argument(
+        "--checkpoint", metavar="DIR", help="model to serve (default: the demo model)"
+    )
+    for name, default, text in (
+        ("requests", 200, "questions of each phase"),
+        ("clients", 16, "concurrent clients"),
+        ("videos", 4, "videos that the questions are about"),
+        ("max-tokens", 64, "most tokens per answer"),
+    ):
+        parser.add_argument(
+            f"--{name}",
+            type=COUNT,
+            default=default,
+            metavar="N",
+            help=f"{text} (default: {default})",
+        )
+    parser.add_argument(
+        "--soak",
+        type=real_number(0, above=True),
+        metavar="MINUTES",
+        help="watch, ask and delete for this time instead",
+    )
 
 
 def _add_frame_rates(commands: argparse._SubParsersAction) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 
 import xcomp_jax
 from xcomp_jax.data.synthetic.mp4 import encode_mp4
+from xcomp_jax.inference.open_session import demo_session
 
 FPS = 25
 
@@ -55,17 +56,11 @@ class Run:
     peak_mb: float
 
 
-def measure(video: Path, frames: int, *, checkpoint: str | None, code: Path) -> Run:
-    """Runs one `xcomp ask` with cold caches.
-
-    Args:
-        checkpoint: model to ask; None for the demo model.
-        code: folder of the checkout whose `xcomp_jax` runs.
-    """
+def measure(video: Path, frames: int, *, checkpoint: str, code: Path) -> Run:
+    """Runs one `xcomp ask` with cold caches; `code` is the checkout whose `xcomp_jax` runs."""
     arguments = ["ask", str(video.resolve()), "What happens?", "--frames", str(frames)]
-    if checkpoint is not None:
-        local = Path(checkpoint)
-        arguments += ["--checkpoint", str(local.resolve()) if local.exists() else checkpoint]
+    local = Path(checkpoint)
+    arguments += ["--checkpoint", str(local.resolve()) if local.exists() else checkpoint]
     with tempfile.TemporaryDirectory() as cache:
         began, before = time.monotonic(), _cpu_seconds_of_children()
         process = subprocess.run(
@@ -107,13 +102,17 @@ def run(options: argparse.Namespace) -> int:
                 f"{minutes} min": write_video(Path(folder) / f"{minutes}.mp4", 60 * minutes)
                 for minutes in (1, 10)
             }
+        checkpoint = options.checkpoint
+        if checkpoint is None:
+            checkpoint = str(Path(folder) / "checkpoint")
+            demo_session().save_pretrained(Path(checkpoint))
         print("| video | frames | code | wall time, cold | CPU time | peak memory |")
         print("|---|---|---|---|---|---|")
         for name, path in videos.items():
             # Alternating, so that other load on the machine falls on every checkout.
             rounds = [
                 {
-                    label: measure(path, options.frames, checkpoint=options.checkpoint, code=code)
+                    label: measure(path, options.frames, checkpoint=checkpoint, code=code)
                     for label, code in checkouts.items()
                 }
                 for _ in range(options.rounds)

@@ -23,9 +23,10 @@ import numpy as np
 from xcomp_jax.engine.cutting import hashed_frames
 from xcomp_jax.launch.bench.results import table
 from xcomp_jax.video.decode import read_frames
+from xcomp_jax.video.decoders import available_cores
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import probe
-from xcomp_jax.video.resizing import resized, usable_cores
+from xcomp_jax.video.resizing import resized
 
 IMAGE_SIZE = 448
 SIZES = ("1280x720", "1920x1080")
@@ -78,7 +79,7 @@ def run(options: argparse.Namespace) -> int:
             ]
     for title, rows in (
         ("CPU time per frame", costs_rows),
-        (f"Resizing alone, frames/s ({usable_cores()} cores)", resize_rows),
+        (f"Resizing alone, frames/s ({available_cores()} cores)", resize_rows),
         ("Frames per second, computed from the CPU time", rate_rows),
     ):
         print(f"\n{title}\n\n{table(rows)}")
@@ -114,7 +115,7 @@ def _resize_rates(video: Path, repeats: int = 8) -> list[dict[str, Any]]:
 
     rows = []
     for _ in range(2):
-        for workers in dict.fromkeys((1, usable_cores())):
+        for workers in dict.fromkeys((1, available_cores())):
             start = time.perf_counter()
             cpu, _ = _cpu_seconds(lambda: _consume(resized(again(), IMAGE_SIZE, workers=workers)))  # noqa: B023
             wall = time.perf_counter() - start
@@ -128,7 +129,8 @@ def _write(folder: Path, size: str) -> Path:
     path = folder / f"{size}.mp4"
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", "-y"]
     command += ["-f", "lavfi", "-i", f"testsrc2=size={size}:rate=25,noise=alls=12:allf=t"]
-    command += ["-t", "4", "-c:v", "libx264", "-preset", "veryfast", "-crf", "28", "-pix_fmt", "yuv420p", str(path)]
+    command += ["-t", "4", "-c:v", "libx264", "-preset", "veryfast", "-crf", "28"]
+    command += ["-pix_fmt", "yuv420p", str(path)]
     subprocess.run(command, check=True)
     return path
 

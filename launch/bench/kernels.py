@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -34,10 +34,15 @@ MAX_TOKENS_FOR_XLA = 20_000
 
 def measure(*, tiny: bool, deadline: Deadline) -> Iterator[Row]:
     """Yields one row per measurement; an implementation that fails is a row with the error."""
+    yield from attention_rows(TINY_ATTENTION if tiny else ATTENTION, deadline)
+    yield from clip_score_rows(TINY_CLIPS if tiny else CLIPS, deadline)
+
+
+def attention_rows(shapes: Sequence[AttentionShape], deadline: Deadline) -> Iterator[Row]:
+    """Yields the rows of attention, forward and with gradients, by every implementation."""
     platform = current_target().platform
-    dtype = jnp.float32 if platform == "cpu" else jnp.bfloat16
-    for shape in TINY_ATTENTION if tiny else ATTENTION:
-        arrays = attention_inputs(shape, dtype)
+    for shape in shapes:
+        arrays = attention_inputs(shape, _dtype(platform))
         for backward in (False, True):
             for name in attention_op.PREFERRED[platform]:
                 if name == "xla" and shape.tokens > MAX_TOKENS_FOR_XLA:
@@ -52,8 +57,13 @@ def measure(*, tiny: bool, deadline: Deadline) -> Iterator[Row]:
                     shape.nbytes(backward=backward),
                     deadline,
                 )
-    for scored in TINY_CLIPS if tiny else CLIPS:
-        arrays = clip_inputs(scored, dtype)
+
+
+def clip_score_rows(shapes: Sequence[ClipShape], deadline: Deadline) -> Iterator[Row]:
+    """Yields the rows of clip scores by every implementation."""
+    platform = current_target().platform
+    for scored in shapes:
+        arrays = clip_inputs(scored, _dtype(platform))
         for name in clip_scores_op.PREFERRED[platform]:
             yield _row(
                 "clip_scores",
@@ -65,6 +75,10 @@ def measure(*, tiny: bool, deadline: Deadline) -> Iterator[Row]:
                 scored.nbytes(),
                 deadline,
             )
+
+
+def _dtype(platform: str) -> Any:
+    return jnp.float32 if platform == "cpu" else jnp.bfloat16
 
 
 def _row(

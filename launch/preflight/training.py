@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -55,7 +56,8 @@ def step_program(model: ModelConfig, stage: StageConfig, mesh: Mesh, sizes: Size
     )
     return Program(
         name="training step",
-        lower=lambda: step.lower(state, batch),
+        # Compiled twice, see `estimate.least_needed`; tracing takes a minute.
+        lower=functools.cache(lambda: step.lower(state, batch)),
         flops=stage.batch_size * flops.model,
         recomputed=stage.batch_size * flops.recomputed,
         moved_bytes=2 * device_bytes(state) + _weights_read(model, stage, mesh),

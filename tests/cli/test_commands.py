@@ -53,7 +53,7 @@ def test_ask_verbose_adds_account_to_one_line(
     out, err = capsys.readouterr()
     assert out.count("\n") == 1
     warning, line = err.splitlines()
-    assert "random weights" in warning
+    assert "no --checkpoint, so a toy answers" in warning
     assert re.fullmatch(r"8 frames of 2 s, answered in [0-9.]+ s", line)
     assert main([*arguments, "--cache-dir", cache, "--verbose"]) == 0
     same, err = capsys.readouterr()

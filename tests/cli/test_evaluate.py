@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ import pytest
 
 from tests.evaluation.layouts import (
     longvideobench_row,
+    lvbench,
     niah,
     perceptiontest,
+    tempcompass,
     videomme,
     write_json,
     write_parquet,
@@ -29,6 +32,10 @@ from tests.evaluation.scripted_model import write_scripted_model
 from tests.write_video import write_video
 from xcomp_jax.account import Account
 from xcomp_jax.cli.main import main
+from xcomp_jax.evaluation import runner
+from xcomp_jax.evaluation.grouping import VideoGroup
+from xcomp_jax.evaluation.measured_rate import MeasuredRate
+from xcomp_jax.token_store import TokenStore
 
 Outcome = tuple[int, str, str]
 
@@ -299,8 +306,22 @@ def test_evaluate_ten_questions_encode_a_video_once(
     assert clips[1] <= 1.3 * clips[0]
 
 
+def stored_bytes(root: Path) -> int:
+    """Returns the size of all stored tokens; without the padding of files to 64 KiB."""
+    store = TokenStore(root)
+    keys = [video.key for video in store.contents() if video.key is not None]
+    return sum(
+        clip.nbytes for key in keys for clip in store.video(key).read(range(key.num_clips)).values()
+    )
+
+
 def test_evaluate_with_filled_store_encodes_nothing(
-    root: Path, mvbench: Path, whole: list[dict[str, Any]], tmp_path: Path, encoded: list[int]
+    root: Path,
+    mvbench: Path,
+    whole: list[dict[str, Any]],
+    tmp_path: Path,
+    encoded: list[int],
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     counts = []
     for name in ("first", "second"):
@@ -310,7 +331,47 @@ def test_evaluate_with_filled_store_encodes_nothing(
             assert main(options) == 0
         assert rows_in(tmp_path / name) == whole
         counts.append(sum(encoded))
+        forecast = re.search(r"([0-9.e-]+) GB of stored", capsys.readouterr().err)
+        assert forecast is not None
+        stored = stored_bytes(tmp_path / "store")
+        assert float(forecast[1]) * 1e9 == pytest.approx(stored, rel=0.3)
     assert counts == [192, 0]  # six videos, all and a part, 64 frames each in clips of 4
+
+
+@pytest.mark.slow
+def test_evaluate_forecast_time_within_30_percent(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, number = tmp_path / "MLVU", 24
+    rows = [
+        {
+            "video": f"{video}.mp4",
+            "duration": 8.0,
+            "question": f"How many {part}?",
+            "candidates": ["2", "1"],
+            "answer": "1",
+            "question_type": "count",
+        }
+        for video in range(number)
+        for part in range(1 + video % 3)
+    ]
+    write_json(data / "json" / "4_count.json", rows)
+    copy_videos(root, data / "video" / "4_count", [f"{video}.mp4" for video in range(number)])
+    times, forecasts = [], []
+    add = MeasuredRate.add
+
+    def timed(rate: MeasuredRate, group: VideoGroup, seconds: float) -> None:
+        add(rate, group, seconds)
+        times.append(time.perf_counter())
+        if len(times) == 3:
+            forecasts.append(rate.remaining_seconds)
+
+    monkeypatch.setattr(MeasuredRate, "add", timed)
+    options = arguments(root, data, tmp_path / "run", "--select", "all")
+    options[options.index("mvbench")] = "mlvu"
+    assert main(options) == 0
+    print(f"forecast {forecasts[0]:.2f} s, measured {times[-1] - times[2]:.2f} s")
+    assert forecasts[0] == pytest.approx(times[-1] - times[2], rel=0.3)
 
 
 def test_evaluate_subtitles_missing_file_costs_question(
@@ -392,6 +453,71 @@ def test_evaluate_two_benchmarks_read_folders_by_name(
     names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
     assert names == ["perceptiontest", "videomme", "videomme"]
     assert [row["id"] for row in rows_in(tmp_path / "run", "videomme")] == ["001-1", "002-1"]
+
+
+def test_evaluate_ended_in_second_benchmark_keeps_first(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoded: list[int]
+) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    copy_videos(root, perceptiontest(data / "perceptiontest") / "videos", ["video_1.mp4"])
+    copy_videos(root, tempcompass(data / "tempcompass") / "videos", ["99.mp4"])
+    options = arguments(root, data, out)
+    options[options.index("mvbench")] = "perceptiontest,tempcompass"
+    run_questions = runner.run_questions
+    started = []
+
+    def end_in_second(evaluation: runner.Evaluation, *rest: Any, **named: Any) -> bool:
+        started.append(evaluation.task.name)
+        if len(started) == 2:
+            raise KeyboardInterrupt
+        return run_questions(evaluation, *rest, **named)
+
+    monkeypatch.setattr(runner, "run_questions", end_in_second)
+    with pytest.raises(KeyboardInterrupt):
+        main(options)
+    first = rows_in(out, "perceptiontest")
+    assert [row["answer"] for row in first] == ["B"]
+    assert (out / "perceptiontest" / "report.html").is_file()
+    monkeypatch.undo()
+    assert main(options) == 0
+    assert rows_in(out, "perceptiontest") == first
+    assert [row["answer"] for row in rows_in(out, "tempcompass")] == ["B"]
+
+
+@pytest.mark.parametrize(
+    ("benchmark", "write", "folder", "videos", "score"),
+    [
+        # Gold is B for two of three questions, and C for both.
+        ("lvbench", lvbench, "videos", ["00000000.mp4", "00000001.mp4"], "66.7 %"),
+        ("videomme_subtitles", videomme, "data", ["video1.mp4", "video2.mp4"], "0.0 %"),
+    ],
+)
+def test_evaluate_miniature_folder_scores_known_share(
+    benchmark: str,
+    write: Callable[[Path], Path],
+    folder: str,
+    videos: list[str],
+    score: str,
+    root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, out = write(tmp_path / "data"), tmp_path / "run"
+    copy_videos(root, data / folder, videos)
+    options = arguments(root, data, out, "--protocol", "vcf", "--select", "all")
+    options[options.index("mvbench")] = benchmark
+    assert main(options) == 0
+    assert capsys.readouterr().out.startswith(f"{benchmark}: {score} (")
+    rows = rows_in(out, benchmark)
+    assert {row["frames"] for row in rows} == {64}, "shorter than the minimum: frames repeat"
+    wrong = [row for row in rows if not row["scores"]["reference"]]
+    pages = {path.stem for path in (out / benchmark / "evidence").glob("*.html")}
+    assert pages == {row["key"] for row in wrong}
+    report = (out / benchmark / "report.html").read_text(encoding="utf-8")
+    assert report.count('<details class="hard"') == len(wrong)
+    assert report.count("data:image/jpeg") == 8 * len(wrong)
+    for row in wrong:
+        assert f'href="evidence/{row["key"]}.html"' in report
 
 
 def test_evaluate_chosen_ids_asks_those(

@@ -83,4 +83,4 @@ def test_model_name_tells_models_apart(
 def test_model_name_of_hub_id_has_revision() -> None:
     options = argparse.Namespace(checkpoint="owner/name", revision="v1")
     assert model_name(options) == "owner/name@v1"
-    assert model_name(argparse.Namespace(checkpoint=None)) == "demo model, random weights"
+    assert model_name(argparse.Namespace(checkpoint=None)) == "demo checkpoint"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from tests.evidence.examples import evidence
+from xcomp_jax.evaluation.hardest import HardQuestion
 from xcomp_jax.evaluation.protocol import departures, load_protocol
 from xcomp_jax.evaluation.question import Question
 from xcomp_jax.evaluation.report import Report, RunInfo
@@ -57,6 +59,26 @@ def right_answers(asked: Sequence[Question]) -> list[str]:
     return ["ABCD"[question.gold or 0] for question in asked]
 
 
+def hardest(asked: Sequence[Question]) -> tuple[HardQuestion, ...]:
+    """Two wrong answers, with and without pictures."""
+    shown = evidence()
+    return tuple(
+        HardQuestion(
+            question=question,
+            answer="no idea <b>",
+            parsed="",
+            gold="ABCD"[question.gold or 0],
+            group="tv",
+            group_score=0.25,
+            evidence=entry,
+            page=f"evidence/{question.id}.html",
+        )
+        for question, entry in zip(
+            asked, (shown, dataclasses.replace(shown, thumbnails=())), strict=False
+        )
+    )
+
+
 def report(command: str = "xcomp evaluate --benchmark lvbench") -> Report:
     """Three quarters of the answers are right; the protocol differs in one setting."""
     asked = questions()
@@ -69,6 +91,7 @@ def report(command: str = "xcomp evaluate --benchmark lvbench") -> Report:
         summary=score_rows(TASKS["lvbench"], asked, rows(asked, answers)),
         protocol=protocol,
         departures=departures(protocol, published),
+        hardest=hardest(asked),
         info=RunInfo(
             command=command,
             checkpoint="checkpoints/<xcomp>",

@@ -27,6 +27,7 @@ def test_markdown_scores_beside_published() -> None:
     assert "departures: dtype: bfloat16 instead of float16" in text
     assert "**Warning:** 25% of the answers name no option" in text
     assert "## By question type" in text
+    assert "- [q0](evidence/q0.html): answered no idea <b>, right is A (tv, 25.0 %)" in text
     assert "    xcomp evaluate --benchmark lvbench\n" in text
 
 
@@ -70,5 +71,19 @@ def test_page_any_screen_fits_and_shows_all(
     )
     assert len(widths) == 8
     assert all(width > 0 for width in widths)
+    for words in ("Hardest questions", "Attention scores over time", "no idea <b>"):
+        assert words in shown
+    pictures = browser.evaluate(
+        "[...document.querySelectorAll('.hard[open] img')].map(e => e.naturalWidth)"
+    )
+    assert pictures
+    assert all(pictures)
+    # Folded entries are as narrow as the screen too.
+    browser.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true })")
+    assert browser.evaluate("document.documentElement.scrollWidth") == size[0]
+    assert "No pictures" in browser.evaluate("document.body.innerText")
+    assert browser.evaluate("document.querySelector('.hard a').getAttribute('href')") == (
+        "evidence/q0.html"
+    )
     dark = browser.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(17, 20, 23)"
     assert dark == (scheme == "dark")

@@ -263,6 +263,33 @@ def test_niah_grid_and_needle_positions(tmp_path: Path) -> None:
     assert frames == [0, 166, 333, 500, 666, 833, 1000]
 
 
+def test_tempcompass_both_layouts_same_contents(tmp_path: Path) -> None:
+    (parquet,) = TASKS["tempcompass"].load(layouts.tempcompass(tmp_path / "parquet"))
+    entry = {"question": "What happens?\nA. rising\nB. falling", "answer": "B. falling"}
+    file = tmp_path / "json" / "questions" / "multi-choice.json"
+    layouts.write_json(file, {"99": {"direction": [entry]}})
+    assert TASKS["tempcompass"].load(tmp_path / "json") == [parquet]
+    layouts.write_json(file, [{"video_id": "99"}])
+    with pytest.raises(DataError, match=r"multi-choice\.json must hold lists of questions"):
+        TASKS["tempcompass"].load(tmp_path / "json")
+
+
+def test_perceptiontest_both_layouts_same_contents(tmp_path: Path) -> None:
+    (parquet,) = TASKS["perceptiontest"].load(layouts.perceptiontest(tmp_path / "parquet"))
+    entry = {
+        "id": 3,
+        "question": "Where?",
+        "options": ["here", "there", "nowhere"],
+        "answer_id": 2,
+        "area": "physics",
+        "reasoning": "descriptive",
+        "tag": ["motion"],
+    }
+    videos = {"video_1": {"metadata": {"split": "valid"}, "mc_question": [entry]}}
+    layouts.write_json(tmp_path / "json" / "mc_question_valid.json", videos)
+    assert TASKS["perceptiontest"].load(tmp_path / "json") == [parquet]
+
+
 def test_charades_timestamp_checked(tmp_path: Path) -> None:
     row = {"video": "v.mp4", "caption": "c.", "timestamp": [3.0, 1.0]}
     layouts.write_json(tmp_path / "json" / "temporal_grounding_charades.json", [row])

@@ -20,7 +20,7 @@ class Browser:
         attached = devtools.call("Target.attachToTarget", targetId=tab, flatten=True)
         self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
-            self._call(f"{domain}.enable")
+            self.call(f"{domain}.enable")
 
     @property
     def requests(self) -> list[str]:
@@ -34,7 +34,7 @@ class Browser:
 
     def show(
         self,
-        page: Path,
+        page: Path | str,
         width: int,
         height: int,
         scheme: str,
@@ -42,22 +42,23 @@ class Browser:
         scale: float = 1,
         medium: str = "screen",
     ) -> None:
-        """Opens a page and waits until it and its images are loaded; narrow screens are phones."""
+        """Opens a file or URL and waits until it and its images are loaded; narrow screens are
+        phones."""
         self.requests.clear()
         self.console_errors.clear()
-        self._call(
+        self.call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
             height=height,
             deviceScaleFactor=scale,
             mobile=width < 600,
         )
-        self._call(
+        self.call(
             "Emulation.setEmulatedMedia",
             media=medium,
             features=[{"name": "prefers-color-scheme", "value": scheme}],
         )
-        self._call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         self.evaluate(
             "new Promise(done => document.readyState == 'complete' ? done()"
             " : addEventListener('load', done))"
@@ -65,7 +66,7 @@ class Browser:
 
     def evaluate(self, expression: str) -> Any:
         """Evaluates a JavaScript expression in the page and awaits its value."""
-        result = self._call(
+        result = self.call(
             "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
         )
         assert "exceptionDetails" not in result, result
@@ -73,10 +74,11 @@ class Browser:
 
     def screenshot(self, *, whole: bool = False) -> bytes:
         """Returns a PNG of the visible part, or of the whole page."""
-        shot = self._call("Page.captureScreenshot", captureBeyondViewport=whole)
+        shot = self.call("Page.captureScreenshot", captureBeyondViewport=whole)
         return base64.b64decode(shot["data"])
 
-    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Calls a method of the tab by the DevTools protocol."""
         return self._devtools.call(method, self._session, **parameters)
 
 

@@ -43,7 +43,7 @@ class DevTools:
 
     Attributes:
         requests: URLs that pages requested.
-        console_errors: texts of the browser's log.
+        console_errors: texts of the browser's log, and uncaught exceptions.
     """
 
     def __init__(self, executable: str, profile: Path) -> None:
@@ -95,6 +95,8 @@ class DevTools:
             self.requests.append(message["params"]["request"]["url"])
         if message.get("method") == "Log.entryAdded":
             self.console_errors.append(message["params"]["entry"]["text"])
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.console_errors.append(str(message["params"]["exceptionDetails"]))
         return message
 
 

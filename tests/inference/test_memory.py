@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from xcomp_jax.inference.open_session import demo_session
 from xcomp_jax.launch.bench.ask import FPS, measure, write_video
 
 
 def test_ask_memory_independent_of_video_length(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "checkpoint"
+    demo_session().save_pretrained(checkpoint)
     short, long = (
-        measure(write_video(tmp_path / f"{minutes}.mp4", 60 * minutes, size=(160, 90)), 512)
+        measure(
+            write_video(tmp_path / f"{minutes}.mp4", 60 * minutes, size=(160, 90)), 512, checkpoint
+        )
         for minutes in (1, 10)
     )
     assert short["peak_mb"] < 3000

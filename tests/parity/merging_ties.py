@@ -112,5 +112,5 @@ def merged_clip(
     x: np.ndarray, size: np.ndarray, best: np.ndarray, order: np.ndarray, merged: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """Merges one clip by the given choices; see `merge_matches`."""
-    tokens, sizes = _merge(x, size, best, order, merged)
+    tokens, sizes = _merge(x, size, best, np.argsort(order), merged)
     return np.asarray(tokens), np.asarray(sizes)

@@ -16,6 +16,7 @@ from tests.parity.recorded_clips import clips_of, shifted_order
 from tests.parity.recorded_model import recorded_model
 from xcomp_jax.config import VisionConfig
 from xcomp_jax.models import apply
+from xcomp_jax.models.layer_norm import moments
 from xcomp_jax.models.position_tables import image_position_table, video_position_table
 from xcomp_jax.models.tome import merge_tokens
 from xcomp_jax.models.umt import Block, PatchEmbed, UMTEncoder
@@ -34,7 +35,7 @@ def patches_of(config: VisionConfig, params: Params, pixels: jax.Array) -> jax.A
 
 @functools.partial(jax.jit, static_argnames="config")
 def through_block(config: VisionConfig, params: Params, x: jax.Array) -> jax.Array:
-    return Block(config, FLOAT32).apply({"params": params}, x)
+    return Block(config, FLOAT32).apply({"params": params}, x, moments(x))[0]
 
 
 def vision_config(case: Case, frames: int) -> tuple[VisionConfig, dict]:

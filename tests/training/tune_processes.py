@@ -26,7 +26,7 @@ FORKED.set_forkserver_preload([__name__, "xcomp_jax.training.tune"])
 
 @dataclasses.dataclass(frozen=True)
 class TuneProcess:
-    """A running `xcomp tune` and the file that receives its output."""
+    """A running `xcomp` and the file that receives its output."""
 
     process: BaseProcess
     log: Path
@@ -57,7 +57,11 @@ def start(experiment: str, workdir: Path, cache: Path, *arguments: str) -> TuneP
     """Starts `xcomp tune` of an experiment file in this folder."""
     command = ["tune", "--config", str(EXPERIMENTS / experiment), "--workdir", str(workdir)]
     command += ["--cache-dir", str(cache), *arguments]
-    log = workdir.with_name(f"{workdir.name}-{time.monotonic_ns()}.log")
+    return start_command(command, workdir.with_name(f"{workdir.name}-{time.monotonic_ns()}.log"))
+
+
+def start_command(command: list[str], log: Path) -> TuneProcess:
+    """Starts `xcomp` with any arguments; its output goes to a file."""
     log.touch()
     # A daemon does not outlive a test that fails.
     process = FORKED.Process(target=_run, args=(command, log), daemon=True)

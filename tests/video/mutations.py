@@ -14,7 +14,7 @@ import numpy as np
 from xcomp_jax.video.damage import Damage
 from xcomp_jax.video.decode import read_frames
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.packets import UNTIMED
+from xcomp_jax.video.listing import UNTIMED
 from xcomp_jax.video.probe import probe
 
 SECONDS = 60

@@ -14,8 +14,9 @@ from PIL import Image
 from tests.video.clips import CODECS, ffmpeg, write_clip
 from tests.video.conftest import COUNT
 from xcomp_jax.video.decode import read_frames
+from xcomp_jax.video.decode_order import parse_listing
 from xcomp_jax.video.errors import VideoError
-from xcomp_jax.video.packets import NO_TIME, parse_packets
+from xcomp_jax.video.packets import NO_TIME, packet_list
 from xcomp_jax.video.probe import constant_rate, probe
 from xcomp_jax.video.sampling import plan_frames
 
@@ -68,19 +69,20 @@ def test_constant_rate_rounded_ticks_give_exact_rate() -> None:
     assert constant_rate([7], millisecond) is None
 
 
-def test_parse_packets_skips_empty_and_hidden() -> None:
-    listing = """#tb 0: 1/10
+def test_packet_list_skips_empty_and_hidden() -> None:
+    listing = b"""#tb 0: 1/10
 #media_type 0: video
-0, -99, 3, 1, 99, 0x1
-0, -98, 1, 1, 99, 0x1, F=0x0
-0, -97, 2, 1, 0, 0x0, F=0x0
-0, -96, 0, 1, 99, 0x1, F=0x5
-0, -95, 4, 2, 99, 0x1, F=0x0, S=1, Something, 1, 0x0
+0, -99, 3, 1, 99, 0x00000001
+0, -98, 1, 1, 99, 0x00000001, F=0x0
+0, -97, 2, 1, 0, 0x00000000, F=0x0
+0, -96, 0, 1, 99, 0x00000001, F=0x5
+0, -95, 4, 2, 99, 0x00000001, F=0x0, S=1, Something, 1, 0x0
 """
-    packets = parse_packets(listing)
+    packets = packet_list(parse_listing(listing))
     assert packets.ticks.tolist() == [1, 3, 4]
     assert (packets.end, packets.time_base, packets.is_timed) == (6, Fraction(1, 10), True)
-    assert not parse_packets(listing.replace("-98, 1,", f"-98, {NO_TIME},")).is_timed
+    untimed = listing.replace(b"-98, 1,", b"-98, %d," % NO_TIME)
+    assert not packet_list(parse_listing(untimed)).is_timed
 
 
 def test_read_frames_rotated_video_is_upright(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from xcomp_jax.checkpoint.memory import aligned_empty, row_pieces
 from xcomp_jax.checkpoint.strict_json import read_json_object
 from xcomp_jax.checkpoint.tree import CheckpointError, Shape, check_shapes
 from xcomp_jax.config import ConfigError, ModelConfig, from_dict
+from xcomp_jax.models.quantized import Quantization, quantized_shapes, read_quantized
 
 FORMAT = "xcomp_jax"
 VERSION = 1
@@ -122,6 +123,7 @@ def load_params(
     *,
     dtype: DTypeLike | None = None,
     shardings: Any = None,
+    quantization: Quantization | None = None,
 ) -> tuple[ModelConfig, dict[str, Any]]:
     """Loads a checkpoint's configuration and parameters.
 
@@ -130,6 +132,8 @@ def load_params(
         dtype: dtype of the returned arrays (default: as saved).
         shardings: tree like the parameters with a jax.sharding.Sharding per array, or one Sharding
             for all; each process reads only its own parts (default: the first device).
+        quantization: "int8" quantises the language model's matrices while they are read, one layer
+            at a time (`models.quantized`).
 
     Returns:
         The model's configuration and the nested tree of jax.Arrays.
@@ -141,21 +145,28 @@ def load_params(
     reader = CheckpointReader(folder)
     if shardings is None:
         shardings = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    shapes: dict[str, Shape] = {}
+    for path, shape in reader.shapes.items():
+        shapes |= quantized_shapes(path, shape) if quantization else {path: shape}
     if isinstance(shardings, jax.sharding.Sharding):
-        by_path = dict.fromkeys(reader.shapes, shardings)
+        by_path = dict.fromkeys(shapes, shardings)
     else:
         by_path = traverse_util.flatten_dict(shardings, sep="/")
-    if by_path.keys() != reader.shapes.keys():
+    if by_path.keys() != shapes.keys():
         raise CheckpointError(
             f"{folder}: shardings and parameters have different trees; only in one of them: "
-            f"{sorted(by_path.keys() ^ reader.shapes.keys())}"
+            f"{sorted(by_path.keys() ^ shapes.keys())}"
         )
-    flat = {
-        path: jax.make_array_from_callback(
-            shape, by_path[path], functools.partial(reader.part, path, dtype=dtype)
-        )
-        for path, shape in reader.shapes.items()
-    }
+    flat: dict[str, Any] = {}
+    for path, shape in reader.shapes.items():
+        part = functools.partial(reader.part, path, dtype=dtype)
+        if quantization and len(quantized_shapes(path, shape)) > 1:
+            for name, values in read_quantized(path, shape, part).items():
+                flat[name] = jax.make_array_from_callback(
+                    values.shape, by_path[name], values.__getitem__
+                )
+        else:
+            flat[path] = jax.make_array_from_callback(shape, by_path[path], part)
     return reader.model, traverse_util.unflatten_dict(flat, sep="/")
 
 

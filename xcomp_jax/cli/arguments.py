@@ -46,13 +46,13 @@ def add_model(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
     """Adds the options of the model, its dtype and its devices.
 
     Args:
-        demo: whether the command runs the demo model without `--checkpoint`.
+        demo: whether the command uses the demo checkpoint without `--checkpoint`.
     """
     parser.add_argument(
         "--checkpoint",
         metavar="DIR",
         help="folder written by `xcomp tune` or `xcomp convert`, or a Hugging Face hub id"
-        + (" (default: a tiny demo model with random weights)" if demo else ""),
+        + (" (default: the toy of `xcomp demo`)" if demo else ""),
     )
     parser.add_argument(
         "--revision",
@@ -73,6 +73,16 @@ def add_model(parser: argparse.ArgumentParser, *, demo: bool = True) -> None:
         "sharded only if they do not fit on one)",
     )
     add_cache_dir(parser)
+
+
+def add_quantization(parser: argparse.ArgumentParser) -> None:
+    """Adds `--quantize`."""
+    parser.add_argument(
+        "--quantize",
+        choices=("int8",),
+        help="store the language model's matrices and the KV cache of videos in int8, in half the "
+        "memory (default: off)",
+    )
 
 
 def add_generation(parser: argparse.ArgumentParser) -> None:
@@ -243,10 +253,11 @@ def selection_of(options: argparse.Namespace) -> SelectionConfig | None:
 
 
 def load_session(options: argparse.Namespace) -> Session:
-    """Loads the session of `--checkpoint`; without it, builds the demo model and warns."""
+    """Loads the session of `--checkpoint`; without it, opens the demo checkpoint and says so."""
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.engine.generation_config import GenerationConfig
-    from xcomp_jax.inference.open_session import demo_session
+    from xcomp_jax.inference.open_demo import demo_note, open_demo
     from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.sharding import make_mesh
     from xcomp_jax.token_store import TokenStore
@@ -257,23 +268,20 @@ def load_session(options: argparse.Namespace) -> Session:
     }
     GenerationConfig(**generation)  # reports an invalid setting before the model is loaded
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     settings: Any = {
         "dtype": options.dtype,
         "selection": selection_of(options),
         "store": None,
         "mesh": None if options.mesh is None else make_mesh(options.mesh),
+        "quantize": getattr(options, "quantize", None),
     }
     if options.store is not None:
         max_bytes = int((options.store_gib or STORE_GIB) * GIB)
         settings["store"] = TokenStore(options.store.expanduser(), max_bytes=max_bytes)
     if options.checkpoint is None:
-        print(
-            f"xcomp {options.command}: without --checkpoint, a tiny demo model with random weights "
-            "is used; its answers are meaningless. Train one in minutes with `xcomp tune --config "
-            "smoke --workdir runs/smoke`, then add --checkpoint runs/smoke/checkpoint",
-            file=sys.stderr,
-        )
-        session = demo_session(**settings)
+        print(f"xcomp {options.command}: no --checkpoint, so {demo_note()}", file=sys.stderr)
+        session = open_demo(**settings)
     else:
         session = from_pretrained(options.checkpoint, revision=options.revision, **settings)
     session.generation = dataclasses.replace(session.generation, **generation)

@@ -10,6 +10,7 @@ from xcomp_jax.cli.arguments import (
     add_frames,
     add_generation,
     add_model,
+    add_quantization,
     add_selection,
     add_store,
     add_verbose,
@@ -22,8 +23,8 @@ from xcomp_jax.cli.reading import add_reading, print_notes, probe_video
 
 DESCRIPTION = """Answers questions about a video file (mp4, avi, ogg, webm, mkv, gif) or a folder of
 images. Answers go to stdout, everything else to stderr. Several questions share the work on the
-video. Without --checkpoint, a tiny demo model with random weights is used; its answers are
-meaningless."""
+video. Without --checkpoint, a toy answers that knows only the videos and questions of
+`xcomp demo`."""
 
 EXAMPLES = """examples:
   xcomp ask clip.mp4 "What color is the moving shape?" --checkpoint runs/smoke/checkpoint
@@ -62,6 +63,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "with several questions, FILE-1, FILE-2, ...",
     )
     add_model(parser)
+    add_quantization(parser)
     add_frames(parser)
     add_reading(parser)
     add_generation(parser)

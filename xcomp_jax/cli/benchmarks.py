@@ -9,9 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from xcomp_jax.config import DType, ProtocolConfig
+    from xcomp_jax.evaluation.grouping import VideoGroup
     from xcomp_jax.evaluation.question import Question, Task
     from xcomp_jax.evaluation.run_folder import RunRecord
+    from xcomp_jax.inference.session import Session
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,6 +34,25 @@ class BenchmarkRun:
 
         return options.dtype or requested_dtype(self.protocol)
 
+    def forecast(
+        self, session: Session, groups: Sequence[VideoGroup]
+    ) -> Callable[[VideoGroup, float], None]:
+        """Prints the cost; returns the listener that prints the time left after a few videos."""
+        from xcomp_jax.evaluation.forecast import forecast_cost, group_operations
+        from xcomp_jax.evaluation.measured_rate import MeasuredRate
+        from xcomp_jax.terminal.progress import ProgressBar
+
+        extracted = self.protocol.extracted_frames
+        forecast = forecast_cost(session, groups, self.data, extracted_frames=extracted)
+        print(f"{self.name}: {forecast.text}", file=sys.stderr)
+        rate = MeasuredRate(
+            len(groups),
+            forecast.operations,
+            lambda group: group_operations(session, group, self.data, extracted_frames=extracted),
+            lambda text: ProgressBar.write(f"{self.name}: {text}", file=sys.stderr),
+        )
+        return rate.add
+
     def report(self, folder: Path, record: RunRecord, *, complete: bool) -> None:
         """Writes the report, prints the score on stdout and warnings on stderr.
 
@@ -43,7 +66,7 @@ class BenchmarkRun:
         if not complete and not rows_of(folder):
             print(f"{self.name}: this part has no videos", file=sys.stderr)
             return
-        report = build_report(self.task, self.questions, folder, record)
+        report = build_report(self.task, self.questions, folder, record, self.data)
         write_report(folder, report)
         estimate = report.headline.estimate
         interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"

@@ -11,6 +11,7 @@ from xcomp_jax.cli.arguments import (
     add_frames,
     add_generation,
     add_model,
+    add_quantization,
     add_selection,
     add_store,
     add_verbose,
@@ -73,6 +74,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "video so far",
     )
     add_model(parser)
+    add_quantization(parser)
     add_frames(parser)
     add_reading(parser)
     add_generation(parser)

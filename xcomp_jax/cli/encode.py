@@ -231,6 +231,7 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
     from xcomp_jax.data.mixture.samples import load_mixture
     from xcomp_jax.data.mixture.scan_table import read_table
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.inference.encode_mixture import encode_media, open_encoder
     from xcomp_jax.processes import require_equal
     from xcomp_jax.training.run_facts import code_facts, file_facts
@@ -264,6 +265,7 @@ def _encode_mixture(options: argparse.Namespace, process_id: int, num_processes:
             file=sys.stderr,
         )
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     store, encoder, model = open_encoder(Path(checkpoint), Path(folder), dtype=options.dtype)
     with claimed_share(Path(folder), process_id, num_processes):
         encoded, problems = encode_media(

@@ -233,10 +233,12 @@ def _load(options: argparse.Namespace, dtype: DType | None) -> Session:
     import jax
 
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
     from xcomp_jax.pretrained import from_pretrained
     from xcomp_jax.sharding import make_mesh
 
     use_compilation_cache(options.cache_dir.expanduser())
+    show_compilations()
     return from_pretrained(
         options.checkpoint,
         revision=options.revision,
@@ -256,7 +258,6 @@ def _evaluate_benchmark(
 ) -> None:
     import jax
 
-    from xcomp_jax.evaluation.forecast import forecast_cost
     from xcomp_jax.evaluation.grouping import group_by_video
     from xcomp_jax.evaluation.prepare_session import protocol_session
     from xcomp_jax.evaluation.run_benchmark import run_benchmark
@@ -280,21 +281,20 @@ def _evaluate_benchmark(
     folder = options.out.expanduser() / run.name
     open_run(folder, record)
     groups = shard.of(group_by_video(run.questions))
+    on_video = None
     if groups and not run.questions[0].needles:
-        forecast = forecast_cost(
-            session, groups, run.data, extracted_frames=protocol.extracted_frames
-        )
-        print(f"{run.name}: {forecast.text}", file=sys.stderr)
+        on_video = run.forecast(session, groups)
     evaluation = Evaluation(
         task=run.task,
         questions=run.questions,
         data=run.data,
         protocol=protocol,
         session=session,
+        checkpoint=record.checkpoint,
         checkpoint_hash=model_hash,
         folder=folder,
         hash_video=(HashTable(folder / "hashes") if store is None else store).hash_video,
         batch_size=options.batch_size,
     )
-    run_benchmark(evaluation, shard)
+    run_benchmark(evaluation, shard, on_video=on_video)
     run.report(folder, record, complete=shard.count == 1)

@@ -13,10 +13,12 @@ from xcomp_jax.cli import (
     chat,
     compare,
     convert,
+    demo,
     encode,
     evaluate,
     preflight,
     scan,
+    serve,
     tune,
 )
 from xcomp_jax.cli.flag_names import with_flags
@@ -37,7 +39,7 @@ EXAMPLES = """examples:
   xcomp ask film.mp4 "Who arrives first?" --checkpoint checkpoints/xcomp-2b --frames 1024
 """
 
-NAMES_FLAGS = ("ask", "chat", "encode", "evaluate")
+NAMES_FLAGS = ("ask", "chat", "encode", "evaluate", "serve")
 """Commands whose flags set what messages of the library call by field names."""
 
 
@@ -54,9 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     chat.add_parser(commands)
     compare.add_parser(commands)
     convert.add_parser(commands)
+    demo.add_parser(commands)
     encode.add_parser(commands)
     evaluate.add_parser(commands)
     scan.add_parser(commands)
+    serve.add_parser(commands)
     tune.add_parser(commands)
     preflight.add_parser(commands)
     bench.add_parser(commands)

@@ -11,7 +11,7 @@ from typing import Any
 def model_name(options: argparse.Namespace) -> str:
     """Returns the name of the model: its hub id or its experiment, else its folder."""
     if options.checkpoint is None:
-        return "demo model, random weights"
+        return "demo checkpoint"
     folder = Path(options.checkpoint).expanduser()
     if not folder.is_dir():
         return options.checkpoint if not options.revision else f"{folder}@{options.revision}"

@@ -205,8 +205,11 @@ def _run_alone(options: argparse.Namespace) -> int:
 def _run(options: argparse.Namespace, stop: StopRequest) -> int:
     # Heavy imports are deferred so that --help is fast.
     from xcomp_jax.engine.compilation import use_compilation_cache
+    from xcomp_jax.engine.compile_progress import show_compilations
 
     use_compilation_cache(options.cache_dir.expanduser())
+    if not options.quiet:
+        show_compilations()
     return _tune(options, stop) if options.export is None else _export(options)
 
 

@@ -68,6 +68,7 @@ class FileFrames:
         frame_numbers: [F] numbers of the sampled frames in the video.
         size: X, side of the frames.
         max_damaged: largest share of damaged frames to accept.
+        threads: as in `read_frames`; 1 if several files are read at a time.
 
     Raises:
         VideoError: by `frames`, if the file was changed, moved or deleted since this object was
@@ -81,9 +82,10 @@ class FileFrames:
         size: int,
         *,
         max_damaged: float = MAX_DAMAGED,
+        threads: int | None = None,
     ) -> None:
         self.video, self.frame_numbers, self.size = video, frame_numbers, size
-        self.max_damaged = max_damaged
+        self.max_damaged, self.threads = max_damaged, threads
         self.damage = Damage(requested=len(set(frame_numbers)))
         self._path = video.path if isinstance(video, VideoInfo) else video
         self._state = _file_state(self._path)
@@ -102,6 +104,7 @@ class FileFrames:
             size=self.size,
             max_damaged=self.max_damaged,
             damage=self.damage,
+            threads=self.threads,
         )
 
 

@@ -10,11 +10,11 @@ import jax
 
 from xcomp_jax import account
 
-_COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
+COMPILE_EVENT = "/jax/core/compile/backend_compile_duration"
 """Recorded for every program, also for one that is loaded from the cache."""
 
 _LOAD_EVENT = "/jax/compilation_cache/cache_hits"
-"""Recorded before `_COMPILE_EVENT`, in the same thread, if the program comes from the cache."""
+"""Recorded before `COMPILE_EVENT`, in the same thread, if the program comes from the cache."""
 
 
 @dataclasses.dataclass
@@ -36,7 +36,7 @@ class CompileLog:
             self._thread.is_load = True
 
     def _record(self, event: str, duration_secs: float, **_: object) -> None:
-        if event != _COMPILE_EVENT:
+        if event != COMPILE_EVENT:
             return
         self.seconds += duration_secs
         if getattr(self._thread, "is_load", False):

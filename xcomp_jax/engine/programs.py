@@ -18,6 +18,7 @@ from jaxtyping import Float, Int, UInt8
 from xcomp_jax.engine.placement import replicated, split_windows
 from xcomp_jax.models import apply, clip_encoding
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache, WindowCache
+from xcomp_jax.models.quantized import is_quantized, quantized_cache
 from xcomp_jax.models.sequence import Lengths
 from xcomp_jax.models.xcomp import Params, XComp
 from xcomp_jax.selection.plan import ScoringPlan, WindowLayerGroup
@@ -84,8 +85,13 @@ def prefill_video(
     visual: Float[Array, "B V D"],
     lengths: Lengths,
 ) -> tuple[LayerGroupCache, ...]:
-    """Returns the cache of the prefix [B, P] and the video [B, V, D], both padded."""
-    return apply.prefill_video(model, params, prefix_ids, visual, lengths)
+    """Returns the cache of the prefix [B, P] and the video [B, V, D], both padded.
+
+    The cache of a quantised model is int8. Windows are scored from caches of their own, in the
+    compute dtype.
+    """
+    cache = apply.prefill_video(model, params, prefix_ids, visual, lengths)
+    return quantized_cache(cache) if is_quantized(params) else cache
 
 
 @functools.partial(jax.jit, static_argnames="model")

@@ -79,6 +79,7 @@ class InTraining:
             data=Path(benchmark.data),
             protocol=protocol,
             session=session,
+            checkpoint=record.checkpoint,
             checkpoint_hash=digest,
             folder=folder,
             hash_video=HashTable(folder / "hashes").hash_video,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from xcomp_jax.evaluation.hardest_section import hardest_lines
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.report_tables import (
     coverage_table,
@@ -37,6 +38,9 @@ def to_markdown(report: Report) -> str:
             for kind, groups in report.headline.groups.items()
             if kind in report.task.report_by
         ),
+        "## Hardest questions\n\n" + "\n".join(hardest_lines(report.hardest))
+        if report.hardest
+        else "",
         "## Protocol\n\n" + "\n".join(f"- {line}" for line in protocol_lines(report)),
         f"    {report.info.command}",
     ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 
+from xcomp_jax.evaluation.hardest_section import RULES as HARDEST_RULES
+from xcomp_jax.evaluation.hardest_section import hardest_html
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.report_tables import (
     coverage_table,
@@ -60,10 +62,11 @@ def to_html(report: Report) -> str:
             for kind, groups in report.headline.groups.items()
             if kind in report.task.report_by
         ),
+        _section("Hardest questions", hardest_html(report.hardest)) if report.hardest else "",
         _section("Protocol", _list(protocol_lines(report))),
         _section("Command", f"<pre>{escape_html(report.info.command)}</pre>"),
     ]
-    return html_document(report.task.title, parts, stylesheet() + RULES.strip() + "\n")
+    return html_document(report.task.title, parts, stylesheet() + RULES + HARDEST_RULES)
 
 
 def _header(report: Report) -> str:

@@ -47,6 +47,10 @@ KNOWN = (
         "huggingface.co/datasets/lmms-lab/PerceptionTest_Val",
     ),
     QuestionSet(
+        *("tempcompass", "multiple choice", 1580, 410, "98fc045433506f47"),
+        "github.com/llyx97/TempCompass, questions/multi-choice.json",
+    ),
+    QuestionSet(
         *("niah_single", "20 questions, 60 cells", 1200, 1, "e5b3481cb745692a"),
         "github.com/OpenGVLab/VideoChat-Flash, xtuner-eval_niah/vision_niah/data",
     ),

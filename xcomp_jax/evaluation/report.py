@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from xcomp_jax.config import ProtocolConfig
 from xcomp_jax.evaluation.beside_published import PublishedRow, beside_published
+from xcomp_jax.evaluation.hardest import HardQuestion
 from xcomp_jax.evaluation.question import Task
 from xcomp_jax.evaluation.summary import ModeSummary, Summary
 
@@ -29,6 +30,7 @@ class Report:
 
     departures: settings that differ from the published protocol, as `protocol.departures` lists
     them.
+    hardest: wrong answers with the frames chosen for them.
     figure: PNG of the scores of a needle benchmark; None for other benchmarks.
     """
 
@@ -37,6 +39,7 @@ class Report:
     protocol: ProtocolConfig
     departures: Sequence[str]
     info: RunInfo
+    hardest: Sequence[HardQuestion] = ()
     figure: bytes | None = None
 
     @property

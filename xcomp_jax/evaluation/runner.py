@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from xcomp_jax.config import ProtocolConfig
+from xcomp_jax.evaluation.answer_evidence import AnswerEvidence
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.grouping import Shard, VideoGroup, group_by_video
 from xcomp_jax.evaluation.make_rows import answer_row, failed_row
@@ -45,6 +46,7 @@ class Evaluation:
         hash_video: returns the hash of a video's content; must not read an unchanged file twice.
         batch_size: questions per batch. Without selection, questions share one cache of the video
             only in batches of one.
+        checkpoint: name of the model on evidence pages.
     """
 
     task: Task
@@ -56,6 +58,7 @@ class Evaluation:
     folder: Path
     hash_video: Callable[[Path], str]
     batch_size: int = 1
+    checkpoint: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,6 +76,7 @@ def run_questions(
     *,
     progress: bool = True,
     should_stop: Callable[[], bool] = lambda: False,
+    on_video: Callable[[VideoGroup, float], None] | None = None,
 ) -> bool:
     """Answers the questions of one part of the videos that have no row yet.
 
@@ -81,6 +85,7 @@ def run_questions(
 
     Args:
         should_stop: asked before every video; ends the run early, which another run continues.
+        on_video: called after a video of which no question had an answer, with its wall time.
 
     Returns:
         False if the run was ended early.
@@ -100,8 +105,12 @@ def run_questions(
         for group in groups:
             if should_stop():
                 return False
+            began = time.perf_counter()
             for row in runner.answer_group(group):
                 writer.append(row)
+            if on_video is not None and not runner.last_skipped:
+                on_video(group, time.perf_counter() - began)
+            # Questions with rows are no work of this run, so that the rate leaves them out.
             answered = runner.last_skipped
             bar.skip(answered)
             bar.update(len(group.questions) - answered)
@@ -115,6 +124,7 @@ class _Runner:
             evaluation.data, extracted_frames=evaluation.protocol.extracted_frames
         )
         self._protocol_hash = protocol_hash(evaluation.protocol)
+        self._evidence = AnswerEvidence(evaluation.folder, evaluation.checkpoint)
         self.last_skipped = 0
 
     def answer_group(self, group: VideoGroup) -> Iterator[Row]:
@@ -178,7 +188,7 @@ class _Runner:
         seconds = [answer.wall_seconds for answer in answers]
         seconds[0] += encoded - began
         for prompt, answer, taken in zip(valid, answers, seconds, strict=True):
-            yield answer_row(
+            row = answer_row(
                 self._run.task,
                 prompt.question,
                 key=self._key(prompt, video_hash),
@@ -188,6 +198,9 @@ class _Runner:
                 selected_frames=answer.selected_frames,
                 seconds=taken,
             )
+            if row.scores[self._run.protocol.headline] < 1:
+                self._evidence.keep(row.key, video, answer)
+            yield row
 
     def _prompt(self, question: Question) -> Prompted:
         """Builds and checks a prompt; a missing subtitle file costs one question."""

@@ -127,6 +127,33 @@ def fields_of(path: Path) -> list[Fields]:
     return [Fields(row, path, index) for index, row in enumerate(read_rows(path))]
 
 
+def entries_by_video(path: Path) -> list[tuple[str, str, Row]]:
+    """Reads JSON objects of lists, {video: {name: [entry, ...]}}, as (video, name, entry).
+
+    Values of other types, such as a video's metadata, are left out.
+
+    Raises:
+        DataError: the file is damaged, or has no such lists.
+    """
+    try:
+        videos = _parse(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read ({error}); download it again") from error
+    groups = videos if isinstance(videos, dict) else {}
+    entries = [
+        (video, name, entry)
+        for video, lists in groups.items()
+        if isinstance(lists, dict)
+        for name, values in lists.items()
+        if isinstance(values, list)
+        for entry in values
+        if isinstance(entry, dict)
+    ]
+    if not entries:
+        raise DataError(f"{path} must hold lists of questions by video; download it again")
+    return entries
+
+
 def gold_of(options: Sequence[str], answer: str) -> int | None:
     """Returns the index of the first option that equals `answer`, None without one."""
     return options.index(answer) if answer in options else None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xcomp_jax.evaluation.answers import read_answers
 from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.hardest import hardest_questions
 from xcomp_jax.evaluation.markdown import FIGURE, to_markdown
 from xcomp_jax.evaluation.page import to_html
 from xcomp_jax.evaluation.protocol import departures, load_protocol
@@ -17,6 +18,7 @@ from xcomp_jax.evaluation.rows import Row
 from xcomp_jax.evaluation.run_folder import LOCK, RunRecord, latest_rows, rows_of
 from xcomp_jax.evaluation.scoring import Mode
 from xcomp_jax.evaluation.summary import score_rows
+from xcomp_jax.evidence import to_html as evidence_page
 from xcomp_jax.files import write_bytes, write_text
 from xcomp_jax.token_store.locks import EXCLUSIVE, locked
 
@@ -24,9 +26,16 @@ MARKDOWN, PAGE = "report.md", "report.html"
 
 
 def build_report(
-    task: Task, questions: Sequence[Question], folder: Path, record: RunRecord
+    task: Task,
+    questions: Sequence[Question],
+    folder: Path,
+    record: RunRecord,
+    data: Path | None = None,
 ) -> Report:
     """Scores the rows in a run's folder; no model is needed.
+
+    Args:
+        data: data folder (default: that of the run).
 
     Raises:
         DataError: there are no rows, or nothing was generated.
@@ -34,10 +43,20 @@ def build_report(
     rows = latest_rows(rows_of(folder).values())
     if not rows:
         raise DataError(f"{folder} has no rows; no question was asked")
+    summary = score_rows(task, questions, rows)
+    groups = summary.modes[record.protocol.headline].groups
     return Report(
         task=task,
         figure=_figure(task, questions, rows, record.protocol.headline),
-        summary=score_rows(task, questions, rows),
+        hardest=hardest_questions(
+            task,
+            read_answers(task, questions, rows),
+            groups[task.macro_over],
+            folder,
+            data or Path(record.data),
+            record.protocol,
+        ),
+        summary=summary,
         protocol=record.protocol,
         departures=departures(record.protocol, load_protocol(record.benchmark)),
         info=RunInfo(
@@ -66,9 +85,14 @@ def _figure(
 
 
 def write_report(folder: Path, report: Report) -> None:
-    """Writes report.md, report.html and the picture, if any; processes of one run take turns."""
+    """Writes report.md, report.html, evidence pages and the picture, if any.
+
+    Processes of one run take turns.
+    """
     with locked(folder / LOCK, EXCLUSIVE):
         if report.figure is not None:
             write_bytes(folder / FIGURE, report.figure)
+        for entry in report.hardest:
+            write_text(folder / entry.page, evidence_page(entry.evidence))
         write_text(folder / MARKDOWN, to_markdown(report))
         write_text(folder / PAGE, to_html(report))

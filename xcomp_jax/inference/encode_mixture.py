@@ -144,4 +144,5 @@ def _frame_source(
     path = root / file.path
     if file.kind == "image":
         return image_path(path), ArrayFrames(read_pixels(file, root, plan, image_size))
-    return path, FileFrames(path, plan.indices, image_size, max_damaged=max_damaged)
+    # One thread per file, because `encode_media` reads a file per core.
+    return path, FileFrames(path, plan.indices, image_size, max_damaged=max_damaged, threads=1)

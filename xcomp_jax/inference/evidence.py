@@ -21,8 +21,13 @@ UNITS = {
 """Maps a step of an account to the name of its work."""
 
 
-def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
-    """Collects the content of a page about one answer; decodes thumbnails from the file.
+def evidence_of(
+    video: EncodedVideo, answer: Answer, *, model: str, thumbnails: bool = True
+) -> Evidence:
+    """Collects the content of a page about one answer.
+
+    Args:
+        thumbnails: decode pictures of selected frames from the file.
 
     Raises:
         VideoError: the file can no longer be read.
@@ -32,10 +37,10 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
     selected_frames = tuple(range(video.num_frames)) if selected is None else selected
     scores = None if answer.scores is None else tuple(map(float, answer.scores))
     begin = time.perf_counter()
-    thumbnails: tuple[Thumbnail, ...] = ()
-    if video.path is not None:
+    pictures: tuple[Thumbnail, ...] = ()
+    if thumbnails and video.path is not None:
         file = _file(video)
-        thumbnails = make_thumbnails(file, plan.indices, plan.times, selected_frames, scores)
+        pictures = make_thumbnails(file, plan.indices, plan.times, selected_frames, scores)
     costs = [
         Cost(step, seconds, answer.work.get(UNITS.get(step, "")), UNITS.get(step, ""))
         for step, seconds in answer.seconds.items()
@@ -45,8 +50,8 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
         for name, count in answer.work.items()
         if count and name not in UNITS.values()
     ]
-    if thumbnails:
-        costs.append(Cost("thumbnails", time.perf_counter() - begin, len(thumbnails), "pictures"))
+    if pictures:
+        costs.append(Cost("thumbnails", time.perf_counter() - begin, len(pictures), "pictures"))
     return Evidence(
         video=shown_name(video.name),
         duration=max(plan.duration, plan.times[-1] if plan.times else 0.0),
@@ -59,7 +64,7 @@ def evidence_of(video: EncodedVideo, answer: Answer, *, model: str) -> Evidence:
         selection=_settings(video),
         costs=tuple(costs),
         wall_seconds=answer.wall_seconds,
-        thumbnails=thumbnails,
+        thumbnails=pictures,
         notes=video.notes,
     )
 

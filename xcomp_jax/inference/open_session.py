@@ -21,6 +21,7 @@ from xcomp_jax.config import (
 from xcomp_jax.engine.generation_config import greedy_as_evaluated
 from xcomp_jax.engine.placement import default_mesh
 from xcomp_jax.inference.session import Session
+from xcomp_jax.models.quantized import Quantization, quantized_params
 from xcomp_jax.models.xcomp import abstract_params, init_params
 from xcomp_jax.sharding import parameter_shardings
 from xcomp_jax.text.tokenizer import load_tokenizer
@@ -66,6 +67,7 @@ def open_session(
     selection: SelectionConfig | None = DEFAULT_SELECTION,
     store: TokenStore | None = None,
     mesh: Mesh | None = None,
+    quantize: Quantization | None = None,
 ) -> Session:
     """Loads a checkpoint that `xcomp tune` or `xcomp convert from-torch` wrote.
 
@@ -76,6 +78,7 @@ def open_session(
         selection: frame selection (default: the paper's rule); None uses all frames.
         store: token store that keeps visual tokens between processes.
         mesh: devices to use (default: all local ones).
+        quantize: "int8" stores the language model's matrices and the KV cache of videos in int8.
 
     Raises:
         CheckpointError, ValueError: the folder is not a checkpoint, or its tokenizer is missing.
@@ -87,9 +90,11 @@ def open_session(
     shapes = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, config.compute_dtype), abstract_params(config)
     )
+    if quantize is not None:
+        shapes = jax.eval_shape(quantized_params, shapes)
     mesh = mesh or default_mesh(shapes)
     shardings = None if mesh is None else parameter_shardings(shapes, mesh)
-    _, params = load_params(folder, dtype=dtype, shardings=shardings)
+    _, params = load_params(folder, dtype=dtype, shardings=shardings, quantization=quantize)
     if sampling is None:
         # `xcomp tune` saves its sampling; converted checkpoints use the original's.
         saved = reader.source.get("sampling")
@@ -112,10 +117,13 @@ def demo_session(
     selection: SelectionConfig | None = DEFAULT_SELECTION,
     store: TokenStore | None = None,
     mesh: Mesh | None = None,
+    quantize: Quantization | None = None,
 ) -> Session:
     """Builds the smoke model with seeded random weights; its answers are meaningless."""
     config = SMOKE if dtype is None else dataclasses.replace(SMOKE, dtype=dtype)
     params = init_params(config, jax.random.key(0))
+    if quantize is not None:
+        params = quantized_params(params)
     mesh = mesh or default_mesh(params)
     tokenizer = load_tokenizer(None)
     return Session(config, params, tokenizer, selection=selection, store=store, mesh=mesh)

@@ -8,8 +8,9 @@ import os
 from typing import Any
 
 from xcomp_jax.checkpoint import save_params
-from xcomp_jax.config import ModelConfig, SamplingConfig
+from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig
 from xcomp_jax.engine.generation_config import GenerationConfig
+from xcomp_jax.models.quantized import is_quantized
 
 
 def save_pretrained(
@@ -34,7 +35,13 @@ def save_pretrained(
 
     Raises:
         CheckpointError: the folder exists, or the parameters contradict `config`.
+        ConfigError: the parameters are quantised.
     """
+    if is_quantized(params):
+        raise ConfigError(
+            "the parameters are quantised to int8, which cannot be saved; load the checkpoint "
+            "without quantize (--quantize)"
+        )
     source: dict[str, Any] = {"saved_by": "save_pretrained"}
     if sampling is not None:
         source["sampling"] = dataclasses.asdict(sampling)

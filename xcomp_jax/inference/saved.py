@@ -42,6 +42,7 @@ def save_caches(session: Session, video: EncodedVideo, path: Path) -> None:
         f"{name}.{field.name}": np.ascontiguousarray(getattr(group, field.name))
         for name, group in parts
         for field in dataclasses.fields(group)
+        if getattr(group, field.name) is not None
     }
     metadata = {"caches_of": fingerprint(session, video), "sha256": _digest(arrays)}
     partial = path.with_name(f"{path.name}.partial")
@@ -100,7 +101,8 @@ def _groups(arrays: Mapping[str, np.ndarray], start: str, kind: type) -> list[An
     names = [field.name for field in dataclasses.fields(kind)]
     groups: list[Any] = []
     while f"{start}{len(groups)}.{names[0]}" in arrays:
-        groups.append(kind(**{name: arrays[f"{start}{len(groups)}.{name}"] for name in names}))
+        prefix = f"{start}{len(groups)}."
+        groups.append(kind(**{n: arrays[prefix + n] for n in names if prefix + n in arrays}))
     return groups
 
 

@@ -107,8 +107,15 @@ class Session(Answerer):
                 reads frames of a file that has changed.
             ConfigError: the number of frames does not fit the model or the selection.
         """
+        stored = self._stored_clips
         info, plan = sample_frames(
-            video, self.config, self.sampling, num_frames=num_frames, start=start, end=end
+            video,
+            self.config,
+            self.sampling,
+            num_frames=num_frames,
+            start=start,
+            end=end,
+            listings=None if stored is None else stored.listings,
         )
         return self.encode_frames(
             FileFrames(

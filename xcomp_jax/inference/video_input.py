@@ -10,6 +10,7 @@ from xcomp_jax.config import ConfigError, ModelConfig, SamplingConfig
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.token_store import StoreKey, TokenStore, VideoTokens, hash_encoder
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.listing import ListingCache
 from xcomp_jax.video.messages import frame_count
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.sampling import READER_CLIP, FramePlan, plan_frames
@@ -32,12 +33,14 @@ def sample_frames(
     num_frames: int | None,
     start: float | None,
     end: float | None,
+    listings: ListingCache | None = None,
 ) -> tuple[VideoInfo, FramePlan]:
     """Probes a video and plans the sampled frames.
 
     Args:
         num_frames: exact number of frames; a shorter video repeats some. Default: by `sampling`.
         start, end: part of the video to sample, in seconds.
+        listings: cache of packet lists.
 
     Raises:
         VideoError: the video cannot be read or cut as requested.
@@ -52,7 +55,7 @@ def sample_frames(
             f"length; use {lower} or {lower + clip_frames}"
         )
     with account.measure("probe"):
-        info = video if isinstance(video, VideoInfo) else probe(video)
+        info = video if isinstance(video, VideoInfo) else probe(video, listings=listings)
         _check_number(num_frames, info)
         plan = plan_frames(
             info,
@@ -100,6 +103,11 @@ class StoredClips:
     def __init__(self, store: TokenStore, config: ModelConfig, params: Params) -> None:
         self._store, self._config, self._params = store, config, params
         self._encoder_hash: str | None = None
+
+    @property
+    def listings(self) -> ListingCache:
+        """Packet lists of videos probed before."""
+        return self._store.listings
 
     def clip_cache(self, video: VideoInfo, plan: FramePlan, *, verify: bool) -> VideoTokens:
         """Returns the clip cache of one file's sampled frames.

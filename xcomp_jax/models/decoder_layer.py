@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from xcomp_jax.config import LLMConfig
+from xcomp_jax.models.quantized import dequantize, scale_name
 from xcomp_jax.models.rms_norm import RMSNorm
 from xcomp_jax.ops.heads import project_from_heads, project_to_heads
 
@@ -37,7 +38,10 @@ def _adapter(module: nn.Module, name: str, dtype: jnp.dtype) -> tuple[Array, Arr
 
 
 class DenseParams(nn.Module):
-    """Declares the parameters of `nn.Dense`, for products that it has no form for."""
+    """Declares the parameters of `nn.Dense`, for products that it has no form for.
+
+    An int8 kernel has scales beside it (`quantized`) and is dequantised.
+    """
 
     features: int
     use_bias: bool
@@ -47,10 +51,14 @@ class DenseParams(nn.Module):
     def __call__(self, inputs: int) -> tuple[Float[Array, "D F"], Float[Array, " F"] | None]:
         """Returns kernel and bias for an input of `inputs` features, in `dtype`."""
         kernel = self.param("kernel", nn.initializers.lecun_normal(), (inputs, self.features))
+        if self.has_variable("params", scale_name("kernel")):
+            scale: Array = self.get_variable("params", scale_name("kernel"))
+            kernel = dequantize(kernel, scale, -2, self.dtype)
+        kernel = kernel.astype(self.dtype)
         if not self.use_bias:
-            return kernel.astype(self.dtype), None
+            return kernel, None
         bias = self.param("bias", nn.initializers.zeros, (self.features,))
-        return kernel.astype(self.dtype), bias.astype(self.dtype)
+        return kernel, bias.astype(self.dtype)
 
 
 class SelfAttention(nn.Module):
@@ -95,8 +103,8 @@ class SwiGLU(nn.Module):
         """Applies the gated MLP."""
 
         def dense(size: int, name: str, x: Array) -> Array:
-            out = nn.Dense(size, use_bias=False, dtype=self.dtype, name=name)(x)
-            return _adapted(self, name, x, out)
+            kernel, _ = DenseParams(size, False, self.dtype, name=name)(x.shape[-1])
+            return _adapted(self, name, x, x @ kernel)
 
         hidden = self.config.intermediate_size
         gated = nn.silu(dense(hidden, "gate_proj", x)) * dense(hidden, "up_proj", x)

@@ -15,12 +15,15 @@ class LayerGroupCache:
 
     key, value: [L, B, S, K, H]; mask: [B, S] bool, real tokens; length: [B] number of real tokens,
     which is also the position of the next token in these layers.
+    key_scale, value_scale: [L, B, S, K] of int8 keys and values (`models.quantized`), else None.
     """
 
     key: Array
     value: Array
     mask: Array
     length: Array
+    key_scale: Array | None = None
+    value_scale: Array | None = None
 
 
 @flax.struct.dataclass

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from xcomp_jax.config import VisionConfig
 from xcomp_jax.models.rms_norm import RMSNorm
 from xcomp_jax.models.stacked import stacked_params
-from xcomp_jax.models.umt import MLP, PatchEmbed
+from xcomp_jax.models.umt import MLP, QKV, PatchEmbed
 from xcomp_jax.ops.attention import attention
 
 # Residual branches of a fresh model contribute almost nothing.
@@ -71,8 +71,7 @@ class Attention(nn.Module):
     def __call__(self, x: Float[Array, "C S D"]) -> Float[Array, "C S D"]:
         """Attends within each clip."""
         cfg = self.config
-        qkv = nn.Dense(3 * cfg.width, use_bias=False, dtype=self.dtype, name="qkv")(x)
-        query, key, value = jnp.split(qkv, 3, axis=-1)
+        query, key, value = QKV(cfg.width, self.dtype, name="qkv")(x)
         query = RMSNorm(cfg.block_norm_eps, self.dtype, name="q_norm")(query)
         key = RMSNorm(cfg.block_norm_eps, self.dtype, name="k_norm")(key)
         heads = (*x.shape[:2], cfg.num_heads, cfg.width // cfg.num_heads)

@@ -15,6 +15,7 @@ from xcomp_jax.compression.ranking import attention_of_last_token
 from xcomp_jax.config import KernelConfig, LLMConfig
 from xcomp_jax.models.decoder_layer import DecoderLayer
 from xcomp_jax.models.decoder_state import LayerGroupCache, TextCache
+from xcomp_jax.models.quantized import cached
 from xcomp_jax.models.sequence import DeviceOrder, Layout, Parts
 from xcomp_jax.ops.attention import attention
 from xcomp_jax.ops.cached_attention import cached_attention
@@ -61,8 +62,8 @@ class LayerStack:
             variables: stacked parameters of the layers, and their adapters if there are any.
 
         Returns:
-            The parts after the last layer; the cache and the outputs [L, B, S, D] of all layers,
-            each None unless requested.
+            The parts after the last layer; the cache, with the spare slots of the layout, and the
+            outputs [L, B, S, D] of all layers, without them, each None unless requested.
         """
         layout = Layout.of(parts, order)
         mask = layout.mask(parts.lengths)
@@ -85,6 +86,8 @@ class LayerStack:
             body = jax.checkpoint(body, prevent_cse=_num_layers(variables) == 1)
         x = layout.join(parts.prefix, parts.visual, parts.suffix)
         x, (state, outputs) = lax.scan(body, x, variables)
+        if outputs is not None:
+            outputs = outputs[:, :, : x.shape[1] - layout.spare]
         prefix, visual, suffix = layout.split(x)
         parts = dataclasses.replace(parts, prefix=prefix, visual=visual, suffix=suffix)
         if not options.keep_cache:
@@ -109,7 +112,7 @@ class LayerStack:
         # The layer supplies its norm and projections; its output is unused, so that the compiler
         # removes the rest.
         first = jax.tree.map(lambda leaf: leaf[0], params)
-        x = jnp.concatenate([parts.prefix, parts.visual, parts.suffix], axis=1)
+        x = layout.join(parts.prefix, parts.visual, parts.suffix)
         out: Any = self.layer.apply({"params": first}, x, attend)
         return layout.split(out[1])[1]
 
@@ -133,7 +136,7 @@ class LayerStack:
         rotated = self.rotation(first[:, None] + jnp.arange(x.shape[1])[None, :])
 
         def body(x: Array, layer: Any) -> Any:
-            layer_params, cached_key, cached_value, layer_text = layer
+            layer_params, stored_key, stored_value, layer_text = layer
 
             def attend(query: Array, key: Array, value: Array) -> Any:
                 extended = TextCache(
@@ -142,7 +145,7 @@ class LayerStack:
                 )
                 out = cached_attention(
                     rotated(query),
-                    (cached_key, cached_value),
+                    (cached(stored_key, self.dtype), cached(stored_value, self.dtype)),
                     cache.mask,
                     (extended.key, extended.value),
                     written,
@@ -152,7 +155,8 @@ class LayerStack:
 
             return self.layer.apply({"params": layer_params}, x, attend)
 
-        return lax.scan(body, x, (params, cache.key, cache.value, text))
+        key, value = (cache.key, cache.key_scale), (cache.value, cache.value_scale)
+        return lax.scan(body, x, (params, key, value, text))
 
     def _causal_attention(
         self, query: Array, key: Array, value: Array, layout: Layout, mask: Array

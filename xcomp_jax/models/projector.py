@@ -11,6 +11,7 @@ from jax import Array
 from jaxtyping import Float
 
 from xcomp_jax.config import ModelConfig
+from xcomp_jax.models.gelu import gelu
 from xcomp_jax.models.tome import merge_tokens
 
 
@@ -37,4 +38,4 @@ class Projector(nn.Module):
 
     def mlp(self, merged: Float[Array, "*batch D_vision"]) -> Float[Array, "*batch D"]:
         """Projects merged features to the width of the language model."""
-        return self.fc2(nn.gelu(self.fc1(merged), approximate=False))
+        return self.fc2(gelu(self.fc1(merged)))

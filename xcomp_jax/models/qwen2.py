@@ -25,6 +25,7 @@ from xcomp_jax.models.context_split import context_split
 from xcomp_jax.models.decoder_layer import DecoderLayer
 from xcomp_jax.models.decoder_state import LayerGroupCache, PrefillOutput, TextCache
 from xcomp_jax.models.layer_stack import LayerStack, PrefillOptions, Rotation
+from xcomp_jax.models.quantized import scale_name
 from xcomp_jax.models.rms_norm import RMSNorm
 from xcomp_jax.models.sequence import Lengths, Parts
 from xcomp_jax.models.stacked import split_layer_groups, stacked_params
@@ -68,14 +69,28 @@ class Qwen2Decoder(nn.Module):
 
     def embed(self, ids: Int[Array, "B S"]) -> Float[Array, "B S D"]:
         """Looks up token embeddings."""
-        return self.embed_tokens(ids)
+        if (scale := self._scale(self.embed_tokens, "embedding")) is None:
+            return self.embed_tokens(ids)
+        return self.embed_tokens(ids) * scale[ids][..., None].astype(self.dtype)
 
     def logits(self, hidden: Float[Array, "*batch D"]) -> Float[Array, "*batch vocab"]:
         """Computes float32 logits of final hidden states."""
         if self.config.tie_word_embeddings:
             table = self.embed_tokens.embedding.astype(self.dtype)
-            return jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
-        return self.lm_head(hidden).astype(jnp.float32)
+            out = jnp.einsum("...d,vd->...v", hidden, table, preferred_element_type=jnp.float32)
+            scale = self._scale(self.embed_tokens, "embedding")
+        else:
+            out = self.lm_head(hidden).astype(jnp.float32)
+            scale = self._scale(self.lm_head, "kernel")
+        if scale is None:
+            return out
+        return out * scale.astype(jnp.float32).reshape((1,) * (out.ndim - 1) + (-1,))
+
+    def _scale(self, module: nn.Module, name: str) -> Float[Array, " vocab"] | None:
+        """Returns the scales of a module's int8 parameter; None if it is not quantised."""
+        if not module.has_variable("params", scale_name(name)):
+            return None
+        return module.get_variable("params", scale_name(name))
 
     def output_table(self) -> Float[Array, "vocab D"]:
         """Returns the rows that `logits` multiplies by."""

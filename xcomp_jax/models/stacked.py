@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 from jax import lax
 
+from xcomp_jax.models.quantized import has_scales
+
 Params = dict[str, Any]
 
 
@@ -19,7 +21,14 @@ def stacked_params(
 
     Args:
         example: arguments that `layer` is called with; only their shapes matter.
+
+    Returns:
+        The parameters; those of a quantised model have scales, which `layer` does not declare.
     """
+    if parent.has_variable("params", name):
+        stacked: Params = parent.get_variable("params", name)
+        if has_scales(stacked):
+            return stacked
 
     def init(key: jax.Array) -> Params:
         return jax.vmap(lambda k: layer.init(k, *example)["params"])(

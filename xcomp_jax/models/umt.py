@@ -7,7 +7,6 @@ LayerNorm with eps 1e-12.
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import flax.linen as nn
@@ -17,14 +16,28 @@ from jax import Array
 from jaxtyping import Float
 
 from xcomp_jax.config import VisionConfig
+from xcomp_jax.models.gelu import gelu
+from xcomp_jax.models.layer_norm import LayerNorm, Moments, moments
 from xcomp_jax.models.position_tables import image_position_table, video_position_table
 from xcomp_jax.models.stacked import stacked_params
 from xcomp_jax.ops.attention import attention
 
 
-def _layer_norm(eps: float, dtype: jnp.dtype, name: str) -> nn.LayerNorm:
-    # Two-pass variance: the one-pass form cancels when the mean is large against the spread.
-    return nn.LayerNorm(epsilon=eps, dtype=dtype, use_fast_variance=False, name=name)
+class QKV(nn.Module):
+    """Projection to queries, keys and values, whose matrices are stored side by side."""
+
+    width: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "C S D"]) -> tuple[Array, Array, Array]:
+        """Returns queries, keys and values [C, S, {self.width}], without biases."""
+        kernel = self.param("kernel", nn.initializers.lecun_normal(), (x.shape[-1], 3 * self.width))
+        # Three products instead of one, whose result would be cut by a pass over it.
+        query, key, value = (
+            jnp.dot(x, part) for part in jnp.split(kernel.astype(self.dtype), 3, axis=-1)
+        )
+        return query, key, value
 
 
 class Attention(nn.Module):
@@ -39,10 +52,9 @@ class Attention(nn.Module):
         """Attends within each clip."""
         clips, length, width = x.shape
         heads = self.config.num_heads
-        qkv = nn.Dense(3 * width, use_bias=False, dtype=self.dtype, name="qkv")(x)
+        query, key, value = QKV(width, self.dtype, name="qkv")(x)
         q_bias = self.param("q_bias", nn.initializers.zeros, (width,))
         v_bias = self.param("v_bias", nn.initializers.zeros, (width,))
-        query, key, value = jnp.split(qkv, 3, axis=-1)
         query += q_bias.astype(self.dtype)[None, None, :]
         value += v_bias.astype(self.dtype)[None, None, :]
         out = attention(
@@ -64,7 +76,7 @@ class MLP(nn.Module):
     def __call__(self, x: Float[Array, "*batch D"]) -> Float[Array, "*batch {self.out}"]:
         """Applies both layers to the last axis."""
         x = nn.Dense(self.hidden, dtype=self.dtype, name="fc1")(x)
-        return nn.Dense(self.out, dtype=self.dtype, name="fc2")(nn.gelu(x, approximate=False))
+        return nn.Dense(self.out, dtype=self.dtype, name="fc2")(gelu(x))
 
 
 class Block(nn.Module):
@@ -75,13 +87,24 @@ class Block(nn.Module):
     kernel: str | None = None
 
     @nn.compact
-    def __call__(self, x: Float[Array, "C S D"]) -> Float[Array, "C S D"]:
-        """Applies attention and MLP."""
+    def __call__(
+        self, x: Float[Array, "C S D"], known: Moments
+    ) -> tuple[Float[Array, "C S D"], Moments]:
+        """Applies attention and MLP.
+
+        Args:
+            known: moments of x.
+
+        Returns:
+            The output and its moments, which are computed while it is written.
+        """
         cfg = self.config
-        norm = functools.partial(_layer_norm, cfg.block_norm_eps, self.dtype)
-        x = x + Attention(cfg, self.dtype, self.kernel, name="attn")(norm("norm1")(x))
+        normed = LayerNorm(cfg.block_norm_eps, self.dtype, name="norm1")(x, known)
+        x = x + Attention(cfg, self.dtype, self.kernel, name="attn")(normed)
+        normed = LayerNorm(cfg.block_norm_eps, self.dtype, name="norm2")(x, moments(x))
         hidden = int(cfg.width * cfg.mlp_ratio)
-        return x + MLP(hidden, cfg.width, self.dtype, name="mlp")(norm("norm2")(x))
+        x = x + MLP(hidden, cfg.width, self.dtype, name="mlp")(normed)
+        return x, moments(x)
 
 
 class PatchEmbed(nn.Module):
@@ -129,10 +152,11 @@ class UMTEncoder(nn.Module):
         )
         x = x + jnp.asarray(table, self.dtype)[None]
         block = Block(cfg, self.dtype, self.kernel, parent=None)
-        params = stacked_params(self, "blocks", block, cfg.num_blocks, x[:1, :1])
+        example = x[:1, :1]
+        params = stacked_params(self, "blocks", block, cfg.num_blocks, example, moments(example))
 
-        def body(x: Array, p: Any) -> tuple[Any, None]:
-            return block.apply({"params": p}, x), None
+        def body(state: tuple[Array, Moments], p: Any) -> tuple[Any, None]:
+            return block.apply({"params": p}, *state), None
 
-        x, _ = jax.lax.scan(body, x, params)
-        return _layer_norm(cfg.final_norm_eps, self.dtype, "norm")(x)
+        (x, known), _ = jax.lax.scan(body, (x, moments(x)), params)
+        return LayerNorm(cfg.final_norm_eps, self.dtype, name="norm")(x, known)

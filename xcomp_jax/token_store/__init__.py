@@ -4,6 +4,7 @@
     ROOT/videos/DIGEST/<id>.array_record      a shard: a header, then one record per clip
     ROOT/videos/DIGEST/lock                   locked while in use; its mtime is the last use
     ROOT/hashes/<path hash>.json              content hashes of videos hashed before
+    ROOT/hashes/<path hash>.packets           packet lists of videos probed before
 
 Any number of processes on one machine may read, write and evict at the same time, and may be killed
 at any moment: a shard appears by a single rename and never changes afterwards.

@@ -28,13 +28,13 @@ class HashTable:
         """Returns `hashing.hash_video(path)`, from the table if the video is unchanged."""
         video = ffmpeg.local_path(path)
         entry = self._folder / f"{hashlib.sha256(os.fsencode(video)).hexdigest()}.json"
-        before = _signature(video)
+        before = signature(video)
         cached = _read(entry)
         if cached is not None and cached["files"] == before:
             return cached["sha256"]
         video_hash = hash_video(video)
         # If the file changed while it was hashed, the hash is not cached.
-        if before is not None and _signature(video) == before:
+        if before is not None and signature(video) == before:
             self._write(entry, {"files": before, "sha256": video_hash})
         return video_hash
 
@@ -48,7 +48,7 @@ class HashTable:
             logger.info("%s: hash not cached (%s)", entry, error)
 
 
-def _signature(video: Path) -> list[list[Any]] | None:
+def signature(video: Path) -> list[list[Any]] | None:
     """Returns [name, bytes, modification time in ns] of every file; None if not readable."""
     try:
         files = frame_files(video) if video.is_dir() else [video]

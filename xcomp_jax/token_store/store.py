@@ -12,6 +12,7 @@ from xcomp_jax.token_store import eviction, paths
 from xcomp_jax.token_store.errors import TokenStoreError, as_store_error
 from xcomp_jax.token_store.hash_table import HashTable
 from xcomp_jax.token_store.keys import StoreKey
+from xcomp_jax.token_store.listing_table import ListingTable
 from xcomp_jax.token_store.shards import CorruptShardError, read_header
 from xcomp_jax.token_store.video import VideoTokens
 
@@ -75,6 +76,11 @@ class TokenStore:
         Unchanged means same absolute path, file names, sizes and modification times.
         """
         return HashTable(self.root / paths.HASHES).hash_video(path)
+
+    @property
+    def listings(self) -> ListingTable:
+        """Packet lists of videos probed before, for `video.probe.probe`."""
+        return ListingTable(self.root / paths.HASHES)
 
     def video(self, key: StoreKey) -> VideoTokens:
         """Returns the handle to a key's tokens; creates nothing before the first write."""

@@ -24,7 +24,6 @@ from xcomp_jax.training.run import Run
 from xcomp_jax.training.stage_loop import StageLoop
 from xcomp_jax.training.step import TrainState, init_state, state_shardings
 from xcomp_jax.training.step_report import StepReport
-from xcomp_jax.training.stopping import Stopped
 
 
 def run_stage(
@@ -60,24 +59,7 @@ def run_stage(
     profile = run.observation.profile if is_first() else None
     profiler = Profiler(profile, run.workdir / "profile" / stage.name)
     report = _step_report(run, stage, resume_step, dataset.row_id)
-
-    def evaluate_and_log(step: int, learned: Params) -> None:
-        evaluation = evaluate(stage, _model_params(run, stage, learned))
-        _log_evaluation(run, stage, step, evaluation)
-
-    def run_benchmarks(step: int, learned: Params) -> bool:
-        assert benchmarks is not None, "only called for a configuration with benchmarks"
-        return benchmarks.during(stage, step, _model_params(run, stage, learned))
-
-    loop = StageLoop(
-        run.config,
-        stage,
-        run.mesh,
-        checkpoints=checkpoints,
-        report=report,
-        evaluate=evaluate_and_log,
-        run_benchmarks=run_benchmarks,
-    )
+    loop = _stage_loop(run, stage, checkpoints, report, evaluate, benchmarks)
     with (
         contextlib.closing(report),
         contextlib.closing(profiler),
@@ -86,8 +68,7 @@ def run_stage(
     ):
         if benchmarks is not None:
             benchmarks.open_stage(stage, resume_step)
-            if not run_benchmarks(resume_step, state.params):
-                raise Stopped("stopped by SIGTERM in a benchmark; the same command continues")
+            loop.finish_benchmarks(resume_step, state)
         for step in range(resume_step + 1, stage.num_steps + 1):
             profiler.before(step)
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
@@ -95,6 +76,33 @@ def run_stage(
             profiler.after(step, pending.metrics)
             loop.finish(pending, state, stop)
     return jax.block_until_ready(_model_params(run, stage, state.params))
+
+
+def _stage_loop(
+    run: Run,
+    stage: StageConfig,
+    checkpoints: StageCheckpoints,
+    report: StepReport,
+    evaluate: Callable[[StageConfig, Params], Evaluation],
+    benchmarks: Benchmarks | None,
+) -> StageLoop:
+    def evaluate_and_log(step: int, learned: Params) -> None:
+        evaluation = evaluate(stage, _model_params(run, stage, learned))
+        _log_evaluation(run, stage, step, evaluation)
+
+    def run_benchmarks(step: int, learned: Params) -> bool:
+        assert benchmarks is not None, "only called for a configuration with benchmarks"
+        return benchmarks.during(stage, step, _model_params(run, stage, learned))
+
+    return StageLoop(
+        run.config,
+        stage,
+        run.mesh,
+        checkpoints=checkpoints,
+        report=report,
+        evaluate=evaluate_and_log,
+        run_benchmarks=run_benchmarks,
+    )
 
 
 def _announce(run: Run, stage: StageConfig, resume_step: int) -> None:

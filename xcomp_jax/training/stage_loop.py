@@ -92,6 +92,15 @@ class StageLoop:
             )
         self._report.restart_clock()
 
+    def finish_benchmarks(self, step: int, state: TrainState) -> None:
+        """Runs the benchmarks of a resumed state that an interruption has left unfinished.
+
+        Raises:
+            Stopped: after SIGTERM; the state is saved already.
+        """
+        if due_benchmarks(self._config, step) and not self._run_benchmarks(step, state.params):
+            raise Stopped("stopped by SIGTERM in a benchmark; the same command continues")
+
     def _record_previous(self, pending: PendingStep | None) -> None:
         """Records the previous step, if it is not yet recorded, and keeps `pending` for later."""
         if self._unrecorded is not None:

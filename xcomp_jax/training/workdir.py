@@ -22,6 +22,7 @@ FREE_FIELDS = (
     "keep_checkpoints",
     "eval_batch_size",
     "evaluate_every_steps",
+    "benchmarks",
 )
 
 

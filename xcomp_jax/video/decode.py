@@ -15,12 +15,12 @@ from typing import Literal
 from xcomp_jax.config.video import SamplingConfig
 from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.damage import Damage
+from xcomp_jax.video.decoders import available_cores
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.file_reader import FileReader, find_damage
 from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo
-from xcomp_jax.video.resizing import resized, usable_cores
 
 MAX_DAMAGED = SamplingConfig().max_damaged
 
@@ -33,7 +33,7 @@ def read_frames(
     resize: Literal["bicubic", "ffmpeg"] = "bicubic",
     max_damaged: float = MAX_DAMAGED,
     damage: Damage | None = None,
-    threads: int = 2,
+    threads: int | None = None,
     timeout: float = 600.0,
 ) -> Frames:
     """Yields frame `i` for every `i` in `indices`, as read-only uint8 [H, W, 3].
@@ -50,8 +50,7 @@ def read_frames(
         max_damaged: largest share of damaged frames to accept; 0 accepts no damage.
         damage: is filled with the damage met, complete when the generator ends; shares refer to
             `damage.requested` frames if that is more than there are in `indices`.
-        threads: decoder threads of ffmpeg; 1 also resizes in the calling thread, for callers that
-            read several files at a time.
+        threads: number of cores to use; None for all that this process may use.
         timeout: longest wait for the next frame, in seconds.
 
     Raises:
@@ -77,16 +76,14 @@ def read_frames(
     reader = FileReader(
         source,
         video if isinstance(video, VideoInfo) else None,
-        size=size if resize == "ffmpeg" else None,
+        size=size,
+        resize=resize,
         max_damaged=max_damaged,
         damage=Damage() if damage is None else damage,
-        threads=threads,
+        threads=threads or available_cores(),
         timeout=timeout,
     )
-    frames = reader.frames(distinct)
-    if size is not None and resize == "bicubic":
-        frames = resized(frames, size, workers=1 if threads == 1 else usable_cores())
-    return _repeated(frames, requested, source)
+    return _repeated(reader.frames(distinct), requested, source)
 
 
 def count_damaged(info: VideoInfo, *, decode: bool, max_damaged: float = MAX_DAMAGED) -> int:

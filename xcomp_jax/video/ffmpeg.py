@@ -6,6 +6,7 @@ import os
 import re
 import stat
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import imageio_ffmpeg
@@ -73,13 +74,19 @@ def regular_file(path: Path) -> Path:
 
 
 def input_arguments(
-    path: Path, *, threads: int, stream: int | None = None, loglevel: str = "warning"
+    path: Path,
+    *,
+    threads: int,
+    stream: int | None = None,
+    loglevel: str = "warning",
+    options: Sequence[str] = (),
 ) -> list[str]:
     """Returns the executable and all arguments up to and including the input file.
 
     Args:
         stream: index of the stream to read; None for the first video stream.
         loglevel: level of the messages, each of which starts with its own level in brackets.
+        options: further options of the input.
     """
     return [
         imageio_ffmpeg.get_ffmpeg_exe(),
@@ -88,6 +95,7 @@ def input_arguments(
         *("-max_error_rate", "1"),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
         *("-threads", str(threads)),
+        *options,
         # With protocol and absolute path, a file name cannot be read as an option or a URL.
         *("-i", f"file:{path}"),
         # "V" excludes cover pictures, which are video streams of one frame.

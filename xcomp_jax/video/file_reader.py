@@ -6,19 +6,31 @@ import collections
 import contextlib
 import dataclasses
 import itertools
+import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xcomp_jax import account
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.damage import Damage
+from xcomp_jax.video.decoders import MAX_THREADS
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.ffmpeg_frames import decodable_ticks, timed_frames
+from xcomp_jax.video.packet_bytes import PacketBytes
 from xcomp_jax.video.packets import PacketList
 from xcomp_jax.video.ppm import Frame, Frames
+from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
+from xcomp_jax.video.read_plan import obstacle, plan_read
+from xcomp_jax.video.resizing import resized
+from xcomp_jax.video.span_process import SpanError
+from xcomp_jax.video.span_reader import SpanReader, max_span_frames
+
+logger = logging.getLogger(__name__)
 
 MAX_EARLY = 16
 """Frames that a decoder delivers before an earlier one, as some do after damage."""
@@ -33,18 +45,20 @@ class FileReader:
         info: VideoInfo | None,
         *,
         size: int | None,
+        resize: Literal["bicubic", "ffmpeg"],
         max_damaged: float,
         damage: Damage,
         threads: int,
         timeout: float,
     ) -> None:
-        self._path, self._info, self._size = path, info, size
+        self._path, self._info, self._side = path, info, size
+        self._scaled = size if resize == "ffmpeg" else None
         self._max_damaged, self._damage = max_damaged, damage
         self._threads, self._timeout = threads, timeout
 
     def frames(self, indices: list[int]) -> Frames:
         """Yields the frames at distinct `indices`; fewer if the video is shorter."""
-        info = self._info or probe(self._path, threads=self._threads, timeout=self._timeout)
+        info = self._info or probe(self._path, threads=1, timeout=self._timeout)
         packets = info.packets
         assert packets is not None
         inside = [index for index in indices if index < info.num_frames]
@@ -53,16 +67,70 @@ class FileReader:
         self._damage.requested = max(self._damage.requested, len(inside))
         last: Frame | None = None
         count = 0
-        with contextlib.closing(self._pass(packets, inside)) as frames:
-            for last in frames:
-                count += 1
-                yield last
-        if count < len(inside):
-            rest = inside[count:]
-            yield from self._nearest(packets, rest, last)
+        for read in (self._spans, self.one_pass):
+            with contextlib.closing(read(packets, inside[count:])) as frames:
+                for last in frames:
+                    count += 1
+                    yield last
+            if count == len(inside):
+                return
+        yield from self._nearest(packets, inside[count:], last)
 
-    def _pass(self, packets: PacketList, indices: list[int]) -> Frames:
-        """Yields the frames at `indices` until one is missing."""
+    def _spans(self, packets: PacketList, indices: list[int]) -> Frames:
+        """Yields the frames at `indices` from spans, until a span cannot be trusted."""
+        order, ticks = packets.decode_order, packets.ticks[indices].tolist()
+        if order is None or len(set(ticks)) < len(ticks):
+            self._explain(obstacle(packets))
+            return
+        side = self._side
+        frame_bytes = order.frame_bytes if side is None else 3 * side * side
+        with PacketBytes(self._path, order) as roles:
+            plan = plan_read(
+                packets,
+                ticks,
+                roles,
+                workers=self._threads,
+                max_frames=max_span_frames(frame_bytes, self._threads),
+            )
+        if not plan.spans:
+            self._explain(plan.reason)
+            return
+        account.count("spans decoded", len(plan.spans))
+        reader = SpanReader(
+            self._path,
+            packets,
+            size=self._scaled,
+            transform=self._resized,
+            workers=min(self._threads, len(plan.spans)),
+            timeout=self._timeout,
+        )
+        try:
+            with contextlib.closing(reader.frames(plan.spans)) as frames:
+                for expected, (tick, frame) in zip(ticks, frames, strict=False):
+                    if tick != expected:
+                        raise SpanError("its spans overlap")
+                    yield frame
+        except SpanError as error:
+            self._explain(str(error))
+
+    def _explain(self, reason: str) -> None:
+        """States why frames are decoded in one pass."""
+        logger.info("%s: decoded in one pass: %s", self._path, reason)
+        account.count(f"files decoded in one pass ({reason})", 1)
+
+    def _resized(self, frame: Frame) -> Frame:
+        if self._side is None or self._scaled is not None:
+            return frame
+        return resize_bicubic(frame, self._side)
+
+    def one_pass(self, packets: PacketList, indices: list[int]) -> Frames:
+        """Yields the frames at `indices`, decoded from the beginning, until one is missing."""
+        frames = self._decoded_pass(packets, indices)
+        if self._side is None or self._scaled is not None:
+            return frames
+        return resized(frames, self._side, workers=self._threads)
+
+    def _decoded_pass(self, packets: PacketList, indices: list[int]) -> Frames:
         keys = frame_keys(packets, indices)
         values = sorted({value for value, _ in keys})
         copies = [np.searchsorted(packets.ticks, values, side) for side in ("left", "right")]
@@ -71,9 +139,9 @@ class FileReader:
             packets,
             values,
             count=int((copies[1] - copies[0]).sum()) if packets.is_timed else len(values),
-            size=self._size,
+            size=self._scaled,
             damage=self._damage,
-            threads=self._threads,
+            threads=min(self._threads, MAX_THREADS),
             timeout=self._timeout,
         )
         waiting = collections.deque(keys)
@@ -109,7 +177,7 @@ class FileReader:
             self._path,
             packets,
             damage=self._damage,
-            threads=self._threads,
+            threads=min(self._threads, MAX_THREADS),
             timeout=self._timeout,
         )
         if not len(ticks):
@@ -118,7 +186,7 @@ class FileReader:
         self._damage.lost.update(lost_frames(packets, indices, ticks))
         self._require_few(packets)
         decodable = dataclasses.replace(packets, ticks=ticks)
-        with contextlib.closing(self._pass(decodable, sorted(set(targets)))) as frames:
+        with contextlib.closing(self.one_pass(decodable, sorted(set(targets)))) as frames:
             for _, repeats in itertools.groupby(targets):
                 frame = next(frames, None)
                 if frame is None:

@@ -3,30 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import re
+import functools
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xcomp_jax.video import ffmpeg
+from xcomp_jax.video.decode_order import CORRUPT, DISCARD, DecodeOrder
+from xcomp_jax.video.listing import UNTIMED, ListingCache, list_stream
 
 NO_TIME = -(2**63)
 """Value that ffmpeg reports for a packet without presentation time (AVI with B-frames)."""
 
-DISCARD, CORRUPT = 0x4, 0x2
-"""Packet flags: decoded for reference but hidden by an edit list; known to be damaged."""
-
-UNTIMED = -(10**14)
-"""Times below this are none; `RISING` numbers packets from far below it."""
-
-# The muxer replaces presentation times where decoding times do not rise (restarted clocks), so
-# these become the packet's number, far below any time.
-RISING = "setts=pts={}:dts=N-1000000000000000"
-
-NEVER_ZEROS = re.compile(
-    r"^#codec_id 0: (h264|hevc|av1|vp8|vp9|mpeg1video|mpeg2video|mpeg4|mjpeg|prores)$", re.MULTILINE
+NEVER_ZEROS = (
+    *("h264", "hevc", "av1", "vp8", "vp9", "mpeg1video", "mpeg2video", "mpeg4", "mjpeg", "prores"),
 )
 """Codecs whose packets have headers, so that one of zeros is damaged."""
 
@@ -49,6 +40,7 @@ class PacketList:
         zeros_from: tick from which on all packets are filled with zeros; None if the last is not.
         ends_damaged: the last packet of the file is incomplete.
         stream: index of the stream in the file; None for its first video stream.
+        decode_order: all packets as a decoder reads them; None if the file is damaged.
     """
 
     ticks: NDArray[np.int64]
@@ -59,6 +51,7 @@ class PacketList:
     zeros_from: int | None = None
     ends_damaged: bool = False
     stream: int | None = None
+    decode_order: DecodeOrder | None = None
 
     def before_zeros(self) -> PacketList:
         """Returns the packets before `zeros_from`."""
@@ -66,72 +59,66 @@ class PacketList:
             return self
         ticks = self.ticks[self.ticks < self.zeros_from]
         return dataclasses.replace(
-            self, ticks=ticks, end=self.zeros_from, damaged=0, zeros_from=None
+            self,
+            ticks=ticks,
+            end=self.zeros_from,
+            damaged=0,
+            zeros_from=None,
+            decode_order=None,
         )
 
 
 def list_packets(
-    path: Path, *, stream: int | None, threads: int, timeout: float
+    path: Path,
+    *,
+    stream: int | None,
+    threads: int,
+    timeout: float,
+    listings: ListingCache | None = None,
 ) -> tuple[PacketList, str]:
     """Lists the packets of a file's stream; returns them with ffmpeg's messages.
 
     Args:
         stream: index of the stream in the file; None for the first video stream.
+        listings: cache of listings.
 
     Raises:
         VideoError: ffmpeg cannot open the file, or it has no such stream.
     """
-    source = ffmpeg.input_arguments(path, threads=threads, stream=stream, loglevel="info")
-    output = ("-c", "copy", "-f", "framecrc", "-")
-    for clock in ("PTS", "DTS"):
-        arguments = [*source, "-bsf:v", RISING.format(clock), *output]
-        listing, stderr = ffmpeg.run(arguments, path, timeout=timeout)
-        packets = parse_packets(listing.decode("ascii", "replace"))
-        if packets.is_timed:
-            break
-    packets = dataclasses.replace(packets, is_timed=clock == "PTS")
-    messages = stderr.decode("utf-8", "replace")
-    if packets.damaged or "[error]" in messages:
-        packets = fill_gaps(packets)
-    return dataclasses.replace(packets, stream=stream), messages
+    list_anew = functools.partial(
+        list_stream, path, stream=stream, threads=threads, timeout=timeout
+    )
+    listing = list_anew() if listings is None else listings.listing(path, stream, list_anew)
+    packets = packet_list(listing.order)
+    packets = dataclasses.replace(packets, is_timed=listing.is_timed, stream=stream)
+    if packets.damaged or "[error]" in listing.messages:
+        packets = dataclasses.replace(fill_gaps(packets), decode_order=None)
+    return packets, listing.messages
 
 
-def parse_packets(listing: str) -> PacketList:
-    """Parses a framecrc listing.
+def packet_list(order: DecodeOrder) -> PacketList:
+    """Sorts the packets that decode to frames by their times.
 
-    A line is `stream, number, time, duration, size, checksum[, F=flags]`; see `RISING`. Packets
-    hidden by an edit list, empty ones (Theora's repeated frames) and VP8's invisible ones, which
-    share the time of the next frame, decode to no frame.
+    Packets hidden by an edit list, empty ones (Theora's repeated frames) and VP8's invisible ones,
+    which share the time of the next frame, decode to no frame.
     """
-    time_base = re.search(r"^#tb 0: (\d+/\d+)", listing, re.MULTILINE)
-    rows = np.array(
-        [
-            (*map(int, row[1:5]), row[5] == " 0x00000000", _flags(row))
-            for row in (line.split(",") for line in listing.splitlines() if line[:1] == "0")
-        ],
-        np.int64,
-    ).reshape(-1, 6)
-    rows = rows[rows[:, 5] & DISCARD == 0]
-    _, starts, durations, sizes, is_zero, flags = rows.T
-    shown = sizes > 0
-    is_zero = is_zero[shown].astype(bool) & bool(NEVER_ZEROS.search(listing))
-    ticks = starts[shown]
+    visible = order.take(order.flags & DISCARD == 0)
+    shown = visible.take(visible.sizes > 0)
+    is_zero = (shown.checksums == 0) & (order.codec in NEVER_ZEROS)
     zeros_from = None
     if is_zero.any() and is_zero[-1]:
         tail = len(is_zero) - int(np.argmin(is_zero[::-1])) if not is_zero.all() else 0
-        zeros_from = int(ticks[tail:].min())
-    damaged = is_zero | (flags[shown] & CORRUPT > 0)
-    ordered = np.sort(ticks)
-    if re.search(r"^#codec_id 0: vp8$", listing, re.MULTILINE):
-        ordered = np.unique(ordered)
+        zeros_from = int(shown.ticks[tail:].min())
+    damaged = is_zero | (shown.flags & CORRUPT > 0)
     return PacketList(
-        ticks=ordered,
-        end=_end(starts, durations),
-        time_base=Fraction(1) if time_base is None else Fraction(time_base[1]),
-        is_timed=bool((starts > UNTIMED).all()),
+        ticks=np.unique(shown.ticks) if order.codec == "vp8" else np.sort(shown.ticks),
+        end=_end(visible.ticks, visible.durations),
+        time_base=order.time_base,
+        is_timed=bool((visible.ticks > UNTIMED).all()),
         damaged=int(damaged.sum()),
         zeros_from=zeros_from,
-        ends_damaged=bool(len(flags) and flags[-1] & CORRUPT),
+        ends_damaged=bool(len(visible) and visible.flags[-1] & CORRUPT),
+        decode_order=order,
     )
 
 
@@ -151,11 +138,6 @@ def fill_gaps(packets: PacketList) -> PacketList:
     if not 0 < missing <= MAX_FILLED * len(ticks) or (steps == 0).any():
         return packets
     return dataclasses.replace(packets, ticks=ticks, damaged=packets.damaged + missing)
-
-
-def _flags(row: list[str]) -> int:
-    match = re.search(r"F=0x([0-9a-fA-F]+)", ",".join(row[6:]))
-    return 0 if match is None else int(match[1], 16)
 
 
 def _end(starts: NDArray[np.int64], durations: NDArray[np.int64]) -> int:

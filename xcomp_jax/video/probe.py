@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,9 +14,13 @@ from numpy.typing import NDArray
 
 from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.listing import ListingCache
 from xcomp_jax.video.messages import frame_count
 from xcomp_jax.video.packets import PacketList, list_packets
 from xcomp_jax.video.streams import best_stream, container_of, video_streams
+
+ListPackets = Callable[..., tuple[PacketList, str]]
+"""`list_packets` of one file, with `stream` as its argument."""
 
 ZERO_TAIL = 1 << 14
 """Bytes of zeros at the end of a file that no container writes."""
@@ -62,6 +68,7 @@ def probe(
     partial: bool = False,
     threads: int = 2,
     timeout: float = 300.0,
+    listings: ListingCache | None = None,
 ) -> VideoInfo:
     """Counts and times the frames of a video file or of a folder of images.
 
@@ -74,6 +81,7 @@ def probe(
         partial: read what a truncated file still holds instead of refusing it.
         threads: decoder threads of ffmpeg.
         timeout: seconds after which ffmpeg is stopped.
+        listings: cache of packet lists, such as `TokenStore.listings`.
 
     Raises:
         VideoError: the path is not a readable video, or it has no such stream.
@@ -81,7 +89,10 @@ def probe(
     source = ffmpeg.local_path(path)
     if not source.is_dir():
         regular = ffmpeg.regular_file(source)
-        return probe_file(regular, stream=stream, partial=partial, threads=threads, timeout=timeout)
+        list_of = functools.partial(
+            list_packets, regular, threads=threads, timeout=timeout, listings=listings
+        )
+        return probe_file(regular, list_of, stream=stream, partial=partial)
     if stream is not None:
         raise VideoError(source, f"a folder has no stream {stream}", "Omit --stream.")
     return probe_folder(source, folder_fps)
@@ -103,13 +114,13 @@ def probe_folder(path: Path, folder_fps: float) -> VideoInfo:
     )
 
 
-def probe_file(
-    path: Path, *, stream: int | None, partial: bool, threads: int, timeout: float
-) -> VideoInfo:
+def probe_file(path: Path, list_of: ListPackets, *, stream: int | None, partial: bool) -> VideoInfo:
     """Counts and times the frames of a video file by its packets; see `probe`."""
-    packets, messages, notes = _chosen_packets(path, stream, threads=threads, timeout=timeout)
+    packets, messages, notes = _chosen_packets(path, list_of, stream)
     reason = _truncation(path, packets, messages)
     packets = packets.before_zeros()
+    if reason:
+        packets = dataclasses.replace(packets, decode_order=None)
     if not len(packets.ticks):
         problem = reason or "the video stream has no frames"
         raise VideoError(path, problem, ffmpeg.COPY_AGAIN if reason else ffmpeg.REENCODE)
@@ -137,10 +148,10 @@ def probe_file(
 
 
 def _chosen_packets(
-    path: Path, stream: int | None, *, threads: int, timeout: float
+    path: Path, list_of: ListPackets, stream: int | None
 ) -> tuple[PacketList, str, tuple[str, ...]]:
     """Returns the packets of video stream `stream` or of the best one, messages and notes."""
-    first, messages = list_packets(path, stream=None, threads=threads, timeout=timeout)
+    first, messages = list_of(stream=None)
     streams = video_streams(messages)
     if stream is not None and not 1 <= stream <= max(len(streams), 1):
         raise VideoError(
@@ -152,7 +163,7 @@ def _chosen_packets(
         return first, messages, ()
     listings = [(first, messages)]
     for other in streams[1:]:
-        packets, text = list_packets(path, stream=other.index, threads=threads, timeout=timeout)
+        packets, text = list_of(stream=other.index)
         listings.append((packets, text))
     best = best_stream(streams, [len(packets.ticks) for packets, _ in listings])
     chosen = best if stream is None else stream - 1

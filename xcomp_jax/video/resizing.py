@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from xcomp_jax.video.ppm import Frame, Frames
@@ -12,13 +11,6 @@ from xcomp_jax.video.preprocess import resize_bicubic
 
 WAITING_BYTES = 256 << 20
 """Memory of the frames of native size that wait to be resized."""
-
-
-def usable_cores() -> int:
-    """Returns the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def resized(frames: Frames, size: int, *, workers: int) -> Frames:

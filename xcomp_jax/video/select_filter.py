@@ -14,7 +14,7 @@ def select_expression(values: Sequence[int], variable: str) -> str:
     number. The expression is a binary tree over runs of consecutive values, so ffmpeg evaluates
     O(log runs) comparisons per frame and stays far below its limit of about 100 nested terms.
     """
-    return _tree(_runs(values), variable)
+    return interval_expression(_runs(values), variable)
 
 
 def _runs(values: Sequence[int]) -> list[Run]:
@@ -28,9 +28,13 @@ def _runs(values: Sequence[int]) -> list[Run]:
     return runs
 
 
-def _tree(runs: Sequence[Run], variable: str) -> str:
+def interval_expression(runs: Sequence[Run], variable: str) -> str:
+    """Returns an ffmpeg expression that is true where `variable` lies in one of `runs`.
+
+    `runs` are (first, last) pairs, rising and disjoint; see `select_expression`.
+    """
     if len(runs) == 1:
         return f"between({variable},{runs[0][0]},{runs[0][1]})"
     middle = len(runs) // 2
-    left, right = _tree(runs[:middle], variable), _tree(runs[middle:], variable)
+    left, right = (interval_expression(part, variable) for part in (runs[:middle], runs[middle:]))
     return f"if(lt({variable},{runs[middle][0]}),{left},{right})"

@@ -13,8 +13,11 @@ import numpy as np
 ENCODE_TIMEOUT_SECONDS = 120
 
 
-def encode_mp4(frames: np.ndarray, path: Path, *, fps: int) -> None:
+def encode_mp4(frames: np.ndarray, path: Path, *, fps: int, crf: int = 12) -> None:
     """Encodes `frames` uint8 [F, H, W, 3] (RGB, even H and W); equal frames give equal bytes.
+
+    Args:
+        crf: constant rate factor of x264; larger values give smaller files.
 
     Raises:
         OSError: ffmpeg failed; the message ends with its last line, and `path` is not written.
@@ -24,7 +27,7 @@ def encode_mp4(frames: np.ndarray, path: Path, *, fps: int) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-loglevel", "error", "-y"]
     command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", str(fps)]
-    command += ["-i", "-", "-c:v", "libx264", "-preset", "veryfast", "-crf", "12"]
+    command += ["-i", "-", "-c:v", "libx264", "-preset", "veryfast", "-crf", str(crf)]
     # One thread and no version strings make the bytes reproducible.
     command += ["-pix_fmt", "yuv420p", "-threads", "1", "-fflags", "+bitexact"]
     command += ["-flags:v", "+bitexact", "-f", "mp4", f"file:{partial}"]

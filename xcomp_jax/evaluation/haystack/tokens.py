@@ -108,7 +108,6 @@ class NeedleFrames:
         return tokens
 
     def by_pixel_hash(self) -> dict[str, int]:
-        """Returns nothing: no frame is encoded, so that none needs an equal one."""
         return {}
 
     def write(

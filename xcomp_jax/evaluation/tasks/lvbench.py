@@ -25,7 +25,7 @@ from xcomp_jax.evaluation.tables import (
 )
 
 FOLDERS = ("frames", "lvbench_images_4096", "videos", "all_videos", "")
-OPTION_LINE = re.compile(r"\n(?=\([A-Z]\))")
+OPTION_LINE = re.compile(r"\n\s*(?=\([A-Z]\))")
 MOMENT = re.compile(r"(?:(\d+):)?(\d+):(\d{2})")
 
 

@@ -1,8 +1,9 @@
 """PerceptionTest validation (arXiv 2305.13786), multiple choice: three options per question.
 
 Data: `mc_question_val/validation-*.parquet` of huggingface.co/datasets/lmms-lab/PerceptionTest_Val
-and its videos. Prompt and rule: `lmms-eval_videochat/lmms_eval/tasks/perceptiontest/val/utils.py`
-of github.com/OpenGVLab/VideoChat-Flash.
+and its videos, or `mc_question_valid.json` of github.com/google-deepmind/perception_test. Prompt
+and rule: `lmms-eval_videochat/lmms_eval/tasks/perceptiontest/val/utils.py` of
+github.com/OpenGVLab/VideoChat-Flash.
 """
 
 from __future__ import annotations
@@ -12,7 +13,13 @@ from pathlib import Path
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import Readings, choice_readings, perceptiontest_letter
 from xcomp_jax.evaluation.subtitles import Subtitles
-from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
+from xcomp_jax.evaluation.tables import (
+    Fields,
+    annotation_files,
+    entries_by_video,
+    fields_of,
+    require_distinct,
+)
 
 LETTERS = "ABC"
 
@@ -22,9 +29,9 @@ def load(folder: Path) -> list[Question]:
         folder,
         "mc_question_val/validation-*.parquet",
         "validation-*.parquet",
-        "mc_question_val.json",
+        "**/mc_question_valid.json",
     )
-    return require_distinct(_question(row) for file in files for row in fields_of(file))
+    return require_distinct(_question(row) for file in files for row in _rows(file))
 
 
 def prompt(question: Question, subtitles: Subtitles | None = None) -> str:
@@ -39,6 +46,18 @@ def read(question: Question, answer: str) -> Readings:
     return choice_readings(
         answer, question.options, question.gold, lambda text, _: perceptiontest_letter(text)
     )
+
+
+def _rows(file: Path) -> list[Fields]:
+    """Reads rows of either layout."""
+    if file.suffix == ".parquet":
+        return fields_of(file)
+    rows = [
+        {**entry, "video_name": video, "question_id": entry.get("id")}
+        for video, name, entry in entries_by_video(file)
+        if name == "mc_question"
+    ]
+    return [Fields(row, file, index) for index, row in enumerate(rows)]
 
 
 def _question(row: Fields) -> Question:

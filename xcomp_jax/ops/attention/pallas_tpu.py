@@ -20,6 +20,7 @@ from jax.experimental.pallas.ops.tpu.splash_attention import (
 )
 from jaxtyping import Bool, Float
 
+from xcomp_jax.ops.attention import pair_kernel
 from xcomp_jax.ops.attention.problem import Problem
 from xcomp_jax.ops.block_sizes import evenly, tuned
 from xcomp_jax.ops.choice import wrong_platform
@@ -86,6 +87,8 @@ def attention(
     interpret: bool = False,
 ) -> tuple[Float[Array, "B Q N H"], Float[Array, "B Q N"] | None]:
     """Computes attention, see `dispatch.attention`; differentiable without the log-sum-exp."""
+    if blocks is None and pair_kernel.accepts(problem):
+        return _attend_pairs(problem, target, interpret, query, key, value), None
     blocks = blocks or default_blocks(problem, target)
     attend = functools.partial(_attend, blocks=blocks, interpret=interpret)
     step = _rows_at_once(problem, blocks)
@@ -101,6 +104,34 @@ def attention(
         parts.append(attend(part, query[:, start:stop], key[:, :seen], value[:, :seen], mask))
     out, lse = zip(*parts, strict=True)
     return jnp.concatenate(out, 1), jnp.concatenate(lse, 1) if problem.return_lse else None
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _attend_pairs(
+    problem: Problem, target: Target, interpret: bool, query: Array, key: Array, value: Array
+) -> Array:
+    """Runs the kernel for pairs of heads; with gradients, splash attention, which has them."""
+    return pair_kernel.attention(query, key, value, interpret=interpret)
+
+
+def _pairs_forward(
+    problem: Problem, target: Target, interpret: bool, query: Array, key: Array, value: Array
+) -> tuple[Array, Any]:
+    blocks = default_blocks(problem, target)
+
+    def splash_attention(query: Array, key: Array, value: Array) -> Array:
+        return _attend(problem, query, key, value, None, blocks=blocks, interpret=interpret)[0]
+
+    return jax.vjp(splash_attention, query, key, value)
+
+
+def _pairs_backward(
+    problem: Problem, target: Target, interpret: bool, pull: Any, gradient: Array
+) -> tuple[Array, Array, Array]:
+    return pull(gradient)
+
+
+_attend_pairs.defvjp(_pairs_forward, _pairs_backward)
 
 
 def _rows_at_once(problem: Problem, blocks: BlockSizes) -> int:

@@ -1,0 +1,1 @@
+"""Serves videos and answers over HTTP in the schemas of OpenAI's API."""

@@ -1,0 +1,299 @@
+"""Answers questions in small units of device work: score, prefill, admit, decode.
+
+Questions about one video are scored in one pass, and all sequences whose caches have the same shape
+are decoded as one batch, which questions join and leave at any time.
+"""
+
+from __future__ import annotations
+
+import collections
+import logging
+import threading
+import time
+from collections.abc import Hashable, Sequence
+
+from xcomp_jax.account import Account
+from xcomp_jax.engine.row_batch import MAX_ROWS, MAX_STEPS, DecodedSequence, RowBatch
+from xcomp_jax.inference.encoded_video import EncodedVideo
+from xcomp_jax.inference.selecting import select_frames
+from xcomp_jax.inference.session import Session
+from xcomp_jax.serving.errors import ApiError, api_error_of
+from xcomp_jax.serving.memory import StateMemory
+from xcomp_jax.serving.metrics import Metrics
+from xcomp_jax.serving.question import Failure, Question, Tokens
+from xcomp_jax.serving.states import States
+
+logger = logging.getLogger(__name__)
+
+MAX_ACTIVE = 2 * MAX_ROWS
+"""Sequences decoded at a time, in all batches; bounds the device memory of their caches."""
+
+
+class Answering:
+    """Holds all questions in progress; `submit` and `has_work` may be called by any thread.
+
+    Args:
+        max_waiting: questions that may wait before `submit` refuses more.
+    """
+
+    def __init__(
+        self, session: Session, memory: StateMemory, metrics: Metrics, max_waiting: int
+    ) -> None:
+        self._session, self._states, self._metrics = session, States(memory), metrics
+        self._max_waiting = max_waiting
+        self._lock = threading.Lock()
+        self._waiting: collections.deque[Question] = collections.deque()
+        self._ready: list[Question] = []
+        self._active: dict[DecodedSequence, Question] = {}
+        self._batches: dict[Hashable, RowBatch] = {}
+        self._forgotten: list[str] = []
+        self._turn = 0
+
+    def forget(self, video_id: str) -> None:
+        """Drops the states of a deleted video before the next unit of work."""
+        with self._lock:
+            self._forgotten.append(video_id)
+
+    def submit(self, question: Question) -> None:
+        """Queues a question.
+
+        Raises:
+            ApiError: too many wait (429).
+        """
+        with self._lock:
+            if len(self._waiting) >= self._max_waiting:
+                raise ApiError(
+                    429,
+                    f"{len(self._waiting)} questions are waiting, the server's limit; try again "
+                    "later",
+                    code="queue_full",
+                    retry_after=self._metrics.seconds_per_answer * len(self._waiting) / MAX_ROWS,
+                )
+            self._waiting.append(question)
+
+    @property
+    def num_waiting(self) -> int:
+        """Number of questions that no device work has begun for."""
+        return len(self._waiting)
+
+    @property
+    def num_active(self) -> int:
+        """Number of questions in progress."""
+        return len(self._ready) + len(self._active)
+
+    def has_work(self) -> bool:
+        """Returns True if `step` would do something."""
+        return bool(self._waiting or self._ready or self._active)
+
+    def step(self) -> None:
+        """Does one unit of preparation or admission, and one of decoding."""
+        with self._lock:
+            forgotten, self._forgotten = self._forgotten, []
+        for video_id in forgotten:
+            self._states.forget(video_id)
+        self._release_cancelled()
+        if not self._admit():
+            self._prepare()
+            self._admit()
+        self._decode()
+
+    def fail_all(self, error: ApiError) -> None:
+        """Ends every question with an error."""
+        with self._lock:
+            waiting = [*self._waiting]
+            self._waiting.clear()
+        for question in (*waiting, *self._ready, *self._active.values()):
+            question.emit(Failure(error))
+        self._ready, self._active, self._batches = [], {}, {}
+
+    # --- units ----------------------------------------------------------------------------------
+
+    def _release_cancelled(self) -> None:
+        with self._lock:
+            kept = [question for question in self._waiting if not question.cancelled]
+            self._metrics.cancelled.inc(len(self._waiting) - len(kept))
+            self._waiting = collections.deque(kept)
+        self._metrics.cancelled.inc(sum(question.cancelled for question in self._ready))
+        self._ready = [question for question in self._ready if not question.cancelled]
+        cancelled = [sequence for sequence, q in self._active.items() if q.cancelled]
+        for sequence in cancelled:
+            del self._active[sequence]
+            self._batches[sequence.shape].release([sequence])
+            self._metrics.cancelled.inc()
+
+    def _prepare(self) -> None:
+        """Scores and prefills for the oldest questions, one video at a time."""
+        with self._lock:
+            if not self._waiting:
+                return
+            video = self._waiting[0].video
+            group = [question for question in self._waiting if question.video is video]
+        try:
+            unscored = [question for question in group if not question.is_scored]
+            if unscored:
+                self._score(unscored)
+            # Questions with equal states need one prefill; the others wait for their turn.
+            first = next((question for question in group if not question.scores_only), None)
+            prepared = [
+                question
+                for question in group
+                if question.scores_only or (first and question.state_key == first.state_key)
+            ]
+            for question in prepared:
+                self._begin(question)
+        except Exception as error:
+            self._fail(group, error)
+            return
+        self._remove_waiting(prepared)
+
+    def _begin(self, question: Question) -> None:
+        if question.scores_only:
+            question.emit(Tokens((), True))
+            return
+        begin = time.perf_counter()
+        question.sequence = self._sequence_of(question)
+        question.add_seconds("prefill", time.perf_counter() - begin)
+        self._ready.append(question)
+
+    def _score(self, questions: Sequence[Question]) -> None:
+        """Scores the frames of one video for several questions in one pass."""
+        video = self._encoded(questions[0])
+        new: dict[tuple[int, ...], list[Question]] = {}
+        for question in questions:
+            if video.windows is None:
+                question.is_scored = True
+                continue
+            known = self._states.scores(question)
+            if known is None:
+                new.setdefault(question.scored_ids, []).append(question)
+            else:
+                question.frames, question.scores = known
+                question.is_scored = True
+        if not new:
+            return
+        begin = time.perf_counter()
+        with Account() as account:
+            results = self._session.score_questions(
+                [video] * len(new), list(new), lambda *_: self._decode()
+            )
+        seconds = time.perf_counter() - begin
+        self._metrics.scored_together.observe(len(new))
+        self._states.keep_windows(questions[0].video.id, video)
+        encoded = account.work.get("clips encoded", 0) * video.clip_frames
+        for same, scores in zip(new.values(), results, strict=True):
+            assert scores is not None
+            frames = select_frames(video, scores)
+            entry = (frames, scores.total)
+            self._states.keep_scores(same[0], entry)
+            for question in same:
+                question.frames, question.scores = entry
+                question.is_scored = True
+                question.add_seconds("score", seconds)
+                question.encoded_frames += encoded
+                encoded = 0
+
+    def _sequence_of(self, question: Question) -> DecodedSequence:
+        """Finds or computes the KV cache of a question's frames, and the text after it."""
+        cache = self._states.cache(question)
+        if cache is None:
+            video = self._encoded(question)
+            with Account() as account:
+                tokens = video.visual_tokens(question.frames)
+                cache = self._session.engine.prefill_video([tokens], [question.prefix_ids])
+            encoded = account.work.get("clips encoded", 0) * video.clip_frames
+            self._metrics.frames_encoded.inc(encoded)
+            question.encoded_frames += encoded
+            self._states.keep_cache(question, cache)
+        return self._states.sequence_of(question, cache)
+
+    def _admit(self) -> bool:
+        """Lets ready questions join their batch; returns False if none can."""
+        room = MAX_ACTIVE - len(self._active)
+        waiting = [question.sequence for question in self._ready if question.sequence is not None]
+        first = next((s for s in waiting if room > 0 and self._batch_of(s).num_free), None)
+        if first is None:
+            return False
+        batch = self._batch_of(first)
+        joining = [
+            question
+            for question in self._ready
+            if question.sequence is not None
+            and question.sequence.shape == first.shape
+            and question.sequence.padded_ids == first.padded_ids
+        ][: min(batch.num_free, room)]
+        begin = time.perf_counter()
+        sequences = [question.sequence for question in joining if question.sequence is not None]
+        try:
+            batch.admit(sequences)
+        except Exception as error:
+            self._fail([*joining, *self._questions_of(batch)], error)
+            del self._batches[first.shape]
+            return True
+        self._ready = [question for question in self._ready if question not in joining]
+        self._active.update(zip(sequences, joining, strict=True))
+        self._metrics.rows.observe(len(batch.active))
+        for question in joining:
+            question.add_seconds("prefill", time.perf_counter() - begin)
+            question.add_seconds("first_token", time.perf_counter() - question.submitted)
+            question.emit_new()
+        self._finish_done(batch)
+        return True
+
+    def _decode(self) -> None:
+        """Decodes a few tokens of the next batch in turn."""
+        self._batches = {shape: b for shape, b in self._batches.items() if b.active}
+        if not self._batches:
+            return
+        self._turn += 1
+        batch = [*self._batches.values()][self._turn % len(self._batches)]
+        begin = time.perf_counter()
+        questions = self._questions_of(batch)
+        try:
+            batch.decode(MAX_STEPS)
+        except Exception as error:
+            self._fail(questions, error)
+            self._batches = {shape: b for shape, b in self._batches.items() if b is not batch}
+            return
+        self._metrics.rows.observe(len(questions))
+        for question in questions:
+            question.add_seconds("decode", time.perf_counter() - begin)
+            question.emit_new()
+        self._finish_done(batch)
+
+    def _finish_done(self, batch: RowBatch) -> None:
+        """Releases finished sequences and keeps their text for the next turn."""
+        done = [sequence for sequence in batch.active if sequence.done]
+        for sequence in done:
+            question = self._active.pop(sequence)
+            text, length = batch.text_of(sequence)
+            ids = (*question.ids, *sequence.generated)[:length]
+            self._states.keep_text(question, ids, text)
+        if done:
+            batch.release(done)
+
+    # --- helpers --------------------------------------------------------------------------------
+
+    def _batch_of(self, sequence: DecodedSequence) -> RowBatch:
+        return self._batches.setdefault(sequence.shape, RowBatch(self._session.engine))
+
+    def _encoded(self, question: Question) -> EncodedVideo:
+        encoded = question.video.encoded
+        if encoded is None or question.video.deleted:
+            raise ApiError(404, f"video {question.video.id} was deleted", code="not_found")
+        return encoded
+
+    def _questions_of(self, batch: RowBatch) -> list[Question]:
+        return [self._active[sequence] for sequence in batch.active]
+
+    def _remove_waiting(self, questions: Sequence[Question]) -> None:
+        with self._lock:
+            self._waiting = collections.deque(q for q in self._waiting if q not in questions)
+
+    def _fail(self, questions: Sequence[Question], error: Exception) -> None:
+        api_error = api_error_of(error, questions[0].video.name)
+        self._remove_waiting(questions)
+        self._ready = [question for question in self._ready if question not in questions]
+        for question in questions:
+            if question.sequence is not None:
+                self._active.pop(question.sequence, None)
+            question.emit(Failure(api_error))

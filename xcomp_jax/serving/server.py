@@ -1,0 +1,114 @@
+"""Runs a server in this process until a signal, then drains it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from xcomp_jax.serving.app import create_app
+from xcomp_jax.serving.services import Services
+
+HEADER_SECONDS = 10.0
+"""Time that a connection has to send the headers of its first request."""
+
+KEEP_ALIVE_SECONDS = 15
+MAX_CONNECTIONS = 512
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 that closes connections whose headers do not arrive in time."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self._close_if_idle)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._deadline.cancel()
+        super().connection_lost(exc)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is None:
+            self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """Stops at the first SIGINT or SIGTERM as soon as answers in progress are complete.
+
+    At a second one, the handlers of the command end the process.
+    """
+
+    def __init__(self, config: uvicorn.Config, services: Services) -> None:
+        super().__init__(config)
+        self._services = services
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self._services.is_draining:
+            self.force_exit = True
+        else:
+            name = signal.Signals(sig).name
+            print(f"xcomp serve: {name}, finishing answers in progress", file=sys.stderr)
+        self._services.is_draining = True
+        super().handle_exit(sig, frame)
+
+
+def run_server(services: Services, *, started: Callable[[str], None]) -> None:
+    """Serves until a signal.
+
+    Args:
+        started: called with the URL once connections are accepted.
+
+    Raises:
+        OSError: the address cannot be used.
+    """
+    settings = services.config
+    config = uvicorn.Config(
+        create_app(services),
+        loop="asyncio",
+        http=Protocol,
+        ws="none",
+        lifespan="off",
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=int(settings.drain_seconds),
+        limit_concurrency=MAX_CONNECTIONS,
+        proxy_headers=False,
+    )
+    sock = _bound_socket(settings.host, settings.port)
+    server = Server(config, services)
+    host, port = sock.getsockname()[:2]
+    services.start()
+    try:
+        started(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        server.run(sockets=[sock])
+    finally:
+        services.stop(at_once=server.force_exit)
+        sock.close()
+
+
+def _bound_socket(host: str, port: int) -> socket.socket:
+    """Returns a listening socket.
+
+    Raises:
+        OSError: the address is invalid or in use; the message names it.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise OSError(
+            f"--host {host} --port {port} cannot be used ({error.strerror}); use another port, or "
+            "port 0 for a free one"
+        ) from error
+    return sock
