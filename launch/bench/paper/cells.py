@@ -76,8 +76,7 @@ def row_protocol(
     sampling = protocol.sampling
     chosen = None
     if row.scope:
-        scope = "global" if row.scope == "global" else "segments"
-        chosen = dataclasses.replace(selection, scope=scope)
+        chosen = dataclasses.replace(selection, scope=row.scope)
         if row.select:
             chosen = dataclasses.replace(chosen, select=row.select)
     return dataclasses.replace(

@@ -9,6 +9,7 @@ from xcomp_jax.config import ProtocolConfig, SamplingConfig
 from xcomp_jax.data.synthetic.generate import VIDEO_FOLDER
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.scoring import MODES, Reading, Readings
+from xcomp_jax.evaluation.scoring.reading import status_of
 from xcomp_jax.evaluation.subtitles import Subtitles
 from xcomp_jax.files import read_text
 from xcomp_jax.text.prompts import VIDEO_MARK
@@ -42,8 +43,8 @@ def read(question: Question, answer: str) -> Readings:
     assert question.gold is not None
     parsed = answer.strip() if answer.strip() in question.options else ""
     score = float(parsed == question.options[question.gold])
-    status = "parsed" if parsed else "unparsed" if answer.strip() else "empty"
-    return dict.fromkeys(MODES, Reading(parsed, score, status, expected=score))
+    reading = Reading(parsed, score, status_of(answer, parsed), expected=score)
+    return dict.fromkeys(MODES, reading)
 
 
 TASK = Task(

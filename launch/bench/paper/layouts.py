@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Literal
 
 Role = str
 """Checkpoint that a row needs: `base`, or `none`, `stepwise`, `uniform` and `progressive`, tuned
@@ -21,7 +22,7 @@ class TableRow:
     """One row: what runs, and the published score by benchmark.
 
     role: checkpoint. compression: name in `settings.COMPRESSION`; empty for the checkpoint's own.
-    scope: `segments` or `global` selects frames; empty uses all.
+    scope: scores that select frames; empty uses all frames.
     frames: sampled frames; 0 for the table's.
     select: selected frames; 0 for the table's.
     """
@@ -29,7 +30,7 @@ class TableRow:
     title: str
     role: Role = "progressive"
     compression: str = ""
-    scope: str = ""
+    scope: Literal["", "global", "segments"] = ""
     frames: int = 0
     select: int = 0
     published: Mapping[str, float] = dataclasses.field(default_factory=dict)

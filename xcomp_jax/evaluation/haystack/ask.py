@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from xcomp_jax.text.chatml import (
     turn_parts,
 )
 from xcomp_jax.text.inference_prompt import question_parts
+from xcomp_jax.video.decode import Frame
 from xcomp_jax.video.sampling import FramePlan
 
 
@@ -77,7 +78,7 @@ def share_windows(
 class NoFrames:
     """The `FrameSource` of a video whose frames are all encoded."""
 
-    def frames(self, indices: Sequence[int]) -> None:
+    def frames(self, indices: Sequence[int]) -> Iterator[Frame]:
         raise AssertionError("frames of a haystack are encoded before any question")
 
 
