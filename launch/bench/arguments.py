@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xcomp_jax.launch.bench.cycles import names as cycles
 from xcomp_jax.launch.bench.paper.arguments import add_paper
+from xcomp_jax.launch.bench.video_arguments import add_video
 from xcomp_jax.terminal.values import real_number, whole_number
 
 DESCRIPTION = """Measures speed, memory and cost on the device of this machine. kernels, gpu, blocks
@@ -20,6 +21,7 @@ EXAMPLES = """examples:
   xcomp bench gpu --tiny               # the same with a tiny model, on any machine
   xcomp bench blocks --write           # search block sizes, add them to the kernels' table
   xcomp bench fit v5e h200             # frames that fit a device, by compiling for it
+  xcomp bench video film.mp4           # frames from a long file, against one pass
   xcomp bench cycles v5e               # a TPU compiler's own estimate of every operation
   xcomp bench selection-costs          # operations of question-conditioned selection
   xcomp bench paper --table 2 --out runs/paper   # a table of the paper, with tiny models
@@ -44,6 +46,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_serve(commands)
     _add_frame_rates(commands)
     _add_convert_roundtrip(commands)
+    add_video(commands)
     add_paper(commands)
 
 

@@ -59,6 +59,10 @@ def run(options: argparse.Namespace) -> int:
             from xcomp_jax.launch.bench import training_overhead
 
             return training_overhead.run(options)
+        case "video":
+            from xcomp_jax.launch.bench import video
+
+            return video.run(options)
         case "paper":
             from xcomp_jax.launch.bench.paper import command
 

@@ -224,13 +224,13 @@ def test_evaluate_zipped_videos_give_same_answers(
     assert not [path for path in (out / "mvbench" / "extracted").rglob("*") if path.is_file()]
 
 
-def test_evaluate_haystack_names_the_limit(
+def test_evaluate_missing_haystack_is_named(
     root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = arguments(root, niah(tmp_path / "niah"), tmp_path / "run")
     options[options.index("mvbench")] = "niah_multi"
     assert main(options) == 2
-    assert "inserts needles into a haystack" in capsys.readouterr().err
+    assert "video video_haystack.mkv is missing" in capsys.readouterr().err
 
 
 def test_evaluate_changed_content_is_asked_again(

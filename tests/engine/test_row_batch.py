@@ -14,9 +14,9 @@ from xcomp_jax.engine.row_batch import Cache, DecodedSequence, RowBatch
 
 GREEDY = GenerationConfig(max_new_tokens=20, eos_token_ids=(7,))
 SAMPLED = dataclasses.replace(GREEDY, temperature=0.8, top_p=0.9, repetition_penalty=1.2)
-SETTINGS = (GREEDY, SAMPLED, dataclasses.replace(GREEDY, max_new_tokens=5), SAMPLED, SAMPLED)
+SETTINGS = (GREEDY, SAMPLED, GREEDY, SAMPLED)
 RNG = np.random.default_rng(0)
-TEXTS = [RNG.integers(20, 500, length).tolist() for length in (9, 21, 5, 33, 14)]
+TEXTS = [RNG.integers(20, 500, length).tolist() for length in (9, 21, 5, 33)]
 
 
 @pytest.fixture(scope="module", name="engine")
@@ -75,10 +75,9 @@ def test_released_row_leaves_others_unchanged(engine: Engine, caches: list[Cache
     batch.admit(sequences[:4])
     batch.decode(1)
     batch.release([sequences[0]])
-    batch.admit(sequences[4:])
     finish(batch)
     assert len(sequences[0].generated) == 2
-    for number in (1, 2, 3, 4):
+    for number in (1, 2, 3):
         expected = answer_alone(engine, caches[number % 2], number)
         assert sequences[number].generated == expected, number
 

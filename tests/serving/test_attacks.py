@@ -305,7 +305,7 @@ def keyed_fixture(shared: Path, tmp_path_factory: pytest.TempPathFactory, other_
 
 
 def test_missing_or_wrong_key_is_refused(keyed: Server, videos: list[Path]) -> None:
-    for header in ("", "Bearer ", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x"):
+    for header in ("", "Bearer", "Bearer wrong", f"Basic {KEY}", f"Bearer {KEY}x"):
         for path in ("/v1/models", "/v1/files", "/metrics"):
             reply = keyed.http.get(path, headers={"Authorization": header})
             assert (reply.status_code, reply.json()["error"]["code"]) == (401, "invalid_api_key")

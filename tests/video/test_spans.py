@@ -13,6 +13,7 @@ import pytest
 from tests.video.clips import CODECS
 from tests.video.conftest import SHARED_VIDEOS
 from tests.video.odd_files import write_odd_files
+from xcomp_jax.account import Account
 from xcomp_jax.video import file_reader, read_plan
 from xcomp_jax.video.access_points import Access
 from xcomp_jax.video.decode import read_frames
@@ -163,7 +164,8 @@ def test_read_frames_one_pass_states_reason(
     }
     for name, reason in reasons.items():
         caplog.clear()
-        with caplog.at_level(logging.INFO):
+        with caplog.at_level(logging.INFO), Account() as account:
             list(read_frames(odd_files[name], [3, 60]))
         assert reason in caplog.text, name
+        assert any(reason in work for work in account.work), name
     assert not span_reads

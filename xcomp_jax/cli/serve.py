@@ -14,6 +14,7 @@ from xcomp_jax.cli.arguments import (
     STORE,
     add_generation,
     add_model,
+    add_quantization,
     add_selection,
     add_store,
     load_session,
@@ -47,6 +48,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     )
     add_server(parser)
     add_model(parser)
+    add_quantization(parser)
     add_generation(parser)
     add_selection(parser)
     add_store(parser, default=STORE)

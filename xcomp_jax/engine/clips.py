@@ -82,7 +82,7 @@ class FileFrames:
         size: int,
         *,
         max_damaged: float = MAX_DAMAGED,
-        threads: int = 2,
+        threads: int | None = None,
     ) -> None:
         self.video, self.frame_numbers, self.size = video, frame_numbers, size
         self.max_damaged, self.threads = max_damaged, threads

@@ -230,8 +230,8 @@ def _joined(*leaves: Array) -> Array:
 
 
 def _row_axis(leaf: Array) -> int:
-    """Returns the axis of rows: keys and values have layers in front."""
-    return 1 if leaf.ndim == 5 else 0
+    """Returns the axis of rows: keys, values and their scales have layers in front."""
+    return 1 if leaf.ndim >= 4 else 0
 
 
 def _map_rows(function: Callable[..., Array], rows: Rows, *others: Rows) -> Rows:

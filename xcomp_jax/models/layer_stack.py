@@ -62,8 +62,8 @@ class LayerStack:
             variables: stacked parameters of the layers, and their adapters if there are any.
 
         Returns:
-            The parts after the last layer; the cache and the outputs [L, B, S, D] of all layers,
-            each None unless requested.
+            The parts after the last layer; the cache, with the spare slots of the layout, and the
+            outputs [L, B, S, D] of all layers, without them, each None unless requested.
         """
         layout = Layout.of(parts, order)
         mask = layout.mask(parts.lengths)
@@ -86,6 +86,8 @@ class LayerStack:
             body = jax.checkpoint(body, prevent_cse=_num_layers(variables) == 1)
         x = layout.join(parts.prefix, parts.visual, parts.suffix)
         x, (state, outputs) = lax.scan(body, x, variables)
+        if outputs is not None:
+            outputs = outputs[:, :, : x.shape[1] - layout.spare]
         prefix, visual, suffix = layout.split(x)
         parts = dataclasses.replace(parts, prefix=prefix, visual=visual, suffix=suffix)
         if not options.keep_cache:
@@ -110,7 +112,7 @@ class LayerStack:
         # The layer supplies its norm and projections; its output is unused, so that the compiler
         # removes the rest.
         first = jax.tree.map(lambda leaf: leaf[0], params)
-        x = jnp.concatenate([parts.prefix, parts.visual, parts.suffix], axis=1)
+        x = layout.join(parts.prefix, parts.visual, parts.suffix)
         out: Any = self.layer.apply({"params": first}, x, attend)
         return layout.split(out[1])[1]
 

@@ -150,5 +150,5 @@ def _is_vp9_key(data: bytes) -> bool:
     if len(bits) < 16 or bits[:2] != "10":
         return False
     offset = 5 if bits[2:4] == "11" else 4
-    show_existing, frame_type, show_frame = bits[offset : offset + 3]
-    return (show_existing, frame_type, show_frame) == ("0", "0", "1")
+    # show_existing_frame 0, frame_type 0 (key), show_frame 1
+    return bits[offset : offset + 3] == "001"

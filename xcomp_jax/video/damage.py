@@ -16,6 +16,10 @@ MAX_LISTED = 8
 class Damage:
     """Damage that `read_frames` met; pass one object to several calls to add it up.
 
+    Only what was decoded counts: groups of pictures without a requested frame are skipped, and
+    their damage stays unknown. Damage in a decoded group makes the reader decode in one pass, from
+    the beginning to the last requested frame, and count all damage in between.
+
     Attributes:
         lost: numbers of the requested frames that could not be decoded; the nearest frame that
             could be decoded takes the place of each.

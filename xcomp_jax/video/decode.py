@@ -15,7 +15,7 @@ from typing import Literal
 from xcomp_jax.config.video import SamplingConfig
 from xcomp_jax.video import ffmpeg, folder
 from xcomp_jax.video.damage import Damage
-from xcomp_jax.video.decoders import MAX_THREADS, available_cores
+from xcomp_jax.video.decoders import available_cores
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.file_reader import FileReader, find_damage
 from xcomp_jax.video.ppm import Frame, Frames
@@ -80,7 +80,7 @@ def read_frames(
         resize=resize,
         max_damaged=max_damaged,
         damage=Damage() if damage is None else damage,
-        threads=min(threads or available_cores(), MAX_THREADS),
+        threads=threads or available_cores(),
         timeout=timeout,
     )
     return _repeated(reader.frames(distinct), requested, source)

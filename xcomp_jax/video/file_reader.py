@@ -14,8 +14,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from xcomp_jax import account
 from xcomp_jax.video import ffmpeg
 from xcomp_jax.video.damage import Damage
+from xcomp_jax.video.decoders import MAX_THREADS
 from xcomp_jax.video.errors import VideoError
 from xcomp_jax.video.ffmpeg_frames import decodable_ticks, timed_frames
 from xcomp_jax.video.packet_bytes import PacketBytes
@@ -23,7 +25,7 @@ from xcomp_jax.video.packets import PacketList
 from xcomp_jax.video.ppm import Frame, Frames
 from xcomp_jax.video.preprocess import resize_bicubic
 from xcomp_jax.video.probe import VideoInfo, probe
-from xcomp_jax.video.read_plan import plan_read
+from xcomp_jax.video.read_plan import obstacle, plan_read
 from xcomp_jax.video.resizing import resized
 from xcomp_jax.video.span_process import SpanError
 from xcomp_jax.video.span_reader import SpanReader, max_span_frames
@@ -56,7 +58,7 @@ class FileReader:
 
     def frames(self, indices: list[int]) -> Frames:
         """Yields the frames at distinct `indices`; fewer if the video is shorter."""
-        info = self._info or probe(self._path, threads=self._threads, timeout=self._timeout)
+        info = self._info or probe(self._path, threads=1, timeout=self._timeout)
         packets = info.packets
         assert packets is not None
         inside = [index for index in indices if index < info.num_frames]
@@ -65,7 +67,7 @@ class FileReader:
         self._damage.requested = max(self._damage.requested, len(inside))
         last: Frame | None = None
         count = 0
-        for read in (self._spans, self._pass):
+        for read in (self._spans, self.one_pass):
             with contextlib.closing(read(packets, inside[count:])) as frames:
                 for last in frames:
                     count += 1
@@ -78,6 +80,7 @@ class FileReader:
         """Yields the frames at `indices` from spans, until a span cannot be trusted."""
         order, ticks = packets.decode_order, packets.ticks[indices].tolist()
         if order is None or len(set(ticks)) < len(ticks):
+            self._explain(obstacle(packets))
             return
         side = self._side
         frame_bytes = order.frame_bytes if side is None else 3 * side * side
@@ -90,8 +93,9 @@ class FileReader:
                 max_frames=max_span_frames(frame_bytes, self._threads),
             )
         if not plan.spans:
-            logger.info("%s: decoded in one pass: %s", self._path, plan.reason)
+            self._explain(plan.reason)
             return
+        account.count("spans decoded", len(plan.spans))
         reader = SpanReader(
             self._path,
             packets,
@@ -107,15 +111,20 @@ class FileReader:
                         raise SpanError("its spans overlap")
                     yield frame
         except SpanError as error:
-            logger.info("%s: decoded in one pass after all: %s", self._path, error)
+            self._explain(str(error))
+
+    def _explain(self, reason: str) -> None:
+        """States why frames are decoded in one pass."""
+        logger.info("%s: decoded in one pass: %s", self._path, reason)
+        account.count(f"files decoded in one pass ({reason})", 1)
 
     def _resized(self, frame: Frame) -> Frame:
         if self._side is None or self._scaled is not None:
             return frame
         return resize_bicubic(frame, self._side)
 
-    def _pass(self, packets: PacketList, indices: list[int]) -> Frames:
-        """Yields the frames at `indices`, from one process, until one is missing."""
+    def one_pass(self, packets: PacketList, indices: list[int]) -> Frames:
+        """Yields the frames at `indices`, decoded from the beginning, until one is missing."""
         frames = self._decoded_pass(packets, indices)
         if self._side is None or self._scaled is not None:
             return frames
@@ -132,7 +141,7 @@ class FileReader:
             count=int((copies[1] - copies[0]).sum()) if packets.is_timed else len(values),
             size=self._scaled,
             damage=self._damage,
-            threads=self._threads,
+            threads=min(self._threads, MAX_THREADS),
             timeout=self._timeout,
         )
         waiting = collections.deque(keys)
@@ -168,7 +177,7 @@ class FileReader:
             self._path,
             packets,
             damage=self._damage,
-            threads=self._threads,
+            threads=min(self._threads, MAX_THREADS),
             timeout=self._timeout,
         )
         if not len(ticks):
@@ -177,7 +186,7 @@ class FileReader:
         self._damage.lost.update(lost_frames(packets, indices, ticks))
         self._require_few(packets)
         decodable = dataclasses.replace(packets, ticks=ticks)
-        with contextlib.closing(self._pass(decodable, sorted(set(targets)))) as frames:
+        with contextlib.closing(self.one_pass(decodable, sorted(set(targets)))) as frames:
             for _, repeats in itertools.groupby(targets):
                 frame = next(frames, None)
                 if frame is None:
