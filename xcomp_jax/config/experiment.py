@@ -214,7 +214,7 @@ class ExperimentConfig:
         benchmarks = [benchmark.name for benchmark in self.benchmarks]
         require(
             len(set(benchmarks)) == len(benchmarks),
-            f"benchmarks {benchmarks} must have other names",
+            f"names of benchmarks {benchmarks} must differ",
         )
 
     def stage_model(self, stage: StageConfig) -> ModelConfig:
