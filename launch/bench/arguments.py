@@ -141,7 +141,7 @@ def _add_serve(commands: argparse._SubParsersAction) -> None:
         )
     parser.add_argument(
         "--soak",
-        type=real_number(0, above=True),
+        type=real_number(0, 1 << 20, above=True),
         metavar="MINUTES",
         help="watch, ask and delete for this time instead",
     )

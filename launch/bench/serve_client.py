@@ -110,9 +110,14 @@ def _parsed(response: http.client.HTTPResponse) -> Any:
 
 
 @contextlib.contextmanager
-def running_server(folder: Path, checkpoint: str | None) -> Iterator[tuple[int, int]]:
-    """Starts `xcomp serve` with its data in `folder`; yields its port and process id."""
+def running_server(folder: Path, checkpoint: str | None, frames: int) -> Iterator[tuple[int, int]]:
+    """Starts `xcomp serve` with its data in `folder`; yields its port and process id.
+
+    Args:
+        frames: number of frames to compile for.
+    """
     command = [sys.executable, "-m", "xcomp_jax.cli.main", "serve", "--port", "0"]
+    command += ["--warm-up", str(frames)]
     for name in ("data", "store", "cache-dir"):
         command += [f"--{name}", str(folder / name)]
     if checkpoint is not None:

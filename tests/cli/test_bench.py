@@ -21,6 +21,7 @@ BENCHES = (
     "selection-costs",
     "ask",
     "training-overhead",
+    "serve",
     "convert-roundtrip",
 )
 

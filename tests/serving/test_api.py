@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.serving.server import Server, chat, events
 
-QUESTIONS = [f"What color is the shape number {number}?" for number in range(6)]
+QUESTIONS = [f"What color is the shape number {number}?" for number in range(2)]
 
 
 def jpeg(value: int) -> bytes:
@@ -124,7 +124,7 @@ def test_concurrent_questions_equal_single_ones(server: Server, video_ids: list[
         total, count = (after[f"{name}_{s}"] - before[f"{name}_{s}"] for s in ("sum", "count"))
         return total / count
 
-    assert mean("xcomp_decode_rows") > 2
+    assert mean("xcomp_decode_rows") > 1.2
 
 
 def test_conversation_reuses_text_by_content(server: Server, video_ids: list[str]) -> None:

@@ -53,6 +53,7 @@ def _check_drain(server, video_id: str) -> None:  # type: ignore[no-untyped-def]
     assert "stopped by SIGTERM" in server.log.read_text()
 
 
+@pytest.mark.slow
 def test_full_queue_and_busy_key_are_refused(
     shared: Path, videos: list[Path], tmp_path: Path
 ) -> None:

@@ -122,7 +122,7 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--max-memory",
-        type=real_number(0.001),
+        type=real_number(0.001, 1 << 20),
         default=8.0,
         metavar="GIB",
         help="memory for states of videos and conversations; the least recently used are dropped "
@@ -137,14 +137,14 @@ def add_server(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--max-upload-mib",
-        type=whole_number(1),
+        type=whole_number(1, 1 << 24),
         default=4096,
         metavar="N",
         help="largest uploaded file (default: 4096)",
     )
     group.add_argument(
         "--quota-gib",
-        type=real_number(0.001),
+        type=real_number(0.001, 1 << 20),
         default=64.0,
         metavar="G",
         help="size limit of all uploads together; further ones are refused (default: 64)",

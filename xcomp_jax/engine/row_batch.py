@@ -157,25 +157,24 @@ class RowBatch:
         return text, sequence.text_length + len(sequence.ids) + len(sequence.generated) - 1
 
     def release(self, sequences: Sequence[DecodedSequence]) -> None:
-        """Removes sequences, done or not; shrinks the batch when few remain."""
+        """Removes sequences, done or not; shrinks the batch when few remain.
+
+        The row of one that is not done goes on unread until another takes its place.
+        """
         for sequence in sequences:
             self.sequences[self.sequences.index(sequence)] = None
         if not self.active:
             self._cache = self._rows = None
             self.sequences = []
             return
-        multiple = self._engine.placement.batch_multiple
-        unfinished = any(not sequence.done for sequence in sequences)
-        if unfinished or row_bucket(len(self.active), multiple) < len(self.sequences):
-            self._resize(len(self.active))
+        self._resize(len(self.active))
 
     def _resize(self, count: int) -> None:
-        """Moves the active rows to the front of a batch for `count` sequences."""
+        """Moves the active rows to a batch for `count` sequences, if that has another size."""
         size = row_bucket(count, self._engine.placement.batch_multiple)
-        active = [i for i, sequence in enumerate(self.sequences) if sequence is not None]
-        is_compact = active == list(range(len(active)))
-        if size == len(self.sequences) and is_compact and len(active) == len(self.sequences):
+        if size == len(self.sequences):
             return
+        active = [i for i, sequence in enumerate(self.sequences) if sequence is not None]
         index = np.full(size, active[0], np.int32)
         index[: len(active)] = active
         done = np.arange(size) >= len(active)

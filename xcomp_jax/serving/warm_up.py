@@ -17,6 +17,10 @@ from xcomp_jax.video.messages import time_message
 
 logger = logging.getLogger(__name__)
 
+MANY = MAX_ROWS - 4
+STEPS = ((1, 1), (1, 1), (2, 3), (MANY, 12), (1, 12), (2, 2), (MANY, 1), (MANY, 0))
+"""Sequences that join, and that are kept: every change between one, four and sixteen rows."""
+
 QUESTION = "What happens in this video?"
 
 
@@ -40,10 +44,8 @@ def warm_up(session: Session, numbers_of_frames: Iterable[int]) -> None:
         cache = session.engine.prefill_video([visual], [prefix])
         sequence = DecodedSequence(cache, ids, session.generation)
         batch = RowBatch(session.engine)
-        # One row, four and sixteen, joined in every way: alone, and beside others.
-        for joining in (1, 2, MAX_ROWS - 4, 1):
+        for joining, kept in STEPS:
             batch.admit([dataclasses.replace(sequence, generated=[]) for _ in range(joining)])
             batch.decode(1)
-        batch.text_of(batch.active[0])
-        for kept in (2, 1, 0):
+            batch.text_of(batch.active[0])
             batch.release(batch.active[kept:])
