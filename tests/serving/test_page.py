@@ -128,12 +128,12 @@ def test_page_keyboard_only_asks_jumps_and_compares(tab: Tab, url: str) -> None:
 
 def test_page_answer_shows_the_moment_it_comes_from(tab: Tab, url: str) -> None:
     open_page(tab, url)
-    tab.click(".samples li:nth-child(4) .chip")  # the flash
+    tab.click(".samples li:nth-child(2) .chip")  # the ring
     tab.wait_for(".frames img", 8)
     tab.wait("[...document.querySelectorAll('.frames img')].every(i => i.complete)")
     times = [text.strip() for text in tab.texts(".frames span")]
-    # Most thumbnails are filled by the flash, whose seconds are those of the generated video.
-    assert sum(time in ("0:14", "0:15") for time in times) >= 4
+    # Most frames are those of the generated ring, which lasts from 9 s to 10.5 s.
+    assert sum(time in ("0:09", "0:10") for time in times) >= 4
     tab.click(".track", x=0.8)
     tab.wait("Math.abs(document.querySelector('video').currentTime - 24) < 0.5")
 
@@ -165,7 +165,7 @@ def test_page_follow_up_and_history_survive_reload(tab: Tab, url: str) -> None:
 def test_page_uploads_watches_and_deletes_video(tab: Tab, url: str, tmp_path: Path) -> None:
     open_page(tab, url, PHONE)
     path = tmp_path / "<b>holiday</b>.mp4"
-    path.write_bytes(demo_videos()[1].path.read_bytes() + bytes(8))
+    path.write_bytes(demo_videos()[1].path.read_bytes())
     tab.choose_file("#file", path)
     tab.wait("document.querySelector('#facts strong')?.textContent.includes('holiday')")
     # Asked while the video is watched, and answered once it is.
