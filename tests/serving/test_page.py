@@ -77,8 +77,8 @@ def test_demo_answers_its_questions(url: str) -> None:
             text = answer_of(url, ids[video.title], question.text)
             if text != question.answer:
                 wrong.append((video.title, question, text))
-    # Without the video, 4 of 12 can be right (test_demo_questions_need_the_video).
-    assert len(wrong) <= 1, wrong
+    # Without the video, about half can be right (test_demo_questions_need_the_video).
+    assert not wrong
 
 
 def answer_of(url: str, video: str, question: str) -> str:
@@ -99,12 +99,12 @@ def test_page_keyboard_only_asks_jumps_and_compares(tab: Tab, url: str) -> None:
     open_page(tab, url)
     questions = demo_videos()[0].questions
     tab.press("/")
-    for count, question in enumerate(questions[1:3], start=1):
+    for count, question in enumerate(questions[:2], start=1):
         tab.write(question.text)
         tab.press("Enter")
         tab.wait_for(".cost", count)
         tab.wait(f"document.activeElement.id == 'question' && {count}")
-    answers = [question.answer for question in reversed(questions[1:3])]
+    answers = [question.answer for question in reversed(questions[:2])]
     assert tab.texts(".answer") == answers
     assert tab.value("document.querySelector('#announcer').textContent") == f"Answer: {answers[0]}"
     tab.tab_to(".track")
