@@ -73,7 +73,7 @@ def test_wheel_declares_command_and_extras(wheel: Path) -> None:
         assert "xcomp = xcomp_jax.cli.main:main" in archive.read(entry_points).decode()
         lines = archive.read(metadata).decode().splitlines()
     extras = {line.removeprefix("Provides-Extra: ") for line in lines if "Provides-Extra" in line}
-    assert extras == {"cuda", "evaluation", "tensorboard", "test", "tpu", "wandb"}
+    assert extras == {"cuda", "evaluation", "serve", "tensorboard", "test", "tpu", "wandb"}
 
 
 @pytest.fixture(scope="module", name="environment")
