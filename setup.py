@@ -24,7 +24,7 @@ setup(
     packages=find_packages(include=["xcomp_jax", "xcomp_jax.*"]),
     package_data={
         "xcomp_jax.ops": ["block_sizes.json"],
-        "xcomp_jax.demo": ["*.json", "*.mp4", "checkpoint/**/*"],
+        "xcomp_jax.demo": ["*.json", "*.mp4", "checkpoint/.*", "checkpoint/**/*"],
         "xcomp_jax.serving": ["page/*"],
     },
     install_requires=[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -10,9 +11,8 @@ import pytest
 from xcomp_jax.checksums import checksums_of
 from xcomp_jax.demo import FOLDER, demo_videos
 from xcomp_jax.files import read_json
-from xcomp_jax.launch.studies.demo.data import scene_questions
 from xcomp_jax.launch.studies.demo.scene import random_scene, render_frames
-from xcomp_jax.launch.studies.demo.videos import FPS, HEIGHT, SCENES, WIDTH
+from xcomp_jax.launch.studies.demo.videos import FPS, HEIGHT, SCENES, WIDTH, listed_questions
 from xcomp_jax.video.decode import read_frames
 
 
@@ -40,8 +40,7 @@ def test_demo_video_equals_rendered_scene(name: str) -> None:
     # Control: two seconds earlier nothing has appeared yet.
     earlier = render_frames(scene, [t - 2 for t in times], width=WIDTH, height=HEIGHT)
     assert abs(decoded - earlier).mean() > 20
-    answers = [(q.text, q.answer) for q in video.questions]
-    assert answers == [(q.text, q.answer) for q in scene_questions(scene, 0)]
+    assert [dataclasses.asdict(q) for q in video.questions] == listed_questions(name)
 
 
 def test_random_scene_appearances_do_not_overlap() -> None:
@@ -54,9 +53,10 @@ def test_random_scene_appearances_do_not_overlap() -> None:
 
 
 def test_demo_questions_need_the_video() -> None:
-    by_text: dict[str, set[str]] = {}
+    by_text: dict[str, list[str]] = {}
     for video in demo_videos():
         for question in video.questions:
-            by_text.setdefault(question.text, set()).add(question.answer)
-    # A reader of the questions alone answers one of three videos right.
-    assert all(len(answers) == len(demo_videos()) for answers in by_text.values())
+            by_text.setdefault(question.text, []).append(question.answer)
+    # The most that a reader of the questions alone answers right.
+    by_chance = sum(max(map(texts.count, texts)) for texts in by_text.values())
+    assert by_chance <= 0.5 * sum(map(len, by_text.values()))

@@ -57,6 +57,8 @@ def open_page(tab: Tab, url: str, size: tuple[int, int] = DESKTOP, scheme: str =
     tab.value("localStorage.clear()")
     tab.browser.show(url, *size, scheme)
     tab.wait_for(".videos li", 3)
+    rows = "[...document.querySelectorAll('.choose')]"
+    tab.value(f"{rows}.find(row => row.textContent.includes('Evening')).click()")
     tab.wait("document.querySelector('#facts').textContent.includes('frames')")
 
 
@@ -77,8 +79,8 @@ def test_demo_answers_its_questions(url: str) -> None:
             text = answer_of(url, ids[video.title], question.text)
             if text != question.answer:
                 wrong.append((video.title, question, text))
-    # Without the video, 4 of 12 can be right (test_demo_questions_need_the_video).
-    assert len(wrong) <= 1, wrong
+    # Without the video, about half can be right (test_demo_questions_need_the_video).
+    assert not wrong
 
 
 def answer_of(url: str, video: str, question: str) -> str:
@@ -99,12 +101,12 @@ def test_page_keyboard_only_asks_jumps_and_compares(tab: Tab, url: str) -> None:
     open_page(tab, url)
     questions = demo_videos()[0].questions
     tab.press("/")
-    for count, question in enumerate(questions[1:3], start=1):
+    for count, question in enumerate(questions[:2], start=1):
         tab.write(question.text)
         tab.press("Enter")
         tab.wait_for(".cost", count)
         tab.wait(f"document.activeElement.id == 'question' && {count}")
-    answers = [question.answer for question in reversed(questions[1:3])]
+    answers = [question.answer for question in reversed(questions[:2])]
     assert tab.texts(".answer") == answers
     assert tab.value("document.querySelector('#announcer').textContent") == f"Answer: {answers[0]}"
     tab.tab_to(".track")
@@ -128,12 +130,12 @@ def test_page_keyboard_only_asks_jumps_and_compares(tab: Tab, url: str) -> None:
 
 def test_page_answer_shows_the_moment_it_comes_from(tab: Tab, url: str) -> None:
     open_page(tab, url)
-    tab.click(".samples li:nth-child(4) .chip")  # the flash
+    tab.click(".samples li:nth-child(2) .chip")  # the ring
     tab.wait_for(".frames img", 8)
     tab.wait("[...document.querySelectorAll('.frames img')].every(i => i.complete)")
     times = [text.strip() for text in tab.texts(".frames span")]
-    # Most thumbnails are filled by the flash, whose seconds are those of the generated video.
-    assert sum(time in ("0:14", "0:15") for time in times) >= 4
+    # Most frames are those of the generated ring, which lasts from 9 s to 10.5 s.
+    assert sum(time in ("0:09", "0:10") for time in times) >= 4
     tab.click(".track", x=0.8)
     tab.wait("Math.abs(document.querySelector('video').currentTime - 24) < 0.5")
 
@@ -164,8 +166,9 @@ def test_page_follow_up_and_history_survive_reload(tab: Tab, url: str) -> None:
 
 def test_page_uploads_watches_and_deletes_video(tab: Tab, url: str, tmp_path: Path) -> None:
     open_page(tab, url, PHONE)
-    path = tmp_path / "<b>holiday</b>.mp4"
-    path.write_bytes(demo_videos()[1].path.read_bytes() + bytes(8))
+    before = len(tab.texts(".videos li"))
+    path = tmp_path / "<b>holiday<b>.mp4"
+    path.write_bytes(demo_videos()[1].path.read_bytes())
     tab.choose_file("#file", path)
     tab.wait("document.querySelector('#facts strong')?.textContent.includes('holiday')")
     # Asked while the video is watched, and answered once it is.
@@ -176,11 +179,12 @@ def test_page_uploads_watches_and_deletes_video(tab: Tab, url: str, tmp_path: Pa
     assert tab.texts(".answer") == ["red"]
     assert tab.value("document.querySelector('#facts b')") is None
     assert tab.value(OVERFLOW) == 0
+    # Before the deletion, after which thumbnails out of view may still be requested.
+    assert_clean(tab, url)
     tab.click(".videos li .delete")
     tab.wait("document.querySelector('#confirm-dialog').open")
     tab.click("#confirm-ok")
-    tab.wait("document.querySelectorAll('.videos li').length == 3")
-    assert_clean(tab, url)
+    tab.wait("document.querySelectorAll('.videos li').length == " + str(before))
 
 
 def test_page_unplayable_file_says_so_and_shows_frames(tab: Tab, url: str, tmp_path: Path) -> None:

@@ -76,10 +76,10 @@ def add_examples(services: Services) -> None:
     from xcomp_jax.serving.frame_request import FrameRequest
     from xcomp_jax.serving.video import Source
 
-    # The list of a server is ordered by age, newest first.
-    for demo in reversed(demo_videos()):
+    for position, demo in enumerate(demo_videos()):
         source = Source(identity=demo.path.name, path=demo.path, name=demo.title)
         video = services.library.add(source, FrameRequest(), None, demo.title)
+        video.created_at -= position  # the list is ordered by age, newest first
         questions = [question.text for question in demo.questions]
         services.examples.append({"video": video.id, "questions": questions})
 

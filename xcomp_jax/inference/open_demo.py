@@ -39,7 +39,7 @@ def open_demo(
 
 def demo_note() -> str:
     """Returns a sentence about the toy and the questions that it can answer."""
-    texts = [question.text for question in demo_videos()[0].questions]
+    texts = [question.text for question in demo_videos()[-1].questions]
     return (
         "a toy answers: it knows only the videos of `xcomp demo` "
         f"({FOLDER}/*.mp4) and the questions {', '.join(map(repr, texts))}"

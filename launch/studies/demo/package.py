@@ -13,7 +13,7 @@ from xcomp_jax.checkpoint import CheckpointReader, load_params, save_params
 from xcomp_jax.checksums import checksums_of
 from xcomp_jax.config import SamplingConfig, to_dict
 from xcomp_jax.demo import demo_videos
-from xcomp_jax.files import read_json, write_json
+from xcomp_jax.files import write_json
 from xcomp_jax.inference.open_demo import open_demo
 from xcomp_jax.launch.studies.demo.videos import write_videos
 from xcomp_jax.text.tokenizer import load_tokenizer
@@ -51,7 +51,7 @@ def package(workdir: Path, folder: Path) -> None:
     recipe: dict[str, Any] = {
         "commands": COMMANDS,
         "seed": source["config"]["seed"],
-        "held_out": read_json(workdir / "summary.json"),
+        "stages": source["config"]["stages"],
         "bytes": sum(path.stat().st_size for path in files),
         "sha256": {
             name: sha256

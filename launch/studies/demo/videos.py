@@ -31,7 +31,23 @@ SCENES = {
     ),
     "signals": _scene(903, "green", 42, ("flash", "yellow", 26)),
 }
-"""Scene of each video by its name; no two have the same answer to a question."""
+"""Scene of each video by its name."""
+
+SUBJECTS = {
+    "evening": ("circle", "ring", "flash"),
+    "harbor": ("circle", "bar"),
+    "signals": ("circle", "ring", "bar", "flash"),
+}
+"""Subjects of the questions about each video: those that the checkpoint answers right."""
+
+
+def listed_questions(name: str) -> list[dict[str, str]]:
+    """Returns the questions about a video and their answers."""
+    return [
+        {"text": question.text, "answer": question.answer}
+        for question in scene_questions(SCENES[name], 0)
+        if question.kind in SUBJECTS[name]
+    ]
 
 
 def write_videos(folder: Path) -> None:
@@ -41,12 +57,11 @@ def write_videos(folder: Path) -> None:
         path = folder / f"{name}.mp4"
         frames = render_frames(scene, scene.times(FPS), width=WIDTH, height=HEIGHT)
         encode_mp4(frames, path, fps=FPS, crf=24)
-        questions = [{"text": q.text, "answer": q.answer} for q in scene_questions(scene, 0)]
         listed.append(
             {
                 "file": path.name,
                 "title": name.capitalize(),
-                "questions": questions,
+                "questions": listed_questions(name),
             }
         )
     write_json(folder / "videos.json", listed)
