@@ -57,7 +57,7 @@ def _compared(
             result = _measured(command)
             if name not in best or result["seconds"] < best[name]["seconds"]:
                 best[name] = result
-    checksums = {result.get("checksum") for result in best.values()} - {None}
+    checksums = {str(result["checksum"]) for result in best.values() if "checksum" in result}
     if len(checksums) > 1:
         raise ValueError(f"{path}: spans and one pass read different frames: {sorted(checksums)}")
     ours = best["spans"]
