@@ -49,10 +49,13 @@ def pyav_frames(path, count):
                     break
 
 
+READERS = {"decord": decord_frames, "pyav": pyav_frames}
+
+
 def main(arguments):
     """Reads the frames and prints their number, seconds and CPU seconds."""
     name, path, count, size = arguments[0], arguments[1], int(arguments[2]), int(arguments[3])
-    read = {"decord": decord_frames, "pyav": pyav_frames}[name]
+    read = READERS[name]
     began, before, number = time.perf_counter(), sum(os.times()[:4]), 0
     for frame in read(path, count):
         if size:

@@ -17,7 +17,9 @@ from xcomp_jax.account import Account
 from xcomp_jax.video import file_reader, read_plan
 from xcomp_jax.video.access_points import Access
 from xcomp_jax.video.decode import read_frames
+from xcomp_jax.video.decode_order import KEY
 from xcomp_jax.video.errors import VideoError
+from xcomp_jax.video.packet_bytes import PacketBytes
 from xcomp_jax.video.probe import VideoInfo, probe
 from xcomp_jax.video.read_plan import Group, ReadPlan, Span
 from xcomp_jax.video.span_process import SpanError, TimedFrames, span_frames
@@ -169,3 +171,17 @@ def test_read_frames_one_pass_states_reason(
         assert reason in caplog.text, name
         assert any(reason in work for work in account.work), name
     assert not span_reads
+
+
+def test_access_recovery_point_is_no_start(odd_files: dict[str, Path]) -> None:
+    """Frames after a key frame that is no IDR picture may need frames before it."""
+    for name, closed in (("closed.mp4", None), ("open.mp4", 1), ("refresh.mp4", 1)):
+        info = probe(odd_files[name])
+        assert info.packets is not None
+        order = info.packets.decode_order
+        assert order is not None
+        keys = np.flatnonzero(order.flags & KEY)
+        assert len(keys) > 4, name
+        with PacketBytes(info.path, order) as roles:
+            kinds = [roles.access(int(key)) for key in keys]
+        assert kinds.count(Access.CLOSED) == (closed or len(keys)), name

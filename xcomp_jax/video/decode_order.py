@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -63,6 +65,23 @@ class DecodeOrder:
 
     def __len__(self) -> int:
         return len(self.ticks)
+
+    @functools.cached_property
+    def by_time(self) -> NDArray[np.int64]:
+        """Packet numbers, int64 [M], sorted by time; packets of equal time keep their order."""
+        return np.argsort(self.ticks, kind="stable")
+
+    @functools.cached_property
+    def ranks(self) -> NDArray[np.int64]:
+        """Position of each packet in `by_time`, int64 [M]."""
+        ranks = np.empty(len(self), np.int64)
+        ranks[self.by_time] = np.arange(len(self))
+        return ranks
+
+    def numbers(self, ticks: Sequence[int]) -> NDArray[np.int64]:
+        """Returns, for each of `ticks`, the number of the last packet with that time."""
+        found = np.searchsorted(self.ticks, ticks, "right", sorter=self.by_time)
+        return self.by_time[found - 1]
 
     def take(self, mask: NDArray[np.bool_]) -> DecodeOrder:
         """Returns the packets for which `mask` [M] is true."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xcomp_jax.video.access_points import CODECS, Access
-from xcomp_jax.video.decode_order import KEY
+from xcomp_jax.video.decode_order import KEY, DecodeOrder
 from xcomp_jax.video.packets import PacketList
 
 PROCESS_SECONDS = 0.06
@@ -147,7 +147,7 @@ def group_frames(packets: PacketList, ticks: Sequence[int], roles: PacketRoles) 
     order = packets.decode_order
     assert order is not None
     keys = np.flatnonzero(order.flags & KEY)
-    numbers = packet_numbers(order.ticks, ticks)
+    numbers = order.numbers(ticks).tolist()
     known: dict[int, Access | None] = {}
     members: dict[int, list[tuple[int, int]]] = {}
     for tick, number in zip(ticks, numbers, strict=True):
@@ -172,13 +172,6 @@ def group_frames(packets: PacketList, ticks: Sequence[int], roles: PacketRoles) 
     return groups
 
 
-def packet_numbers(all_ticks: NDArray[np.int64], ticks: Sequence[int]) -> list[int]:
-    """Returns, for each of `ticks`, the number of the last packet with that time."""
-    by_time = np.argsort(all_ticks, kind="stable")
-    found = np.searchsorted(all_ticks[by_time], ticks, "right") - 1
-    return by_time[found].tolist()
-
-
 def _cuts(
     groups: Sequence[Group], costs: Sequence[float], target: float, max_frames: int
 ) -> Iterator[tuple[int, int]]:
@@ -201,32 +194,38 @@ def _cuts(
 
 
 def kept_packets(
-    packets: PacketList, span: Span, unreferenced: NDArray[np.bool_]
-) -> NDArray[np.bool_]:
-    """Returns for every packet in decode order, [M], whether the span's process decodes it.
+    packets: PacketList, span: Span, unreferenced: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Returns the numbers of the packets that a span's process decodes, rising.
 
     Args:
-        unreferenced: [M], packets that are decoded only if their own frame is requested.
+        unreferenced: numbers of packets that are decoded only if their own frame is requested.
     """
     order = packets.decode_order
     assert order is not None
-    kept = np.zeros(len(order), bool)
-    for group in span.groups:
-        kept[group.first : group.last + 1] = True
-    kept &= ~unreferenced
-    kept[packet_numbers(order.ticks, span.ticks)] = True
     first, last = span.groups[0], span.groups[-1].last
-    kept[last + 1 : last + 1 + TAIL] = True
+    ranges = [np.arange(group.first, group.last + 1) for group in span.groups]
+    needed = np.setdiff1d(np.concatenate(ranges), unreferenced)
+    tail = np.arange(last + 1, min(last + 1 + TAIL, len(order)))
+    kept = np.unique(np.concatenate([needed, order.numbers(span.ticks), tail]))
     if first.access is Access.OPEN:
-        kept[first.first :] &= order.ticks[first.first :] >= order.ticks[first.first]
+        kept = kept[order.ticks[kept] >= order.ticks[first.first]]
     return kept
 
 
-def kept_runs(ticks: NDArray[np.int64], kept: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    """Returns the intervals of time, as (first, last) tick, that hold exactly the kept packets."""
-    distinct, groups = np.unique(ticks, return_inverse=True)
-    is_kept = np.zeros(len(distinct), bool)
-    is_kept[groups[kept]] = True
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], is_kept.astype(np.int8), [0]])))
-    pairs = edges.reshape(-1, 2).tolist()
-    return [(int(distinct[first]), int(distinct[end - 1])) for first, end in pairs]
+def kept_runs(order: DecodeOrder, kept: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Returns the intervals of time, as (first, last) tick, that hold exactly the kept packets.
+
+    Packets of equal time are kept together.
+    """
+    ranks = np.sort(order.ranks[kept])
+    starts = np.flatnonzero(np.diff(ranks, prepend=-2) > 1)
+    ends = np.append(starts[1:], len(ranks)) - 1
+    times = order.ticks[order.by_time[ranks]].tolist()
+    runs: list[tuple[int, int]] = []
+    for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
+        if runs and runs[-1][1] == times[start]:
+            runs[-1] = (runs[-1][0], times[end])
+        else:
+            runs.append((times[start], times[end]))
+    return runs

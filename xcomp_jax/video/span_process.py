@@ -14,6 +14,7 @@ from collections.abc import Callable, Generator
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xcomp_jax.video.ffmpeg_process import Messages, next_frame, running
 from xcomp_jax.video.packet_bytes import PacketBytes
@@ -64,7 +65,7 @@ def span_frames(
         filters += f",scale={size}:{size}:flags=bicubic"
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        runs = interval_expression(kept_runs(order.ticks, kept), "pts")
+        runs = interval_expression(kept_runs(order, kept), "pts")
         (folder / "packets").write_text(f"noise=drop='not({runs})'")
         (folder / "filter").write_text(filters)
         first = folder / "first"
@@ -95,20 +96,19 @@ def span_frames(
                 yield tick, frame
 
 
-def unreferenced_packets(path: Path, packets: PacketList, span: Span) -> np.ndarray:
-    """Returns for every packet, bool [M], whether no other packet of its group refers to it."""
+def unreferenced_packets(path: Path, packets: PacketList, span: Span) -> NDArray[np.int64]:
+    """Returns the numbers of packets of a span to which no other packet of their group refers."""
     order = packets.decode_order
     assert order is not None
-    unreferenced = np.zeros(len(order), bool)
-    if order.codec not in ("h264", "hevc"):
-        return unreferenced
-    with PacketBytes(path, order) as reader:
-        for group in span.groups:
-            numbers = range(group.first, group.last + 1)
-            is_unreferenced, layers = zip(*map(reader.unreferenced, numbers), strict=True)
-            top = np.array(layers) == max(layers)
-            unreferenced[group.first : group.last + 1] = np.array(is_unreferenced) & top
-    return unreferenced
+    unreferenced: list[int] = []
+    if order.codec in ("h264", "hevc"):
+        with PacketBytes(path, order) as reader:
+            for group in span.groups:
+                numbers = range(group.first, group.last + 1)
+                roles = [(number, *reader.unreferenced(number)) for number in numbers]
+                top = max(layer for _, _, layer in roles)
+                unreferenced += [number for number, free, layer in roles if free and layer == top]
+    return np.array(unreferenced, np.int64)
 
 
 def _seek_options(packets: PacketList, span: Span) -> list[str]:

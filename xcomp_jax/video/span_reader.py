@@ -90,6 +90,8 @@ class SpanReader:
         """Puts a span's frames into `waiting`."""
         end: Exception | None = None
         with share.decoder():
+            if self._closed.is_set():  # Nobody takes from `waiting` any more.
+                return
             frames = span_frames(
                 self._path,
                 self._packets,
