@@ -62,7 +62,8 @@ def random_params(config: ModelConfig, *parts: str, dtype: Any = None) -> Params
         ]
         return jax.tree.unflatten(structure, arrays)
 
-    return jax.jit(init)(jax.random.key(0))
+    # Compiles in a fraction of the time of the default generator.
+    return jax.jit(init)(jax.random.key(0, impl="rbg"))
 
 
 def prefill_inputs(config: ModelConfig, frames: int) -> tuple[Any, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -52,53 +53,50 @@ def assert_close(actual: Any, expected: Any) -> None:
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
 
 
-def run_decoder(config: ModelConfig) -> dict[str, Any]:
-    """Returns hidden states, gradients, and the states of text after the cached video."""
-    model, rng = XComp(config), np.random.default_rng(0)
+def decoder(config: ModelConfig) -> Callable[[np.ndarray], dict[str, Any]]:
+    """Returns a program of visual tokens, compiled in the layout of the current target.
+
+    It computes hidden states, gradients, and the states of text after the cached video.
+    """
+    model, params, rng = XComp(config), adapted_params(config), np.random.default_rng(0)
     before, after = (rng.integers(0, 500, (1, n)).astype(np.int32) for n in (PREFIX, SUFFIX))
-    visual = rng.normal(size=(1, FRAMES * 4, 32)).astype(np.float32)
+    lengths = exact(PREFIX, FRAMES * 4, SUFFIX)
+
+    def loss(params: Params, visual: jax.Array) -> Any:
+        out = apply.prefill(model, params, before, visual, after, lengths, collect_layers=True)
+        return jnp.sum(jnp.tanh(out.suffix)) + jnp.sum(jnp.tanh(out.visual)), out
 
     @jax.jit
     def run(params: Params, visual: jax.Array) -> dict[str, Any]:
-        lengths = exact(PREFIX, FRAMES * 4, SUFFIX)
-
-        def loss(params: Params, visual: jax.Array) -> Any:
-            out = apply.prefill(model, params, before, visual, after, lengths, collect_layers=True)
-            return jnp.sum(jnp.tanh(out.suffix)) + jnp.sum(jnp.tanh(out.visual)), out
-
         gradients, out = jax.grad(loss, argnums=(0, 1), has_aux=True)(params, visual)
         cache = apply.prefill_video(model, params, before, visual, exact(PREFIX, FRAMES * 4, 0))
         text = apply.empty_text_cache(model, params, 1, 8)
         extended, _ = apply.extend(model, params, after, jnp.zeros((1,), jnp.int32), cache, text)
-        gradients = {"llm": gradients[0]["llm"], "lora": gradients[0]["lora"], "in": gradients[1]}
-        slots = cache[0].key.shape[2]
         return {
             "hidden": (out.prefix, out.visual, out.suffix, out.layers),
-            "gradients": gradients,
+            "gradients": (gradients[0]["llm"], gradients[0]["lora"], gradients[1]),
             "extended": extended,
-            "slots": slots,
+            "slots": cache[0].key.shape[2],
         }
 
-    return run(adapted_params(config), visual)
+    return lambda visual: run(params, visual)
 
 
 def test_decoder_in_tpu_layout_equals_cpu_layout(
     config: ModelConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    expected = run_decoder(config)
+    visual = np.random.default_rng(1).normal(size=(1, FRAMES * 4, 32)).astype(np.float32)
+    on_cpu = decoder(config)
+    expected, control = on_cpu(visual), on_cpu(np.roll(visual, 1, axis=1))
     assert expected["slots"] == PREFIX + FRAMES * 4
     monkeypatch.setattr(heads, "current_target", lambda: TPU)
     monkeypatch.setattr(sequence, "padded_length", pallas_tpu.padded_length)
-    actual = run_decoder(config)
+    actual = decoder(config)(visual)
     assert actual["slots"] == 128
     for name in ("hidden", "gradients", "extended"):
         jax.tree.map(assert_close, actual[name], expected[name])
-    # Control: a rotation in the other direction.
-    turned = rope._turned_by_product
-    monkeypatch.setattr(rope, "_turned_by_product", lambda x: -turned(x))
-    wrong = run_decoder(config)["extended"]
     with pytest.raises(AssertionError, match="Not equal to tolerance"):
-        assert_close(wrong, expected["extended"])
+        assert_close(control["extended"], expected["extended"])
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
@@ -109,6 +107,9 @@ def test_rotation_by_product_is_exact(monkeypatch: pytest.MonkeyPatch, dtype: An
     expected = rope.rotate(x, *tables)
     monkeypatch.setattr(heads, "current_target", lambda: TPU)
     np.testing.assert_array_equal(rope.rotate(x, *tables), expected)
+    turned = rope._turned_by_product
+    monkeypatch.setattr(rope, "_turned_by_product", lambda x: -turned(x))
+    assert np.any(rope.rotate(x, *tables) != expected)  # control: the other direction
 
 
 @pytest.mark.parametrize("kernel", [pallas_tpu, pallas_gpu])

@@ -25,18 +25,19 @@ class CompileProgress:
     def __init__(self) -> None:
         self._thread = threading.local()
 
-    def start(self, event: str, _: float | int, *, fun_name: str = "", **__: object) -> None:
+    def start(self, event: str, value: float | int, **details: str | int) -> None:
         """Starts to wait for a program; a listener of JAX, called by the thread that compiles."""
         if event != COMPILE_EVENT:
             return
         after = TERMINAL_SECONDS if sys.stderr.isatty() else LINE_SECONDS
-        line = _Line(fun_name.removeprefix("jit(").removesuffix(")"), time.monotonic())
+        name = str(details.get("fun_name", "a program")).removeprefix("jit(").removesuffix(")")
+        line = _Line(name, time.monotonic())
         line.timer = threading.Timer(after, line.show)
         line.timer.daemon = True
         self._thread.line = line
         line.timer.start()
 
-    def stop(self, event: str, _: float, **__: object) -> None:
+    def stop(self, event: str, duration_secs: float, **details: str | int) -> None:
         """Ends the wait; a listener of JAX."""
         line = getattr(self._thread, "line", None)
         if event == COMPILE_EVENT and line is not None:

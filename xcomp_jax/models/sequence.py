@@ -89,9 +89,12 @@ class Layout:
     @classmethod
     def of(cls, parts: Parts, order: DeviceOrder) -> Layout:
         """Returns the layout of `parts`."""
-        sizes = [part.shape[1] for part in (parts.prefix, parts.visual, parts.suffix)]
-        spare = padded_length(sum(sizes)) - sum(sizes) if order.devices == 1 else 0
-        return cls(*sizes, order, spare)
+        prefix, visual, suffix = (
+            part.shape[1] for part in (parts.prefix, parts.visual, parts.suffix)
+        )
+        slots = prefix + visual + suffix
+        spare = padded_length(slots) - slots if order.devices == 1 else 0
+        return cls(prefix, visual, suffix, order, spare)
 
     @property
     def pieces(self) -> tuple[int, ...]:
