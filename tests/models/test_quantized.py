@@ -142,8 +142,6 @@ def test_published_model_int8_has_rules_for_scales() -> None:
     assert is_quantized(shapes)
     assert not is_quantized(params)
     llm = {name: leaf for name, leaf in flat(shapes).items() if name.startswith("llm")}
-    size = sum(
-        leaf.size * TINY.compute_dtype.itemsize for leaf in llm.values()
-    )
+    size = sum(leaf.size * TINY.compute_dtype.itemsize for leaf in llm.values())
     quantized = sum(leaf.size * leaf.dtype.itemsize for leaf in llm.values())
     assert quantized < 0.26 * size
