@@ -40,6 +40,7 @@ def add_benches(parser: argparse.ArgumentParser) -> None:
     _add_device_benches(commands)
     _add_fit(commands)
     _add_cycles(commands)
+    _add_encoder_cpu(commands)
     _add_selection_benches(commands)
     _add_process_benches(commands)
     _add_pipeline(commands)
@@ -230,6 +231,25 @@ def _add_cycles(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument(
         "--write", type=Path, metavar="FILE", help="store the tables in FILE, in Markdown"
+    )
+
+
+def _add_encoder_cpu(commands: argparse._SubParsersAction) -> None:
+    parser = _add(
+        commands,
+        "encoder-cpu",
+        "time the encoder's block and token merging on this CPU, beside PyTorch",
+        "Times one clip of the 2B model in float32. With --peer, PyTorch runs the same in turns, "
+        "in an interpreter of its own, so that none has to be installed here.",
+        "  xcomp bench encoder-cpu --peer /path/to/venv-with-torch/bin/python",
+    )
+    parser.add_argument("--peer", metavar="PYTHON", help="Python interpreter that has PyTorch")
+    parser.add_argument(
+        "--rounds",
+        type=COUNT,
+        default=3,
+        metavar="N",
+        help="runs of each; the least CPU time counts (default: 3)",
     )
 
 

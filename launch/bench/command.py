@@ -28,9 +28,13 @@ def run(options: argparse.Namespace) -> int:
         case "fit":
             return _run_fit(options)
         case "cycles":
-            from xcomp_jax.launch.bench.cycles import command
+            from xcomp_jax.launch.bench.cycles import command as cycles
 
-            return command.run(options)
+            return cycles.run(options)
+        case "encoder-cpu":
+            from xcomp_jax.launch.bench import encoder_cpu
+
+            return encoder_cpu.run(options)
         case "selection-speed":
             from xcomp_jax.launch.bench import selection_speed
 

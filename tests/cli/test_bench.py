@@ -17,6 +17,7 @@ BENCHES = (
     "blocks",
     "fit",
     "cycles",
+    "encoder-cpu",
     "selection-speed",
     "selection-costs",
     "ask",
@@ -60,3 +61,14 @@ def test_training_overhead_without_measured_steps_is_refused(
 ) -> None:
     assert main(["bench", "training-overhead", "--steps", "30"]) == 2
     assert "--steps 30 must exceed 30" in capsys.readouterr().err
+
+
+def test_encoder_cpu_peer_without_torch_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    peer = tmp_path / "python"
+    peer.write_text("#!/bin/sh\necho \"No module named 'torch'\" >&2; exit 1\n")
+    peer.chmod(0o755)
+    assert main(["bench", "encoder-cpu", "--peer", str(peer)]) == 2
+    message = capsys.readouterr().err
+    assert "No module named 'torch'; --peer needs a Python interpreter with PyTorch" in message

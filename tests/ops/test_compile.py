@@ -85,7 +85,10 @@ def check(machine: str, name: str, made: dict[str, Any]) -> None:
         scores = 2 * 12 * case.rows * case.segments.num_clips * case.segments.clip_tokens
         assert made["temporary"] < 12 * 2**20 < scores or scores < 12 * 2**20
         return
-    assert names["backward" if case.backward else "forward"] <= set(made["calls"])
+    needed = names["backward" if case.backward else "forward"]
+    if name == "encoder" and MACHINES[machine].platform == "tpu":
+        needed = {"pair_attention", "tpu_custom_call"}
+    assert needed <= set(made["calls"])
     # Transposed, padded copies and the log-sum-exp: a few times the inputs.
     bound = 6 * made["arguments"]
     assert made["temporary"] < bound

@@ -41,10 +41,11 @@ def patch_embedding(config: ModelConfig = XCOMP_2B) -> Program:
     tokens = vision.clip_frames * vision.patches_per_frame
     return Program(
         name="patch embedding",
-        lower=lambda mesh: _lower_encoder(config, mesh, blocks=0),
+        lower=lambda mesh: _lower_encoder(config, mesh),
         product_flops=CLIPS_PER_DEVICE * 2 * tokens * 3 * vision.patch_size**2 * vision.width,
         kernel_flops=0,
         per_1024_frames=_calls(config),
+        outside_loop=True,
     )
 
 
@@ -77,9 +78,9 @@ def _calls(config: ModelConfig) -> float:
     return FRAMES / config.vision.clip_frames / CLIPS_PER_DEVICE
 
 
-def _lower_encoder(config: ModelConfig, mesh: Mesh, blocks: int = REPEATS) -> Any:
+def _lower_encoder(config: ModelConfig, mesh: Mesh) -> Any:
     vision = config.vision
-    depth = blocks + vision.depth - vision.num_blocks
+    depth = REPEATS + vision.depth - vision.num_blocks
     config = dataclasses.replace(config, vision=dataclasses.replace(vision, depth=depth))
     encoder = ENCODERS[vision.architecture](config.vision, config.compute_dtype, None)
     params = jax.tree.map(

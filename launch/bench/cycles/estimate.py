@@ -62,6 +62,8 @@ def estimate(program: Program, machine: str, mesh: Mesh) -> Estimate:
     spent = time.process_time() - began
     jax.clear_caches()
     found = counted(operations(text), looped=program.looped)
+    if program.outside_loop:
+        found = [operation for operation in found if operation.runs == 1]
     cycles: collections.Counter[str] = collections.Counter()
     for operation in found:
         if operation.cycles is not None:

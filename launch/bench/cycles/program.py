@@ -23,6 +23,7 @@ class Program:
         per_1024_frames: number of runs that 1,024 frames need.
         looped: the part is a layer, the body of a loop with `REPEATS` iterations; what the program
             does outside the loop is left out.
+        outside_loop: the part is what the program does outside the loop.
     """
 
     name: str
@@ -31,3 +32,4 @@ class Program:
     kernel_flops: float
     per_1024_frames: float
     looped: bool = False
+    outside_loop: bool = False
