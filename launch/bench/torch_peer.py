@@ -74,7 +74,8 @@ def main() -> None:
     if name == "version":
         print(json.dumps({"version": torch.__version__}))
         return
-    run = {"block": block, "merging": merging}[name](*map(int, sizes))
+    parts: dict[str, Callable[..., Callable[[], Any]]] = {"block": block, "merging": merging}
+    run = parts[name](*map(int, sizes))
     with torch.inference_mode():
         run()
         began = time.process_time()

@@ -50,15 +50,14 @@ def add_reading(parser: argparse.ArgumentParser) -> None:
 
 def probe_video(options: argparse.Namespace, video: str) -> VideoInfo:
     """Probes a video with the options of `add_reading`; uses the packet lists in `--store`."""
-    from xcomp_jax.token_store import TokenStore
     from xcomp_jax.video.probe import probe
 
-    return probe(
-        video,
-        stream=options.stream,
-        partial=bool(options.partial),
-        listings=None if options.store is None else TokenStore(options.store.expanduser()).listings,
-    )
+    listings = None
+    if options.store is not None:
+        from xcomp_jax.token_store import TokenStore  # Imports JAX, which takes seconds.
+
+        listings = TokenStore(options.store.expanduser()).listings
+    return probe(video, stream=options.stream, partial=bool(options.partial), listings=listings)
 
 
 def with_reading(sampling: SamplingConfig, options: argparse.Namespace) -> SamplingConfig:
