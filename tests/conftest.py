@@ -8,6 +8,7 @@ from pathlib import Path
 import hypothesis
 import jax
 import pytest
+from jax.experimental.compilation_cache import compilation_cache
 
 from tests.parity.cases import find_cases, listing
 from tests.quick import compile_quickly
@@ -69,6 +70,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def forget_compiled_programs() -> Iterator[None]:
-    """Frees the programs of a module, which no other module uses."""
+    """Frees the programs of a module, which no other module uses, and leaves caches on disk."""
     yield
     jax.clear_caches()
+    if jax.config.jax_compilation_cache_dir is not None:  # A command ran in this process.
+        jax.config.update("jax_compilation_cache_dir", None)
+        compilation_cache.reset_cache()

@@ -36,6 +36,12 @@ def test_save_params_without_tokenizer_has_none(tmp_path: Path) -> None:
         load_tokenizer(str(tmp_path / "saved"))
 
 
+def test_save_params_holds_no_path_of_its_machine(tmp_path: Path) -> None:
+    save_params(tmp_path / "saved", TINY, tiny_params())
+    for path in (tmp_path / "saved").rglob("*"):
+        assert path.is_dir() or str(tmp_path).encode() not in path.read_bytes(), path
+
+
 def test_save_params_failing_tokenizer_leaves_nothing(tmp_path: Path) -> None:
     class Failing:
         def save_pretrained(self, save_directory: str, /) -> None:

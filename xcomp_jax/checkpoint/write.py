@@ -26,6 +26,9 @@ from xcomp_jax.checkpoint.tree import CheckpointError, check_shapes
 from xcomp_jax.config import ModelConfig, to_dict
 from xcomp_jax.text.tokenizer_files import SavableTokenizer, write_tokenizer
 
+COMMIT_MARKER = "commit_success.txt"
+"""File of which Orbax reads only that it exists; it writes a path of this machine into it."""
+
 
 def save_params(
     folder: str | os.PathLike[str],
@@ -94,6 +97,9 @@ def write_checkpoint(
     digests = _save_arrays(draft / PARAMS_FOLDER, flat)
     if jax.process_index() != 0:
         return
+    marker = draft / PARAMS_FOLDER / COMMIT_MARKER
+    if marker.exists():
+        marker.write_text("committed\n", encoding="utf-8")
     names = [path.replace("/", ".") for path in digests]
     if tokenizer is not None:
         write_tokenizer(tokenizer, draft)
