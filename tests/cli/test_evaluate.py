@@ -32,7 +32,7 @@ from tests.evaluation.scripted_model import write_scripted_model
 from tests.write_video import write_video
 from xcomp_jax.account import Account
 from xcomp_jax.cli.main import main
-from xcomp_jax.evaluation import runner
+from xcomp_jax.evaluation import run_benchmark, runner
 from xcomp_jax.evaluation.grouping import VideoGroup
 from xcomp_jax.evaluation.measured_rate import MeasuredRate
 from xcomp_jax.token_store import TokenStore
@@ -472,7 +472,7 @@ def test_evaluate_ended_in_second_benchmark_keeps_first(
             raise KeyboardInterrupt
         return run_questions(evaluation, *rest, **named)
 
-    monkeypatch.setattr(runner, "run_questions", end_in_second)
+    monkeypatch.setattr(run_benchmark, "run_questions", end_in_second)
     with pytest.raises(KeyboardInterrupt):
         main(options)
     first = rows_in(out, "perceptiontest")

@@ -16,6 +16,7 @@ REQUIRED = {
     ("convert", "to-torch"): ["a", "b"],
     ("convert", "verify"): ["a", "b"],
     ("bench", "fit"): ["v5e"],
+    ("bench", "paper"): ["--table", "2", "--out", "a"],
     ("bench", "convert-roundtrip"): ["--folder", "a"],
     ("ask",): ["a.mp4", "What?"],
     ("chat",): ["a.mp4"],

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import jax
 import jax.numpy as jnp
 import pytest
 
 from xcomp_jax.engine import compile_progress
-from xcomp_jax.engine.compile_progress import CompileProgress
-
-
-@pytest.fixture(name="_listening")
-def listening_fixture() -> Iterator[None]:
-    progress = CompileProgress()
-    jax.monitoring.register_scalar_listener(progress.start)
-    jax.monitoring.register_event_duration_secs_listener(progress.stop)
-    yield
-    jax.monitoring.unregister_scalar_listener(progress.start)
-    jax.monitoring.unregister_event_duration_listener(progress.stop)
+from xcomp_jax.engine.compile_progress import show_compilations
 
 
 def compile_sorts(offset: int) -> None:
@@ -33,10 +21,11 @@ def compile_sorts(offset: int) -> None:
     jax.jit(sorts).lower(jax.ShapeDtypeStruct((8, 9, 10), jnp.float32)).compile()
 
 
-@pytest.mark.usefixtures("_listening")
 def test_slow_compilation_is_named_and_timed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    show_compilations()
+    show_compilations()  # Listens once.
     monkeypatch.setattr(compile_progress, "LINE_SECONDS", 0.0)
     compile_sorts(1)
     first, second = capsys.readouterr().err.splitlines()
