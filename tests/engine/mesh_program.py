@@ -41,6 +41,10 @@ MESHES = {
 }
 
 
+STILL = ("single", "replicated")
+"""Meshes on which `still_video` runs too."""
+
+
 def encode(session: Session) -> list[EncodedVideo]:
     rng, size = np.random.default_rng(0), TINY.vision.image_size
     videos = []
@@ -108,7 +112,9 @@ def main() -> None:
             mesh=None if config is None else make_mesh(config),
         )
         videos = encode(session)
-        report[name] = {**results(session, videos), "still": still_video(session)}
+        report[name] = results(session, videos)
+        if name in STILL:
+            report[name]["still"] = still_video(session)
         if config is None:
             # Control: another video in place of the first.
             report["control"] = results(session, [videos[1], videos[1], videos[2]])

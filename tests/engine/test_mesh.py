@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.engine.mesh_program import STILL
 from tests.quick import printed_on_eight_devices
 
 RTOL = 2e-4
@@ -46,7 +47,7 @@ def test_engine_on_mesh_equals_one_device(report: dict[str, Any], mesh: str) -> 
 
 
 def test_repeated_clips_on_mesh_are_encoded_once(report: dict[str, Any]) -> None:
-    for mesh in ("single", *MESHES):
+    for mesh in STILL:
         still = report[mesh]["still"]
         # Clips of equal frames, and those with the other frame at each of three places.
         assert still["work"]["clips encoded"] == 1 + 3, mesh

@@ -51,6 +51,7 @@ def finish(batch: RowBatch) -> None:
         batch.release([sequence for sequence in batch.active if sequence.done])
 
 
+@pytest.mark.slow
 def test_joining_rows_equal_answers_alone(engine: Engine, caches: list[Cache]) -> None:
     alone = [answer_alone(engine, caches[i % 2], i) for i in range(len(TEXTS))]
     sequences, batch = sequences_of(caches), RowBatch(engine)

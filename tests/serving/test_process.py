@@ -13,6 +13,7 @@ import pytest
 from tests.serving.server import chat, make_video, running_server
 
 
+@pytest.mark.slow
 def test_killed_server_finds_videos_in_store(shared: Path, videos: list[Path]) -> None:
     folder = shared / "killed"
     with running_server(folder, shared=shared) as server:

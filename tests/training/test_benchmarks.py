@@ -123,7 +123,9 @@ def test_tune_with_benchmark_trains_the_same(undisturbed: Path, folder: Path) ->
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_tune_interrupted_in_benchmark_continues_it(
     number: signal.Signals, undisturbed: Path, folder: Path
 ) -> None:
