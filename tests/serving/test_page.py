@@ -21,9 +21,12 @@ from tests.serving.page_browser import Tab
 from xcomp_jax.demo import demo_videos
 
 EXECUTABLE = find_chromium()
-pytestmark = pytest.mark.skipif(
-    EXECUTABLE is None, reason="no Chromium found (on Debian: apt-get install chromium)"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        EXECUTABLE is None, reason="no Chromium found (on Debian: apt-get install chromium)"
+    ),
+]
 DESKTOP, PHONE = (1280, 900), (390, 844)
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 

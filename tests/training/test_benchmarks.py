@@ -113,6 +113,7 @@ def test_tune_benchmark_logged_and_shown(undisturbed: Path) -> None:
     assert len(answers(undisturbed)) == 2
 
 
+@pytest.mark.slow
 def test_tune_with_benchmark_trains_the_same(undisturbed: Path, folder: Path) -> None:
     start(EXPERIMENT, folder / "without", folder / "cache").wait_for_success()
     assert losses(folder / "without") == losses(undisturbed)
@@ -123,9 +124,8 @@ def test_tune_with_benchmark_trains_the_same(undisturbed: Path, folder: Path) ->
     assert digests[0] == digests[1]
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_tune_interrupted_in_benchmark_continues_it(
     number: signal.Signals, undisturbed: Path, folder: Path
 ) -> None:

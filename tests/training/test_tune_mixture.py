@@ -109,6 +109,7 @@ def resolved(workdir: Path) -> tuple[dict[str, int], int]:
     return config["mesh"], config["stages"][0]["accumulate_steps"]
 
 
+@pytest.mark.slow
 def test_tune_stored_features_on_mesh_matches_files(folder: Path, features: Path) -> None:
     """Compares decoding on one device, without held-out questions, to stored features on a mesh.
 
