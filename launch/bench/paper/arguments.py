@@ -76,7 +76,7 @@ def add_paper(commands: argparse._SubParsersAction) -> None:
     toy = parser.add_argument_group("tiny models")
     toy.add_argument(
         "--seeds",
-        type=int,
+        type=whole_number(0, (1 << 31) - 1),
         nargs="+",
         default=None,
         metavar="N",
