@@ -18,7 +18,7 @@ from xcomp_jax.video.decode_order import KEY, DecodeOrder
 from xcomp_jax.video.packets import PacketList
 
 PROCESS_SECONDS = 0.06
-"""CPU time of starting ffmpeg, opening the file and seeking (docs/measurements.md)."""
+"""CPU time of starting ffmpeg, opening the file and seeking; an estimate, which only cuts spans."""
 
 BYTE_SECONDS = 6e-10
 """CPU time of decoding a frame, per byte of RGB."""
