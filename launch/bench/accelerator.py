@@ -2,8 +2,9 @@
 
 A part that fails is a row with its error, and no part starts after the deadline. Compiling takes
 most of the time, so the most important parts come first, and each kernel is measured at the shapes
-that take most of it; decoding, a training step and prefill without compression follow if there is
-time.
+that take most of it; decoding, a training step, prefill without compression and the agreement of
+the kernels with their definition follow if there is time. On a GPU the times of encoder and prefill
+are also split by kind of kernel.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ from xcomp_jax.engine import programs
 from xcomp_jax.engine.generate import generate
 from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.flops import encoder_flops
-from xcomp_jax.launch.bench import file_to_answer, kernels, model
+from xcomp_jax.launch.bench import agreement, file_to_answer, kernel_times, kernels, model
 from xcomp_jax.launch.bench.deadline import Deadline
 from xcomp_jax.launch.bench.shapes import ATTENTION, CLIPS, TINY_ATTENTION, TINY_CLIPS
 from xcomp_jax.launch.bench.timing import seconds
 from xcomp_jax.models.xcomp import XComp
+from xcomp_jax.ops.target import current_target
 from xcomp_jax.peaks import peak_of
 from xcomp_jax.sharding import make_mesh
 
@@ -40,31 +42,36 @@ TARGET = {1024: 0.06, 2048: 0.13, 4096: 0.40}
 MEASURED_ATTENTION = ("vit_448_clip8", "qwen2_1p5b_16k")
 MEASURED_CLIPS = ("scores_16_tokens", "scores_1_token")
 NEW_TOKENS = 64
+YARDSTICK = 8192
 TRAINED_FRAMES = 256
 
 
-def measure(*, tiny: bool, deadline: Deadline) -> dict[str, list[Row]]:
-    """Returns the rows of every part by its title."""
+def measure(*, tiny: bool, deadline: Deadline) -> Iterator[tuple[str, list[Row]]]:
+    """Yields title and rows of every part as soon as it is measured."""
     attentions = TINY_ATTENTION if tiny else _named(ATTENTION, MEASURED_ATTENTION)
     scored = TINY_CLIPS if tiny else _named(CLIPS, MEASURED_CLIPS)
+    traced: dict[str, list[Row]] = {"encoder": [], "prefill": []}
     parts: dict[str, Callable[[], Iterator[Row]]] = {
-        "Video encoder": lambda: _encoder(tiny),
-        "Prefill of the language model, with LP-Comp": lambda: _prefills(tiny, True, deadline),
+        "Yardstick": lambda: _yardstick(tiny),
+        "Video encoder": lambda: _encoder(tiny, traced["encoder"]),
+        "Prefill of the language model, with LP-Comp": (
+            lambda: _prefills(tiny, True, deadline, traced["prefill"])
+        ),
         "Attention": lambda: kernels.attention_rows(attentions, deadline),
         "Clip scores": lambda: kernels.clip_score_rows(scored, deadline),
         "From a file to an answer": lambda: file_to_answer.measure(tiny=tiny),
         "Decoding": lambda: _decoding(tiny),
         "Training step": lambda: _training(tiny),
         "Prefill of the language model, without compression": (
-            lambda: _prefills(tiny, False, deadline)
+            lambda: _prefills(tiny, False, deadline, [])
         ),
+        "Agreement with the definition": lambda: agreement.measure(tiny=tiny, deadline=deadline),
     }
-    results: dict[str, list[Row]] = {}
     for title, part in parts.items():
-        began = time.monotonic()
-        results[title] = list(_guarded(part, deadline))
-        print(f"{title}: {time.monotonic() - began:.0f} s", flush=True)
-    return results
+        yield title, list(_guarded(part, deadline))
+    for name, rows in traced.items():
+        if rows:
+            yield f"Kernels of the {name}", rows
 
 
 def _named(shapes: Sequence[Any], names: Sequence[str]) -> list[Any]:
@@ -83,7 +90,21 @@ def _guarded(part: Callable[[], Iterator[Row]], deadline: Deadline) -> Iterator[
         jax.clear_caches()  # compiled programs hold device memory
 
 
-def _prefills(tiny: bool, compressed: bool, deadline: Deadline) -> Iterator[Row]:
+def _yardstick(tiny: bool) -> Iterator[Row]:
+    """Measures what this device makes of its peak: one large product of random matrices."""
+    size = 256 if tiny else YARDSTICK
+    keys = jax.random.split(jax.random.key(0), 2)
+    pair = [jax.random.normal(key, (size, size), jnp.bfloat16) for key in keys]
+    call_seconds = seconds(jax.jit(jnp.matmul), *pair)
+    yield {"product": f"{size} x {size} bfloat16", "tflops": 2 * size**3 / call_seconds / 1e12}
+
+
+def _traced(run: Callable[[], Any]) -> list[Row]:
+    on_gpu = current_target().platform == "gpu"
+    return list(kernel_times.profile(run)) if on_gpu else []
+
+
+def _prefills(tiny: bool, compressed: bool, deadline: Deadline, traced: list[Row]) -> Iterator[Row]:
     config = model.model_config(tiny=tiny, compressed=compressed)
     params = model.random_params(config, "llm")
     peak = peak_of(jax.devices()[0].device_kind)
@@ -102,10 +123,12 @@ def _prefills(tiny: bool, compressed: bool, deadline: Deadline) -> Iterator[Row]
         row["floor_s"] = flops / (peak.tflops * 1e12) if peak else ""
         if compressed and not tiny:
             row |= {"target_s": TARGET[frames], "paper_h200_s": PUBLISHED[frames]}
+        if not traced:
+            traced += _traced(functools.partial(program, params, *inputs))
         yield row
 
 
-def _encoder(tiny: bool) -> Iterator[Row]:
+def _encoder(tiny: bool, traced: list[Row]) -> Iterator[Row]:
     config = model.model_config(tiny=tiny)
     params = model.random_params(config, "vision", "projector")
     side, clip = config.vision.image_size, config.vision.clip_frames
@@ -124,6 +147,8 @@ def _encoder(tiny: bool) -> Iterator[Row]:
         }
         if peak is not None:
             row["of_roofline"] = peak.least_seconds(flops, 0) / call_seconds
+        if not traced:
+            traced += _traced(functools.partial(encode, params, pixels))
         yield row
 
 

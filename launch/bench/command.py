@@ -6,7 +6,7 @@ import argparse
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from xcomp_jax.launch.bench.arguments import DESCRIPTION, EXAMPLES, RESULTS, add_benches
@@ -83,17 +83,20 @@ def _run_on_device(options: argparse.Namespace) -> int:
     from xcomp_jax.launch.bench.deadline import Deadline
 
     deadline = Deadline(options.minutes)
-    sections: dict[str, list[dict[str, Any]]]
-    if options.bench == "kernels":
-        sections = {"Kernels": list(kernels.measure(tiny=options.tiny, deadline=deadline))}
-    elif options.bench == "gpu":
-        sections = accelerator.measure(tiny=options.tiny, deadline=deadline)
-    else:
-        sections = {"Block sizes": list(blocks.measure(deadline, tiny=options.tiny))}
-        if options.write:
-            blocks.add_to_table(sections["Block sizes"])
-    for title, rows in sections.items():
-        print(f"\n{title}\n\n{results.table(rows)}")
+    parts: Iterable[tuple[str, list[dict[str, Any]]]]
+    match options.bench:
+        case "kernels":
+            parts = [("Kernels", list(kernels.measure(tiny=options.tiny, deadline=deadline)))]
+        case "gpu":
+            parts = accelerator.measure(tiny=options.tiny, deadline=deadline)
+        case _:
+            parts = [("Block sizes", list(blocks.measure(deadline, tiny=options.tiny)))]
+    sections = {}
+    for title, rows in parts:
+        sections[title] = rows
+        print(f"\n{title}\n\n{results.table(rows)}", flush=True)
+    if options.bench == "blocks" and options.write:
+        blocks.add_to_table(sections["Block sizes"])
     if not options.tiny or options.out is not None:
         path = results.write(options.bench, sections, options.out or RESULTS)
         print(f"\nwritten: {path}")

@@ -162,13 +162,13 @@ def test_failed_part_is_a_row_and_others_run(monkeypatch: pytest.MonkeyPatch) ->
         raise RuntimeError("no such model\nand more")
 
     monkeypatch.setattr(model, "model_config", broken)
-    rows = accelerator.measure(tiny=True, deadline=Deadline(10))
+    rows = dict(accelerator.measure(tiny=True, deadline=Deadline(10)))
     assert rows["Video encoder"] == [{"note": "RuntimeError: no such model"}]
     assert all("ms" in row for row in rows["Attention"] + rows["Clip scores"])
 
 
 def test_no_measurement_starts_after_deadline() -> None:
-    late = accelerator.measure(tiny=True, deadline=Deadline(0))
+    late = dict(accelerator.measure(tiny=True, deadline=Deadline(0)))
     assert all(rows == [{"note": "not measured: out of time"}] for rows in late.values())
     row = next(kernels.measure(tiny=True, deadline=Deadline(0)))
     assert row["note"] == "not measured: out of time"

@@ -2,11 +2,13 @@
 
 cuDNN supports padding only behind the real keys. Here padding lies between them (three parts, each
 padded), so tokens are first reordered: the real ones, then the others. That is one pass over
-queries, keys and values, against a product of the length with itself.
+queries, keys and values, against a product of the length with itself. Under a causal mask no real
+row then sees padding, and cuDNN needs no lengths.
 """
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 
 import jax
@@ -47,30 +49,27 @@ def attention(
     value: Float[Array, "B S K H"],
     key_mask: Bool[Array, "B S"] | None,
 ) -> Float[Array, "B Q N H"]:
-    """Computes attention, see `dispatch.attention`; padded rows of causal attention give 0."""
+    """Computes attention, see `dispatch.attention`."""
+    attend = functools.partial(jax.nn.dot_product_attention, implementation="cudnn")
     if key_mask is None:
-        return jax.nn.dot_product_attention(
-            query, key, value, is_causal=problem.causal, implementation="cudnn"
-        )
+        return attend(query, key, value, is_causal=problem.causal)
     key_mask, key, value = (_even(x) for x in (key_mask, key, value))
     order = jnp.argsort(~key_mask, axis=1, stable=True)
     back = jnp.argsort(order, axis=1)
-    lengths = jnp.sum(key_mask, axis=1, dtype=jnp.int32)
     key, value = _reorder(key, order, back), _reorder(value, order, back)
     if problem.causal:  # a row may only see keys before its own, so rows move with their keys
-        query, row_lengths = _reorder(_even(query), order, back), lengths
+        query = _reorder(_even(query), order, back)
+        out = _reorder(attend(query, key, value, is_causal=True), back, order)
     else:
-        query, row_lengths = _even(query), jnp.full_like(lengths, problem.rows)
-    out = jax.nn.dot_product_attention(
-        query,
-        key,
-        value,
-        query_seq_lengths=row_lengths,
-        key_value_seq_lengths=lengths,
-        is_causal=problem.causal,
-        implementation="cudnn",
-    )
-    return (_reorder(out, back, order) if problem.causal else out)[:, : problem.rows]
+        lengths = jnp.sum(key_mask, axis=1, dtype=jnp.int32)
+        out = attend(
+            _even(query),
+            key,
+            value,
+            query_seq_lengths=jnp.full_like(lengths, problem.rows),
+            key_value_seq_lengths=lengths,
+        )
+    return out[:, : problem.rows]
 
 
 def _even(x: Array) -> Array:

@@ -40,7 +40,13 @@ def default_blocks(problem: Problem, target: Target) -> BlockSizes:
     """Returns measured block sizes for the shape, or safe ones."""
     default = BlockSizes()
     if problem.dtype == jnp.float32:  # twice the bytes in the same shared memory
-        default = BlockSizes(forward_queries=64, forward_keys=32, backward_keys=32)
+        default = BlockSizes(
+            forward_keys=32,
+            forward_warps=8,
+            forward_stages=2,
+            backward_keys=32,
+            backward_warps=8,
+        )
     return tuned(default, target.device_kind, problem.table_key)
 
 

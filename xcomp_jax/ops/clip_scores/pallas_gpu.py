@@ -1,9 +1,9 @@
 """Clip scores on GPU in two Pallas (Triton) kernels.
 
 The first sums the softmax over the text keys, one number per row and head. The second, one program
-per block of rows, segment and head, rotates the segment's keys to their positions, scores them and
-sums per clip against a running maximum; the first kernel's number is added to the denominator.
-Triton cannot cut a tile in half, so both halves of a head are loaded and multiplied separately.
+per block of rows, segment and head, scores the segment's keys and sums per clip against a running
+maximum; the first kernel's number is added to the denominator. XLA rotates the keys of all segments
+before, once for all heads of a group and all blocks of rows: a window of the 2B model takes 9 MB.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from xcomp_jax.ops.choice import wrong_platform
 from xcomp_jax.ops.clip_scores.prepare import Prepared, table_key
 from xcomp_jax.ops.clip_scores.reference import MASKED, Segments
 from xcomp_jax.ops.padding import pad_rows
+from xcomp_jax.ops.rope import rotate
 from xcomp_jax.ops.target import Target
 
 LOG2_E = math.log2(math.e)
@@ -98,11 +99,6 @@ class _Grid:
     def columns(self) -> int:
         return _power_of_two(self.segments.size)
 
-    def padded_keys(self, keys: int) -> int:
-        """Visual keys; the last block of the last segment may reach beyond them."""
-        start = (self.segments.count - 1) * self.segments.stride * self.segments.clip_tokens
-        return max(keys, start + self.padded_tokens)
-
     def call(self, kernel: Any, name: str, **arguments: Any) -> Any:
         params = plgpu.CompilerParams(num_warps=self.blocks.warps, num_stages=self.blocks.stages)
         return pl.pallas_call(
@@ -153,33 +149,39 @@ def _text_lse(grid: _Grid, query: Array, prepared: Prepared) -> Array:
     )
 
 
+def _rotated_segments(
+    grid: _Grid, prepared: Prepared, visual_key: Array
+) -> Float[Array, "B segments padded K H"]:
+    """Cuts the keys into segments and rotates each from the segment's first position on."""
+    segments, tokens = grid.segments, grid.segments.size * grid.segments.clip_tokens
+    first = segments.stride * segments.clip_tokens * jnp.arange(segments.count)
+    keys = visual_key[:, first[:, None] + jnp.arange(tokens)[None, :]].astype(jnp.float32)
+    merged = keys.reshape(grid.batch, -1, *keys.shape[3:])
+    tables = (jnp.tile(table, (1, segments.count, 1)) for table in (prepared.cos, prepared.sin))
+    rotated = rotate(merged, *tables).astype(visual_key.dtype).reshape(keys.shape)
+    return jnp.pad(rotated, ((0, 0), (0, 0), (0, grid.padded_tokens - tokens), (0, 0), (0, 0)))
+
+
 def _segment_sums(
     grid: _Grid, query: Array, text_lse: Array, prepared: Prepared, visual_key: Array
 ) -> Array:
     """Computes sums per clip, [B, N, blocks of rows, segments, columns]."""
-    segments, block, half = grid.segments, grid.blocks.rows, grid.size // 2
-    group, keys = grid.heads // grid.kv_heads, grid.padded_keys(visual_key.shape[1])
+    segments, block, size = grid.segments, grid.blocks.rows, grid.size
+    group, tokens = grid.heads // grid.kv_heads, grid.padded_tokens
     spec = pl.BlockSpec
 
     def example_and_head(i: Array) -> tuple[Array, Array]:
         """Decodes the third grid index."""
         return lax.div(i, grid.heads), lax.rem(i, grid.heads)
 
-    def query_place(i: Array, r: Array) -> tuple[Array, Array, Array]:
+    def query_place(r: Array, s: Array, i: Array) -> tuple[Any, ...]:
         example, head = example_and_head(i)
-        return example, r, head
+        return example, r, head, 0
 
-    def key_place(i: Array) -> tuple[Array, int, Array]:
+    def key_place(r: Array, s: Array, i: Array) -> tuple[Any, ...]:
         example, head = example_and_head(i)
-        return example, 0, lax.div(head, group)
+        return example, s, 0, lax.div(head, group), 0
 
-    def query_half(side: int) -> pl.BlockSpec:
-        return spec((None, block, None, half), lambda r, s, i: (*query_place(i, r), side))
-
-    def key_half(side: int) -> pl.BlockSpec:
-        return spec((None, keys, None, half), lambda r, s, i: (*key_place(i), side))
-
-    table = spec((None, grid.padded_tokens, half), lambda r, s, i: (example_and_head(i)[0], 0, 0))
     return grid.call(
         functools.partial(
             _segment_kernel, segments=segments, block=grid.blocks.keys, columns=grid.columns
@@ -187,14 +189,10 @@ def _segment_sums(
         "clip_scores",
         grid=(grid.row_blocks, segments.count, grid.batch * grid.heads),
         in_specs=[
-            query_half(0),
-            query_half(1),
+            spec((None, block, None, size), query_place),
             spec((None, block), lambda r, s, i: (example_and_head(i)[0], r)),
             spec((None, None, block), lambda r, s, i: (*example_and_head(i), r)),
-            key_half(0),
-            key_half(1),
-            table,
-            table,
+            spec((None, None, tokens, None, size), key_place),
         ],
         out_specs=spec(
             (None, None, None, None, grid.columns),
@@ -205,11 +203,9 @@ def _segment_sums(
         ),
     )(
         query,
-        query,
         pad_rows(prepared.scored.astype(jnp.float32), grid.padded_rows),
         text_lse,
-        *(pad_rows(visual_key, keys),) * 2,
-        *(pad_rows(x[..., :half], grid.padded_tokens) for x in (prepared.cos, prepared.sin)),
+        _rotated_segments(grid, prepared, visual_key),
     )
 
 
@@ -236,14 +232,10 @@ def _text_kernel(query_ref: Any, key_ref: Any, mask_ref: Any, lse_ref: Any, *, b
 
 
 def _segment_kernel(
-    left_query_ref: Any,
-    right_query_ref: Any,
+    query_ref: Any,
     scored_ref: Any,
     text_lse_ref: Any,
-    left_key_ref: Any,
-    right_key_ref: Any,
-    cos_ref: Any,
-    sin_ref: Any,
+    key_ref: Any,
     out_ref: Any,
     *,
     segments: Segments,
@@ -251,23 +243,14 @@ def _segment_kernel(
     columns: int,
 ) -> None:
     """Sums the weights of a block of rows per clip of one segment."""
-    left_query, right_query = left_query_ref[...], right_query_ref[...]
-    dtype, rows = left_query.dtype, left_query.shape[0]
-    scale = (2 * left_query.shape[1]) ** -0.5 * LOG2_E
-    text_lse = text_lse_ref[...]
+    query, text_lse = query_ref[...], text_lse_ref[...]
+    dtype, (rows, size) = query.dtype, query.shape
+    scale = size**-0.5 * LOG2_E
     tokens = segments.size * segments.clip_tokens
-    first = pl.program_id(1) * (segments.stride * segments.clip_tokens)
 
     def step(j: Array, carry: tuple[Array, Array]) -> tuple[Array, Array]:
         most, sums = carry
-        inside = pl.ds(j * block, block)
-        here = pl.ds(first + j * block, block)
-        left = left_key_ref[here, :].astype(jnp.float32)
-        right = right_key_ref[here, :].astype(jnp.float32)
-        cos, sin = cos_ref[inside, :], sin_ref[inside, :]
-        turned_left = (left * cos - right * sin).astype(dtype)
-        turned_right = (right * cos + left * sin).astype(dtype)
-        scores = plgpu.dot(left_query, turned_left.T) + plgpu.dot(right_query, turned_right.T)
+        scores = plgpu.dot(query, key_ref[pl.ds(j * block, block), :].T)
         token = j * block + jnp.arange(block)
         scores = jnp.where((token < tokens)[None, :], scores.astype(jnp.float32) * scale, MASKED)
         new_most = jnp.maximum(most, jnp.max(scores, axis=1))
