@@ -265,7 +265,7 @@ def encoded_fixture(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-@pytest.mark.parametrize("selected", ["all", "16"])
+@pytest.mark.parametrize("selected", [pytest.param("all", marks=pytest.mark.slow), "16"])
 def test_evaluate_ten_questions_encode_a_video_once(
     selected: str,
     root: Path,

@@ -1,11 +1,13 @@
 """Runs the engine on one device and on meshes of eight CPU devices, for test_mesh.py.
 
-Prints a JSON object with the results of every step per mesh, and the sharding of parameters.
+Prints a JSON object with the results of every step on the meshes that are named, and the sharding
+of parameters on all.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import jax
@@ -99,7 +101,7 @@ def sharded_parameters(session: Session) -> dict[str, int]:
     }
 
 
-def main() -> None:
+def main(names: list[str]) -> None:
     generation = GenerationConfig(max_new_tokens=6)
     report: dict[str, Any] = {}
     for name, config in {"single": None, **MESHES}.items():
@@ -111,8 +113,10 @@ def main() -> None:
             selection=SELECTION,
             mesh=None if config is None else make_mesh(config),
         )
-        videos = encode(session)
-        report[name] = results(session, videos)
+        report[name] = {}
+        if config is None or name in names:
+            videos = encode(session)
+            report[name] = results(session, videos)
         if name in STILL:
             report[name]["still"] = still_video(session)
         if config is None:
@@ -124,4 +128,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

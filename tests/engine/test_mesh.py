@@ -11,12 +11,17 @@ from tests.engine.mesh_program import STILL
 from tests.quick import printed_on_eight_devices
 
 RTOL = 2e-4
-MESHES = ("replicated", "sharded", "tensor")
+OTHERS = ("replicated", "sharded")
 
 
 @pytest.fixture(scope="module", name="report")
 def report_fixture() -> dict[str, Any]:
-    return printed_on_eight_devices("tests.engine.mesh_program", timeout=900)
+    return printed_on_eight_devices("tests.engine.mesh_program", "tensor", timeout=900)
+
+
+@pytest.fixture(scope="module", name="others")
+def others_fixture() -> dict[str, Any]:
+    return printed_on_eight_devices("tests.engine.mesh_program", *OTHERS, timeout=900)
 
 
 def distance(first: Any, second: Any) -> float:
@@ -33,8 +38,18 @@ def distance(first: Any, second: Any) -> float:
     return worst
 
 
-@pytest.mark.parametrize("mesh", MESHES)
-def test_engine_on_mesh_equals_one_device(report: dict[str, Any], mesh: str) -> None:
+def test_engine_split_every_way_equals_one_device(report: dict[str, Any]) -> None:
+    check_mesh(report, "tensor")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mesh", OTHERS)
+def test_engine_on_mesh_equals_one_device(others: dict[str, Any], mesh: str) -> None:
+    check_mesh(others, mesh)
+
+
+def check_mesh(report: dict[str, Any], mesh: str) -> None:
+    """Compares every step on a mesh with one device, and with the answers to other videos."""
     single, sharded = report["single"], report[mesh]
     for step in ("tokens", "scores", "logits"):
         assert distance(sharded[step], single[step]) < RTOL, step

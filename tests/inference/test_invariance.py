@@ -55,7 +55,7 @@ def encode(session: Session, files: list[Path]) -> list[EncodedVideo]:
     ]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 def test_answer_independent_of_other_work(
     tmp_path: Path, dtype: Literal["float32", "bfloat16"]
 ) -> None:

@@ -34,7 +34,17 @@ COMPRESSIONS = {
 }
 
 
-@pytest.fixture(params=COMPRESSIONS, name="config")
+DEAR = ("cosine uniform", "stepwise suffix")
+"""Compressions of the slow run only: the others keep and drop tokens in the same ways."""
+
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=[pytest.mark.slow] if name in DEAR else [])
+        for name in COMPRESSIONS
+    ],
+    name="config",
+)
 def config_fixture(request: pytest.FixtureRequest) -> ModelConfig:
     return dataclasses.replace(TINY, compression=COMPRESSIONS[request.param])
 

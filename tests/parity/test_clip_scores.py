@@ -51,8 +51,14 @@ def scores(
 
 
 @pytest.mark.golden("clip_scores")
-def test_clip_scores_recorded_runs_equal(case: Case) -> None:
-    for entry in case.meta["runs"]:
+def test_clip_scores_recorded_runs_equal(case: Case, request: pytest.FixtureRequest) -> None:
+    """Scores the first and the last run of every kind, or all with --goldens (each compiles)."""
+    runs = case.meta["runs"]
+    kinds: dict[str, list[dict[str, Any]]] = {entry["score_type"]: [] for entry in runs}
+    for entry in runs:
+        kinds[entry["score_type"]].append(entry)
+    few = [entry for kind in kinds.values() for entry in (kind[0], kind[-1])]
+    for entry in runs if request.config.getoption("--goldens") else few:
         model, params = recorded_model(case, entry["env"])
         layers = (0, model.config.llm.num_hidden_layers)
         config = selection_of(entry["score_type"], query_bias=entry["query_bias"], layers=layers)

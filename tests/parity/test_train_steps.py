@@ -135,7 +135,13 @@ def named(model: XComp, tree: Params) -> dict[str, np.ndarray]:
     return result
 
 
-@pytest.mark.parametrize("min_chunk", [loss.MIN_CHUNK, 1], ids=["whole", "chunks"])
+@pytest.mark.parametrize(
+    "min_chunk",
+    [
+        pytest.param(loss.MIN_CHUNK, id="whole", marks=pytest.mark.slow),
+        pytest.param(1, id="chunks"),
+    ],
+)
 @pytest.mark.golden("train_steps")
 def test_loss_recorded_batch_equal_gradients(
     case, min_chunk: int, monkeypatch: pytest.MonkeyPatch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import ipaddress
@@ -42,6 +43,9 @@ PUBLIC = "public"
 METHODS = ("GET", "POST", "DELETE", "HEAD", "OPTIONS")
 FORM_BYTES = MIB
 """Room for the form around an uploaded file."""
+
+LINGER_SECONDS = 15
+"""Time for a client to finish sending a body that was refused."""
 
 MEDIA_SECONDS = 12 * 3600
 """Life of a link to a video's bytes."""
@@ -105,22 +109,28 @@ class Security:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answered = False
+        status, body = 0, None
 
         async def send_checked(message: Message) -> None:
-            nonlocal answered
+            nonlocal status
             if message["type"] == "http.response.start":
-                answered = True
+                status = message["status"]
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)
                 # Mounted pages have no route; their paths are few.
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if scope["method"] in METHODS else "other"
-                self._metrics.requests.labels(method, route, message["status"]).inc()
+                self._metrics.requests.labels(method, route, status).inc()
+            elif (
+                400 <= status != 408
+                and not message.get("more_body", False)
+                and (body is None or not body.is_complete)
+            ):
+                await _send_last_part(message, receive, send)
+                return
             await send(message)
 
-        owner = ""
         try:
             headers = Headers(scope=scope)
             check_host(headers.getlist("host"), self._config, is_keyed=self._keys.is_required)
@@ -145,7 +155,7 @@ class Security:
             finally:
                 self._parallel[owner] -= 1
         except ApiError as error:
-            if answered:
+            if status:
                 raise
             if error.status == 429:
                 self._metrics.refused.inc()
@@ -189,15 +199,28 @@ class Security:
         return most
 
 
+async def _send_last_part(message: Message, receive: Receive, send: Send) -> None:
+    """Ends a response after the rest of the request was read and dropped, for some seconds.
+
+    A connection that is closed before is reset, and the client loses the message that says why.
+    """
+    await send({**message, "more_body": True})
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LINGER_SECONDS):
+            while (await receive()).get("more_body", False):
+                pass
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
 class _Body:
     """Receives a body with a bound on its size, and on its pauses."""
 
     def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         self._receive, self._most, self._seconds = receive, most, seconds
-        self._size, self._is_complete = 0, False
+        self._size, self.is_complete = 0, False
 
     async def receive(self) -> Message:
-        if self._is_complete:
+        if self.is_complete:
             return await self._receive()
         try:
             message = await asyncio.wait_for(self._receive(), self._seconds)
@@ -209,7 +232,7 @@ class _Body:
             ) from None
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
-            self._is_complete = not message.get("more_body", False)
+            self.is_complete = not message.get("more_body", False)
             if self._size > self._most:
                 raise too_large(self._most)
         return message
