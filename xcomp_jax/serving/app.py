@@ -5,11 +5,9 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from xcomp_jax import __version__
+from xcomp_jax.serving import routes_chat, routes_files, routes_service, routes_videos
 from xcomp_jax.serving.errors import AsciiJson, install_error_handlers
-from xcomp_jax.serving.routes_chat import chat_routes
-from xcomp_jax.serving.routes_files import file_routes
-from xcomp_jax.serving.routes_service import add_page, service_routes
-from xcomp_jax.serving.routes_videos import video_routes
+from xcomp_jax.serving.injection import install_parts
 from xcomp_jax.serving.security import Keys, Security
 from xcomp_jax.serving.services import Services
 
@@ -26,13 +24,9 @@ def create_app(services: Services) -> FastAPI:
     )
     keys = Keys(services.config.keys)
     install_error_handlers(app)
-    for router in (
-        chat_routes(services),
-        file_routes(services),
-        video_routes(services, keys),
-        service_routes(services),
-    ):
-        app.include_router(router)
-    add_page(app)
+    install_parts(app, services, keys)
+    for module in (routes_chat, routes_files, routes_videos, routes_service):
+        app.include_router(module.router)
+    routes_service.add_page(app)
     app.add_middleware(Security, config=services.config, keys=keys, metrics=services.metrics)
     return app

@@ -12,36 +12,34 @@ from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
 from xcomp_jax.serving.errors import ApiError
-from xcomp_jax.serving.services import Services
+from xcomp_jax.serving.injection import AppServices
+
+router = APIRouter(tags=["service"])
 
 PAGE = Path(__file__).parent / "page"
 
 
-def service_routes(services: Services) -> APIRouter:
-    """Returns the routes of health and metrics."""
-    router = APIRouter(tags=["service"])
+@router.get("/healthz")
+async def is_alive(services: AppServices) -> dict[str, str]:
+    """Answers while the device thread lives."""
+    if not services.device.is_alive:
+        raise ApiError(503, "the device thread has ended; restart the server")
+    return {"status": "ok"}
 
-    @router.get("/healthz")
-    async def is_alive() -> dict[str, str]:
-        """Answers while the device thread lives."""
-        if not services.device.is_alive:
-            raise ApiError(503, "the device thread has ended; restart the server")
-        return {"status": "ok"}
 
-    @router.get("/readyz")
-    async def is_ready() -> dict[str, str]:
-        """Answers while the server takes requests."""
-        if services.is_draining or not services.is_ready:
-            raise ApiError(503, "the server is starting or stopping", retry_after=5)
-        return {"status": "ready"}
+@router.get("/readyz")
+async def is_ready(services: AppServices) -> dict[str, str]:
+    """Answers while the server takes requests."""
+    if services.is_draining or not services.is_ready:
+        raise ApiError(503, "the server is starting or stopping", retry_after=5)
+    return {"status": "ready"}
 
-    @router.get("/metrics", response_class=Response)
-    async def get_metrics() -> Response:
-        """Returns metrics for Prometheus."""
-        services.update_metrics()
-        return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
-    return router
+@router.get("/metrics", response_class=Response)
+async def get_metrics(services: AppServices) -> Response:
+    """Returns metrics for Prometheus."""
+    services.update_metrics()
+    return Response(services.metrics.text(), media_type=CONTENT_TYPE_LATEST)
 
 
 def add_page(app: FastAPI) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from anyio import to_thread
 
+from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.serving.errors import ApiError
 from xcomp_jax.serving.question import Event, Failure, Question
 from xcomp_jax.serving.services import Services
@@ -24,23 +25,47 @@ async def score_video(services: Services, video: Video, question: str) -> dict[s
     await video.wait()
     encoded = video.encoded
     if encoded is not None and encoded.windows is None:
-        clip = encoded.clip_frames
-        half = max(encoded.num_frames // 2 // clip, 1) * clip
-        if half >= encoded.num_frames:
-            raise ApiError(
-                400,
-                f"the video has {encoded.num_frames} sampled frames, one clip, which gives no "
-                "timeline; watch it with a larger num_frames",
-                code="too_few_frames",
-            )
-        frames = video.frames
-        video = await to_thread.run_sync(
-            services.library.add, video.source, frames, half, video.name
-        )
-        await video.wait()
+        video = await _half_selected(services, video, encoded)
         encoded = video.encoded
     if encoded is None or video.plan is None:
         raise ApiError(404, f"video {video.id} was deleted", code="not_found")
+    job = await _scored(services, video, encoded, question)
+    assert job.scores is not None
+    return {
+        "object": "scores",
+        "video": video.id,
+        "question": question,
+        "frames": [
+            {"index": index, "time": time, "score": float(score)}
+            for index, (time, score) in enumerate(zip(video.plan.times, job.scores, strict=True))
+        ],
+        "selected": list(job.frames or ()),
+        "seconds": job.seconds,
+    }
+
+
+async def _half_selected(services: Services, video: Video, encoded: EncodedVideo) -> Video:
+    """Watches the video again with half of its frames to be selected."""
+    clip = encoded.clip_frames
+    half = max(encoded.num_frames // 2 // clip, 1) * clip
+    if half >= encoded.num_frames:
+        raise ApiError(
+            400,
+            f"the video has {encoded.num_frames} sampled frames, one clip, which gives no "
+            "timeline; watch it with a larger num_frames",
+            code="too_few_frames",
+        )
+    video = await to_thread.run_sync(
+        services.library.add, video.source, video.frames, half, video.name
+    )
+    await video.wait()
+    return video
+
+
+async def _scored(
+    services: Services, video: Video, encoded: EncodedVideo, question: str
+) -> Question:
+    """Returns the question after the device has scored the frames for it."""
     ids = await to_thread.run_sync(services.session.text_after, encoded, question)
     loop, events = asyncio.get_running_loop(), asyncio.Queue[Event]()
 
@@ -65,15 +90,4 @@ async def score_video(services: Services, video: Video, question: str) -> dict[s
         job.cancelled = True
     if isinstance(event, Failure):
         raise event.error
-    assert job.scores is not None
-    return {
-        "object": "scores",
-        "video": video.id,
-        "question": question,
-        "frames": [
-            {"index": index, "time": time, "score": float(score)}
-            for index, (time, score) in enumerate(zip(video.plan.times, job.scores, strict=True))
-        ],
-        "selected": list(job.frames or ()),
-        "seconds": job.seconds,
-    }
+    return job
