@@ -9,7 +9,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from xcomp_jax.launch.bench.arguments import DESCRIPTION, EXAMPLES, RESULTS, add_benches
+from xcomp_jax.launch.bench.arguments import DESCRIPTION, EXAMPLES, add_benches
+from xcomp_jax.launch.bench.device_arguments import RESULTS
 from xcomp_jax.terminal.standalone import run_standalone
 
 

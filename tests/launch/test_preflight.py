@@ -23,7 +23,7 @@ from xcomp_jax.config import (
     on_devices,
 )
 from xcomp_jax.experiment import load_experiment
-from xcomp_jax.launch.bench import arguments
+from xcomp_jax.launch.bench import device_arguments
 from xcomp_jax.launch.preflight import check, command, pods
 from xcomp_jax.launch.preflight.advice import advice
 from xcomp_jax.launch.preflight.collectives import Collective, collectives
@@ -316,4 +316,4 @@ def test_iterations_are_derived_from_loop_counter() -> None:
 
 def test_bench_fit_offers_all_described_machines() -> None:
     """The parser names them itself, because it must not import JAX."""
-    assert set(arguments.MACHINES) == set(MACHINES)
+    assert set(device_arguments.MACHINES) == set(MACHINES)

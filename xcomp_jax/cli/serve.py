@@ -46,7 +46,9 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_server(parser)
+    _add_server(parser)
+    _add_access(parser)
+    _add_limits(parser)
     add_model(parser)
     add_quantization(parser)
     add_generation(parser)
@@ -55,8 +57,7 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(run=run, max_damaged=None)
 
 
-def add_server(parser: argparse.ArgumentParser) -> None:
-    """Adds the options of the server: addresses, folders and limits."""
+def _add_server(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -85,6 +86,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         help="numbers of frames whose programs are compiled before the first request, or 'all' up "
         "to the checkpoint's largest (default: none; the first request of a size compiles)",
     )
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("access")
     group.add_argument(
         "--api-key-file",
@@ -119,6 +123,9 @@ def add_server(parser: argparse.ArgumentParser) -> None:
         metavar="HOST",
         help="hosts that videos may be downloaded from (default: none)",
     )
+
+
+def _add_limits(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("limits")
     group.add_argument(
         "--max-memory",

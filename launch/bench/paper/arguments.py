@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import textwrap
 from pathlib import Path
 
+from xcomp_jax.launch.bench.flags import add_bench
 from xcomp_jax.terminal.values import whole_number
 
 TABLES = ("2", "3", "4", "B", "D", "E")
@@ -17,7 +17,7 @@ needles in a haystack, E operations and time. Without --checkpoint, tiny models 
 generated videos, which shows in kind what the tables compare; their scores say nothing about the
 published model. After an interruption, run the command again: finished rows are not run again."""
 
-EXAMPLES = """examples:
+EXAMPLES = """\
   xcomp bench paper --table 2 3 4 --out runs/paper                  # tiny models, any machine
   xcomp bench paper --table 2 --out runs/try --seeds 1 --set stages.0.num_steps=200
   xcomp bench paper --table 4 --out runs/lvbench --data /data \\
@@ -30,12 +30,12 @@ EXAMPLES = """examples:
 
 def add_paper(commands: argparse._SubParsersAction) -> None:
     """Adds the sub-command."""
-    parser = commands.add_parser(
+    parser = add_bench(
+        commands,
         "paper",
-        help="fill the paper's tables with figures of a checkpoint or of tiny models",
-        description=textwrap.fill(" ".join(DESCRIPTION.split()), 79),
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "fill the paper's tables with figures of a checkpoint or of tiny models",
+        DESCRIPTION,
+        EXAMPLES,
     )
     parser.add_argument(
         "--table", nargs="+", required=True, choices=TABLES, metavar="T", help="2, 3, 4, B, D or E"
@@ -51,8 +51,12 @@ def add_paper(commands: argparse._SubParsersAction) -> None:
         metavar="DIR",
         help="folder of compiled programs (default: %(default)s)",
     )
-    real = parser.add_argument_group("checkpoints and benchmarks")
-    real.add_argument(
+    _add_checkpoints(parser.add_argument_group("checkpoints and benchmarks"))
+    _add_tiny_models(parser.add_argument_group("tiny models"))
+
+
+def _add_checkpoints(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--checkpoint",
         action="append",
         default=[],
@@ -60,21 +64,23 @@ def add_paper(commands: argparse._SubParsersAction) -> None:
         help=f"checkpoint of the rows of a role, one of {', '.join(ROLES)} (default role: "
         "progressive); rows without one stay empty; may be repeated",
     )
-    real.add_argument(
+    group.add_argument(
         "--data",
         type=Path,
         metavar="DIR",
         help="folder with one data folder per benchmark: lvbench, mlvu, longvideobench, and "
         "niah_single and niah_multi for table D (default for D: a generated haystack)",
     )
-    real.add_argument(
+    group.add_argument(
         "--limit",
         type=whole_number(1, 1 << 30),
         metavar="N",
         help="ask only the first N questions of each row (default: all)",
     )
-    toy = parser.add_argument_group("tiny models")
-    toy.add_argument(
+
+
+def _add_tiny_models(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--seeds",
         type=whole_number(0, (1 << 31) - 1),
         nargs="+",
@@ -83,7 +89,7 @@ def add_paper(commands: argparse._SubParsersAction) -> None:
         help="seeds of data, parameters and order; three or more give intervals over seeds "
         "(default: 1 2 3)",
     )
-    toy.add_argument(
+    group.add_argument(
         "--set",
         action="append",
         default=[],
