@@ -14,23 +14,20 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from jax.sharding import Mesh
 
-from xcomp_jax.account import open_account
 from xcomp_jax.config import ModelConfig, SamplingConfig, SelectionConfig
 from xcomp_jax.engine.clips import ClipCache, FileFrames, FrameSource, MemoryClipCache, VideoClips
-from xcomp_jax.engine.compilation import COMPILATIONS
-from xcomp_jax.engine.decode_state import DecodeState
 from xcomp_jax.engine.engine import Engine
 from xcomp_jax.engine.generation_config import GenerationConfig
 from xcomp_jax.inference.answer import Answer
-from xcomp_jax.inference.answerer import Answerer, Frames
+from xcomp_jax.inference.answer_batches import answer_batches
+from xcomp_jax.inference.answerer import Answerer
 from xcomp_jax.inference.chat import Conversation
 from xcomp_jax.inference.encoded_video import EncodedVideo
-from xcomp_jax.inference.request import check_seed, question_list
+from xcomp_jax.inference.request import question_list
 from xcomp_jax.inference.save_model import save_pretrained
-from xcomp_jax.inference.selecting import Progress, plan_selection, select_frames
+from xcomp_jax.inference.selecting import Progress, plan_selection
 from xcomp_jax.inference.video_input import StoredClips, sample_frames
 from xcomp_jax.models.xcomp import Params
 from xcomp_jax.text.prompts import inference_ids, split_at_video
@@ -285,42 +282,9 @@ class Session(Answerer):
             TypeError, ValueError: as `check_question`; the numbers of videos and questions differ,
                 or the batch size or the seed is out of range.
         """
-        questions = question_list(questions)
-        if len(videos) != len(questions):
-            raise ValueError(
-                f"got {len(videos)} videos and {len(questions)} questions; pass one question per "
-                "video"
-            )
-        check_seed(seed)
-        if batch_size < 1:
-            raise ValueError(f"{batch_size=} must be at least 1")
-        suffixes = [self.text_after(v, q) for v, q in zip(videos, questions, strict=True)]
-        answers: list[Answer] = []
-        with open_account() as account:
-            compiled = COMPILATIONS.count
-            scores = self.score_questions(videos, suffixes, progress)
-            for first in range(0, len(questions), batch_size):
-                batch = range(first, min(first + batch_size, len(questions)))
-                selected = [select_frames(videos[i], scores[i]) for i in batch]
-                state = self._prefill(
-                    [videos[i] for i in batch], selected, [suffixes[i] for i in batch]
-                )
-                generated = self.engine.generate(state, self.generation, seed=seed)
-                for row, i in enumerate(batch):
-                    token_ids = np.asarray(generated.ids[row, : generated.count[row]])
-                    answers.append(
-                        self.make_answer(
-                            videos[i],
-                            questions[i],
-                            token_ids,
-                            selected[row],
-                            scores[i],
-                            account,
-                            COMPILATIONS.count - compiled,
-                        )
-                    )
-                    compiled = COMPILATIONS.count
-        return answers
+        return answer_batches(
+            self, videos, questions, batch_size=batch_size, seed=seed, progress=progress
+        )
 
     def chat(self, video: EncodedVideo) -> Conversation:
         """Starts a conversation about an encoded video; each turn prefills only its own text.
@@ -329,20 +293,3 @@ class Session(Answerer):
             ConfigError: the model's video states depend on the question.
         """
         return Conversation(self, video)
-
-    def _prefill(
-        self,
-        videos: Sequence[EncodedVideo],
-        frames: Sequence[Frames],
-        suffixes: Sequence[Sequence[int]],
-    ) -> DecodeState:
-        """Prefills each video's selected frames and the text around them, as one batch."""
-        prefixes = [video.prefix_ids for video in videos]
-        if self.engine.caches_video and len(videos) == 1:
-            cache = self.cache_of(videos[0], frames[0])
-        else:
-            visual = [v.visual_tokens(f) for v, f in zip(videos, frames, strict=True)]
-            if not self.engine.caches_video:
-                return self.engine.prefill(visual, prefixes, suffixes)
-            cache = self.engine.prefill_video(visual, prefixes)
-        return self.engine.extend(cache, suffixes, max_new_tokens=self.generation.max_new_tokens)
