@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.cli.test_evaluate import arguments, copy_videos, rows_in
+from tests.cli.evaluate_runs import arguments, copy_videos, rows_in
 from tests.evaluation.layouts import write_json
 from tests.evaluation.scripted_model import write_scripted_model
 from tests.training.tune_processes import TuneProcess, start_command
