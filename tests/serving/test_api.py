@@ -127,6 +127,16 @@ def test_concurrent_questions_equal_single_ones(server: Server, video_ids: list[
     assert mean("xcomp_decode_rows") > 1.2
 
 
+def test_replies_in_two_parts_do_not_wait_for_each_other(server: Server) -> None:
+    """With Nagle's algorithm every reply takes the 40 ms after which a client acknowledges."""
+    waited = []
+    for _ in range(20):
+        begin = time.perf_counter()
+        server.http.get("/healthz")
+        waited.append(time.perf_counter() - begin)
+    assert np.median(waited) < 0.03
+
+
 def test_conversation_reuses_text_by_content(server: Server, video_ids: list[str]) -> None:
     part = {"type": "video_url", "video_url": {"url": f"xcomp://{video_ids[0]}"}}
     body = chat("Which way does the circle move?", part)

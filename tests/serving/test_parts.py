@@ -51,6 +51,15 @@ def test_state_memory_drops_least_recently_used() -> None:
     assert (memory.used_bytes, list(memory.keys())) == (0, [])
 
 
+def test_state_memory_known_state_changes_size_only() -> None:
+    memory, caches = StateMemory(100), {"window": 1}
+    memory.put(("windows", "video-1"), caches, 30, caches.clear)
+    memory.put(("windows", "video-1"), caches, 40, caches.clear)
+    assert (caches, memory.used_bytes) == ({"window": 1}, 40)
+    memory.put(("windows", "video-1"), {"window": 1}, 40)  # Control: an equal, other state.
+    assert (caches, memory.used_bytes) == ({}, 40)
+
+
 def test_frame_request_merges_number_and_rate() -> None:
     assert (FrameRequest(num_frames=9).exact, FrameRequest(num_frames=9).most) == (9, None)
     both = FrameRequest(num_frames=9, fps=2.0, max_frames=20)

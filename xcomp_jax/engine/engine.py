@@ -253,6 +253,11 @@ class Engine:
         account.count("windows prefilled", len(visual))
         return caches
 
+    def place_windows(self, caches: tuple[WindowCache, ...]) -> tuple[WindowCache, ...]:
+        """Copies window caches to the devices, once for all questions that are scored."""
+        with self.placement.scope():
+            return self.placement.windows(caches)
+
     def score_windows(
         self,
         caches: tuple[WindowCache, ...],
@@ -273,7 +278,6 @@ class Engine:
             *(jnp.int32(row) for row in (length, query.question_start, query.header)),
         )
         with account.measure("score windows"), self.placement.scope():
-            caches = self.placement.windows(caches)
             # Scores of each layer group: [L, W, segments, clips of a segment].
             group_scores: Any = jax.device_get(
                 programs.score_windows(self.model, self.params, caches, text, plan)

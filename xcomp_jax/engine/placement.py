@@ -67,7 +67,7 @@ class Placement:
         """
         mesh = self.mesh
         if mesh is None:
-            return caches
+            return jax.device_put(caches)
 
         def put(leaf: Any) -> Any:
             if not isinstance(leaf, np.ndarray):

@@ -75,7 +75,9 @@ def score_frames(
     if progress is not None:
         progress("windows", 0, total)
     for batch, numbers in enumerate(batches):
-        caches = _window_caches(engine, video, windows, batch, numbers, size, plan)
+        caches = engine.place_windows(
+            _window_caches(engine, video, windows, batch, numbers, size, plan)
+        )
         for query, results in zip(queries, clip_scores, strict=True):
             scores = engine.score_windows(caches, query, plan, num_windows=len(numbers))
             results.extend(scores)

@@ -37,8 +37,11 @@ class StateMemory:
         The newest state is kept whatever its size, because its request is being answered.
 
         Args:
-            dropped: called when the state is dropped or replaced.
+            dropped: called when the state is dropped, or replaced by another one.
         """
+        known = self._states.get(key)
+        if known is not None and known[0] is state:  # it goes on, perhaps with another size
+            self.used_bytes -= self._states.pop(key)[1]
         self.drop(key)
         self._states[key] = (state, size, dropped)
         self.used_bytes += size
