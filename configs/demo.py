@@ -20,7 +20,7 @@ from xcomp_jax.variants import SMOKE, SMOKE_SAMPLING
 
 BASE = StageConfig(
     name="base",
-    num_steps=700,
+    num_steps=2000,
     batch_size=16,
     learning_rate=2e-3,
     warmup_ratio=0.05,
@@ -50,7 +50,7 @@ def get_config() -> ConfigDict:
                     dataclasses.replace(
                         BASE,
                         name="sct",
-                        num_steps=150,
+                        num_steps=300,
                         learning_rate=1e-3,
                         compression=CompressionConfig(schedule="cosine", keep="suffix"),
                         trainable=("projector", "llm"),

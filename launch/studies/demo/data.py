@@ -22,7 +22,7 @@ WORDINGS = {
 }
 """Wordings of the question about each subject."""
 
-TRAIN_VIDEOS, HELD_OUT_VIDEOS = 640, 64
+TRAIN_VIDEOS, HELD_OUT_VIDEOS = 4096, 64
 RENDER_FPS = 8
 FILE_FPS = (1, 2, 3, 4, 5, 6, 7, 8)
 """Frame rates written into the files, so that durations of 2 to 16 seconds are trained."""

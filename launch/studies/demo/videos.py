@@ -33,20 +33,12 @@ SCENES = {
 }
 """Scene of each video by its name."""
 
-SUBJECTS = {
-    "evening": ("circle", "ring", "flash"),
-    "harbor": ("circle", "bar"),
-    "signals": ("circle", "ring", "bar", "flash"),
-}
-"""Subjects of the questions about each video: those that the checkpoint answers right."""
-
 
 def listed_questions(name: str) -> list[dict[str, str]]:
     """Returns the questions about a video and their answers."""
     return [
         {"text": question.text, "answer": question.answer}
         for question in scene_questions(SCENES[name], 0)
-        if question.kind in SUBJECTS[name]
     ]
 
 
