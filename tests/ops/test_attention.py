@@ -45,9 +45,16 @@ def random_inputs(rows: int, heads: int, kv_heads: int) -> tuple[np.ndarray, ...
 @pytest.mark.parametrize(("heads", "kv_heads"), [(2, 2), (12, 2), (7, 1)])
 @pytest.mark.parametrize("rows", [1, 16, 17, 150])
 @pytest.mark.parametrize("causal", [True, False])
+@pytest.mark.parametrize("block_bytes", [0, 1 << 22], ids=["separate heads", "heads together"])
 def test_xla_attention_in_blocks_equals_definition(
-    rows: int, heads: int, kv_heads: int, causal: bool
+    rows: int,
+    heads: int,
+    kv_heads: int,
+    causal: bool,
+    block_bytes: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(xla, "BLOCK_BYTES", block_bytes)
     q, k, v = random_inputs(rows, heads, kv_heads)
     mask = np.arange(rows)[None, :] < np.array([[rows], [max(1, rows - 5)]])
     attend = functools.partial(xla.attention, causal=causal, query_block=16)
@@ -59,7 +66,11 @@ def test_xla_attention_in_blocks_equals_definition(
         assert np.abs(control - want).max() > 1e-3
 
 
-def test_xla_gradients_any_block_size_equal() -> None:
+@pytest.mark.parametrize("block_bytes", [0, 1 << 22], ids=["separate heads", "heads together"])
+def test_xla_gradients_any_block_size_equal(
+    block_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xla, "BLOCK_BYTES", block_bytes)
     q, k, v = random_inputs(70, 4, 2)
 
     def gradients(block: int):
