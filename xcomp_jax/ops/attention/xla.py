@@ -52,7 +52,7 @@ def attention(
     separate = current_target().platform == "cpu" and heads * rows * keys * 4 > BLOCK_BYTES
     if query_block is None:
         together = heads // key.shape[2] if separate else query.shape[0] * heads
-        query_block = block_rows(together * keys * 4)
+        query_block = min(rows, block_rows(together * keys * 4))
     if rows <= query_block and not separate:
         return _attend(query, key, value, key_mask, query_offset if causal else None)
     attend_in_blocks = _attend_by_heads if separate else _attend_in_blocks
