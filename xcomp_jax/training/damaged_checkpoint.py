@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from xcomp_jax.config import ConfigError
 from xcomp_jax.processes import is_lost_process_error
+
+_NEVER_STARTED = r"coroutine '\w*(read|write|serialize)\w*' was never awaited"
+"""Python's warning of a transfer of Orbax that had not begun when another one failed."""
 
 
 @contextlib.contextmanager
@@ -40,15 +45,19 @@ def ignore_late_transfers() -> None:
     """Drops the errors of reads and writes that are cut off by a failed restore or save.
 
     Orbax closes its event loop at the first error, while threads are still transferring other
-    arrays. Python would print a traceback for each of them and hide the error that matters.
+    arrays, and some have not begun. Python would print a traceback or a warning for each of them
+    and hide the error that matters.
     """
+    warnings.filterwarnings("ignore", _NEVER_STARTED, RuntimeWarning)
     previous = sys.unraisablehook
 
     def hook(unraisable: sys.UnraisableHookArgs) -> None:
         error = unraisable.exc_value
         is_closed = isinstance(error, RuntimeError) and str(error) == "Event loop is closed"
         is_cut_off = error is not None and isinstance(error.__cause__, GeneratorExit)
-        if not (is_closed or is_cut_off):
+        # Reaches this hook where warnings are errors.
+        is_warning = isinstance(error, RuntimeWarning) and re.match(_NEVER_STARTED, str(error))
+        if not (is_closed or is_cut_off or is_warning):
             previous(unraisable)
 
     sys.unraisablehook = hook
