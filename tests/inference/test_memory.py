@@ -15,7 +15,7 @@ def test_ask_memory_independent_of_video_length(tmp_path: Path) -> None:
     short, long = (
         measure(
             write_video(tmp_path / f"{minutes}.mp4", 60 * minutes, size=(160, 90)),
-            512,
+            256,
             checkpoint=str(checkpoint),
             code=Path(xcomp_jax.__file__).parents[1],
         ).peak_mb

@@ -159,8 +159,10 @@ def test_assert_parity_zero_tolerance_exact() -> None:
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Runs only the modules without a model, which are quick."""
     modules = [f"tests/parity/test_{kind}.py" for kind in ("frame_sampling", "preprocess")]
-    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *modules, *arguments]
-    return subprocess.run(command, cwd=REPO, capture_output=True, text=True, timeout=120)
+    command = [sys.executable, "-m", "pytest", "-n0", "-p", "no:cacheprovider"]
+    return subprocess.run(
+        [*command, *modules, *arguments], cwd=REPO, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_run_broken_case_fails_and_lists_others(tmp_path: Path) -> None:

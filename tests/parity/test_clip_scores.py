@@ -52,12 +52,12 @@ def scores(
 
 @pytest.mark.golden("clip_scores")
 def test_clip_scores_recorded_runs_equal(case: Case, request: pytest.FixtureRequest) -> None:
-    """Scores the first and the last run of every kind, or all with --goldens (each compiles)."""
+    """Scores the runs of the first input and the last run, or all with --goldens.
+
+    Every input compiles its own programs.
+    """
     runs = case.meta["runs"]
-    kinds: dict[str, list[dict[str, Any]]] = {entry["score_type"]: [] for entry in runs}
-    for entry in runs:
-        kinds[entry["score_type"]].append(entry)
-    few = [entry for kind in kinds.values() for entry in (kind[0], kind[-1])]
+    few = [*(entry for entry in runs if entry["input"] == runs[0]["input"]), runs[-1]]
     for entry in runs if request.config.getoption("--goldens") else few:
         model, params = recorded_model(case, entry["env"])
         layers = (0, model.config.llm.num_hidden_layers)

@@ -71,16 +71,23 @@ def chat(case: Case, number: int) -> Chat:
     return Chat(model, params, frames, tokens, wrong, *runs)
 
 
-def each_run(case: Case) -> list[tuple[dict[str, Any], str, Chat]]:
+Runs = list[tuple[dict[str, Any], str, Chat]]
+"""Recorded values of a run, the prefix of its arrays, and our run."""
+
+
+@pytest.fixture(name="runs")
+def runs_fixture(case: Case, request: pytest.FixtureRequest) -> Runs:
+    """Returns the first chat, or all with --goldens (each compiles its own programs)."""
+    entries = case.meta["runs"]
+    tested = entries if request.config.getoption("--goldens") else entries[:1]
     return [
-        (entry, f"{entry['name']}__", chat(case, number))
-        for number, entry in enumerate(case.meta["runs"])
+        (entry, f"{entry['name']}__", chat(case, number)) for number, entry in enumerate(tested)
     ]
 
 
 @pytest.mark.golden("end_to_end")
-def test_chat_recorded_frames_equal_visual_tokens(case) -> None:
-    for entry, name, done in each_run(case):
+def test_chat_recorded_frames_equal_visual_tokens(case: Case, runs: Runs) -> None:
+    for entry, name, done in runs:
         pixels = np.moveaxis(normalize(done.frames), -1, 1)
         for key, want in case.io.matching(rf"{name}pixel_values_frame\d+").items():
             frame = int(re.search(r"(\d+)$", key).group(1))
@@ -109,8 +116,8 @@ def test_chat_recorded_frames_equal_visual_tokens(case) -> None:
 
 
 @pytest.mark.golden("end_to_end")
-def test_chat_recorded_prefill_equal(case) -> None:
-    for entry, name, done in each_run(case):
+def test_chat_recorded_prefill_equal(case: Case, runs: Runs) -> None:
+    for entry, name, done in runs:
         want = case.io[f"{name}last_prompt_token_hidden_after_each_layer"]
         got, control = (
             np.stack([run.hidden_after_layer(layer)[-1] for layer in range(len(want))])
@@ -123,8 +130,8 @@ def test_chat_recorded_prefill_equal(case) -> None:
 
 
 @pytest.mark.golden("end_to_end")
-def test_chat_recorded_answer_equal(case) -> None:
-    for entry, name, done in each_run(case):
+def test_chat_recorded_answer_equal(case: Case, runs: Runs) -> None:
+    for entry, name, done in runs:
         want = case.io[f"{name}generated_ids"]
         penalty = repetition_penalty(case)
         got = done.run.generate(len(want), penalty)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import AddedToken
+from transformers import AutoTokenizer
 
 from tests.convert import torch_model
 from tests.training.tiny_experiment import BASE, get_config
@@ -15,7 +17,8 @@ from xcomp_jax.checkpoint import CheckpointError, load_params
 from xcomp_jax.config import CompressionConfig, ConfigError, ExperimentConfig, from_dict
 from xcomp_jax.convert.from_torch import convert_from_torch, load_torch_checkpoint
 from xcomp_jax.convert.to_torch import convert_to_torch
-from xcomp_jax.text.tokenizer import builtin_tokenizer
+from xcomp_jax.data.prepared.tokens import tokenizer_digest
+from xcomp_jax.text.tokenizer import builtin_tokenizer, load_tokenizer
 from xcomp_jax.training.tune import tune
 
 
@@ -31,7 +34,9 @@ def test_converted_base_tuned_exports_to_torch(tmp_path: Path) -> None:
     # The tokenizer files of `torch_model` are placeholders.
     for name in ("vocab.json", "merges.txt", "tokenizer_config.json"):
         (source / name).unlink()
-    builtin_tokenizer().save_pretrained(str(source))
+    tokenizer = builtin_tokenizer()
+    tokenizer.add_tokens([AddedToken("zebra")])
+    tokenizer.save_pretrained(str(source))
     base = tmp_path / "base"
     convert_from_torch(str(source), base, compression=CompressionConfig())
     model, before = load_params(base)
@@ -53,6 +58,9 @@ def test_converted_base_tuned_exports_to_torch(tmp_path: Path) -> None:
     )
     moved = np.abs(after["llm"]["norm"]["scale"] - before["llm"]["norm"]["scale"]).max()
     assert 0 < moved < 1e-2, "control: tuned, but still close to the base"
+    exported = AutoTokenizer.from_pretrained(str(tmp_path / "run" / "checkpoint"))
+    assert tokenizer_digest(exported) == tokenizer_digest(load_tokenizer(str(base)))
+    assert tokenizer_digest(exported) != tokenizer_digest(builtin_tokenizer())
 
     convert_to_torch(tmp_path / "run" / "checkpoint", tmp_path / "exported")
     written, source_config = (

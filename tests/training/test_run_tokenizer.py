@@ -8,15 +8,12 @@ from pathlib import Path
 import jax
 import pytest
 from tokenizers import AddedToken
-from transformers import AutoTokenizer
 
 from tests.training.tiny_experiment import EXPERIMENT, SCT
 from xcomp_jax.checkpoint import save_params
 from xcomp_jax.config import ConfigError, DataConfig, ExperimentConfig
-from xcomp_jax.data.prepared.tokens import tokenizer_digest
 from xcomp_jax.models.xcomp import init_params
-from xcomp_jax.text.tokenizer import builtin_tokenizer, load_tokenizer
-from xcomp_jax.training.observe import Observation
+from xcomp_jax.text.tokenizer import builtin_tokenizer
 from xcomp_jax.training.run_tokenizer import run_tokenizer
 from xcomp_jax.training.tune import tune
 
@@ -47,13 +44,6 @@ def experiment(base: Path | None, tokenizer: Path | None = None) -> ExperimentCo
         stages=(dataclasses.replace(SCT, num_steps=1, batch_size=2),),
         init_from=None if base is None else str(base),
     )
-
-
-def test_tune_exports_tokenizer_of_init_from(base: Path, tmp_path: Path) -> None:
-    tune(experiment(base), tmp_path / "run", observation=Observation(progress=False))
-    exported = AutoTokenizer.from_pretrained(str(tmp_path / "run" / "checkpoint"))
-    assert tokenizer_digest(exported) == tokenizer_digest(load_tokenizer(str(base)))
-    assert tokenizer_digest(exported) != tokenizer_digest(builtin_tokenizer())
 
 
 def test_run_tokenizer_equal_folders_are_accepted(base: Path) -> None:
