@@ -290,8 +290,11 @@ def test_perceptiontest_both_layouts_same_contents(tmp_path: Path) -> None:
     assert TASKS["perceptiontest"].load(tmp_path / "json") == [parquet]
 
 
-def test_charades_timestamp_checked(tmp_path: Path) -> None:
-    row = {"video": "v.mp4", "caption": "c.", "timestamp": [3.0, 1.0]}
+@pytest.mark.parametrize(
+    "times", [[3.0, 1.0], [None, 3.0], ["a", "b"], [0, float("inf")], [1.0], "12", None]
+)
+def test_charades_timestamp_checked(times: object, tmp_path: Path) -> None:
+    row = {"video": "v.mp4", "caption": "c.", "timestamp": times}
     layouts.write_json(tmp_path / "json" / "temporal_grounding_charades.json", [row])
-    with pytest.raises(DataError, match=r"row 0: field 'timestamp' is \[3\.0, 1\.0\], expected"):
+    with pytest.raises(DataError, match=r"row 0: field 'timestamp' is .*, expected \[start, end\]"):
         TASKS["charades"].load(tmp_path)
