@@ -22,7 +22,7 @@ PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
 ERROR_NOTE = (
     f"Errors are standard errors in points, and {PLUS_MINUS} is one: with videos as clusters, or "
-    f"of independent questions in the column error and in groups of fewer than {MIN_VIDEOS} videos. "
+    f"of independent questions in the column error and in groups of less than {MIN_VIDEOS} videos. "
     "Published ones are of independent questions."
 )
 
