@@ -32,7 +32,7 @@ COLUMNS = ("ticks", "durations", "sizes", "checksums", "flags", "positions")
 
 
 class ListingTable:
-    """Maps a path to its packet lists while name, size and modification time are unchanged.
+    """Maps a path to its packet lists while the file's `hash_table.signature` is unchanged.
 
     An entry is the sha256 of the rest, and a line of JSON before the compressed columns.
     """
