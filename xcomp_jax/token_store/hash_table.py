@@ -49,9 +49,10 @@ class HashTable:
 
 
 def signature(video: Path) -> list[list[Any]] | None:
-    """Returns [name, bytes, modification and change time in ns] of every file; None if not readable.
+    """Returns [name, bytes, modification time, change time] of every file, times in nanoseconds.
 
-    Programs that copy files set the modification time, but cannot set the change time.
+    Programs that copy files set the modification time, but cannot set the change time. Returns None
+    if a file cannot be read.
     """
     try:
         files = frame_files(video) if video.is_dir() else [video]
