@@ -115,11 +115,19 @@ def test_evaluate_two_benchmarks_read_folders_by_name(
     options = arguments(root, data, tmp_path / "run", "--protocol", "vcf")
     options[options.index("mvbench")] = "perceptiontest,videomme"
     assert main(options) == 0
+    scores = capsys.readouterr().out
+    run, moved = str(tmp_path / "run"), str(data.rename(tmp_path / "moved"))
+    assert main(["evaluate", "--score-only", run, "--data", moved]) == 0
+    assert capsys.readouterr().out == scores
+    assert main(["compare", run, run, "--data", moved]) == 0
+    assert capsys.readouterr().out.count("difference +0.0 points") == 2
+    Path(moved).rename(data)
     # One benchmark's folder may hold one of its name.
     options = arguments(root, data / "videomme", tmp_path / "run", "--protocol", "vcf")
     options[options.index("mvbench")] = "videomme"
     assert main(options) == 0
-    names = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
+    scores += capsys.readouterr().out
+    names = [line.split(":")[0] for line in scores.splitlines()]
     assert names == ["perceptiontest", "videomme", "videomme"]
     assert [row["id"] for row in rows_in(tmp_path / "run", "videomme")] == ["001-1", "002-1"]
 

@@ -76,6 +76,64 @@ def test_find_zipped_video_extracted_once(tmp_path: Path) -> None:
             finder.find(question("a", "videos"))
 
 
+def test_local_file_changed_member_extracted_anew(tmp_path: Path) -> None:
+    """A copy that a killed run has left is not taken for the member of a new archive."""
+    copies = []
+    for content in ("first", "other"):
+        with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+            archive.writestr("a.mp4", content)
+        place = VideoFinder(tmp_path).find(question("a", "videos"))
+        copies.append(local_file(place, tmp_path / "cache").read_text(encoding="utf-8"))
+    assert copies == ["first", "other"]
+
+
+@pytest.mark.parametrize("fault", ["damaged", "encrypted", "method"])
+def test_check_folder_unusable_member_reported(fault: str, tmp_path: Path) -> None:
+    layouts.charades(tmp_path)
+    archive = tmp_path / "videos.zip"
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(small_video(tmp_path / "made.mp4"), "videos/3MSZA.mp4")
+    content = bytearray(archive.read_bytes())
+    central = content.rindex(b"PK\1\2")
+    if fault == "damaged":
+        content[60:120] = bytes(60)
+    else:
+        flags, value = (6, 1) if fault == "encrypted" else (8, 9)  # 9 is deflate64
+        content[flags] = content[central + flags + 2] = value
+    archive.write_bytes(content)
+    protocol = dataclasses.replace(load_protocol("charades"), sampling=SAMPLING)
+    report = check_folder(TASKS["charades"], tmp_path, protocol, progress=False)
+    (video,) = report.videos
+    assert (video.status, report.usable) == ("unreadable", False)
+    assert "videos.zip: member videos/3MSZA.mp4 " in video.reason
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "question v1_0: the subtitle file subtitles/v1_en.json is missing"),
+        ('{"a": 1', "v1_en.json is not a subtitle file"),
+        ('[{"timestamp": [0.0, 4.0], "text": null}]', "a subtitle's text is None"),
+    ],
+)
+def test_check_folder_question_without_prompt_unusable(
+    content: str | None, message: str, tmp_path: Path
+) -> None:
+    layouts.longvideobench(tmp_path)
+    small_video(tmp_path / "videos" / "v1.mp4")
+    protocol = dataclasses.replace(load_protocol("longvideobench"), sampling=SAMPLING)
+    task, subtitles = TASKS["longvideobench"], tmp_path / "subtitles" / "v1_en.json"
+    assert check_folder(task, tmp_path, protocol, progress=False).usable
+    if content is None:
+        subtitles.unlink()
+    else:
+        subtitles.write_text(content, encoding="utf-8")
+    report = check_folder(task, tmp_path, protocol, progress=False)
+    assert not report.usable
+    assert "without a prompt: 1 questions, such as: " in report.text
+    assert message in report.text
+
+
 def test_find_zipped_namesakes_by_folder(tmp_path: Path) -> None:
     for source in ("clevrer/video_validation", "perception/videos"):
         with zipfile.ZipFile(tmp_path / f"{source.split('/')[0]}.zip", "w") as archive:

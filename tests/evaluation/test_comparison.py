@@ -10,6 +10,7 @@ import pytest
 from tests.evaluation.examples import questions, right_answers, rows
 from xcomp_jax.evaluation.comparison import compare_runs
 from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.question import Question
 from xcomp_jax.evaluation.tasks import TASKS
 
 LVBENCH = TASKS["lvbench"]
@@ -51,6 +52,24 @@ def test_compare_runs_empty_answers_by_mode() -> None:
     first, second = rows(asked, answers), rows(asked, some_empty)
     assert compare_runs(LVBENCH, asked, first, second).questions == 40
     assert compare_runs(LVBENCH, asked, first, second, "reference").questions == 39
+
+
+def test_compare_runs_failed_questions_stated() -> None:
+    asked = questions(40)
+    first, second = (rows(asked, right_answers(asked)) for _ in range(2))
+    second[0] = dataclasses.replace(second[0], answer="", error="damaged", prompt_hash="")
+    comparison = compare_runs(LVBENCH, asked, first, second)
+    assert (comparison.failed, comparison.other_prompts) == (1, 0)
+    assert "warning: 1 questions failed in a run and count as wrong" in comparison.text
+
+
+def test_compare_runs_overlaps_not_called_right() -> None:
+    asked = [Question(id=f"{i}", video=f"{i}", text="c.", span=(0.0, 10.0)) for i in range(4)]
+    first = [dataclasses.replace(row, benchmark="charades") for row in rows(asked, ["0 - 5"] * 4)]
+    second = [dataclasses.replace(row, answer="0 - 6") for row in first]
+    text = compare_runs(TASKS["charades"], asked, first, second).text
+    assert "larger overlap: 0 in the first, 4 in the second; sign test p = 0.125" in text
+    assert "right in one run" not in text
 
 
 def test_compare_runs_nothing_in_common_refused() -> None:

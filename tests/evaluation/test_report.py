@@ -21,6 +21,8 @@ def test_markdown_scores_beside_published() -> None:
     text = to_markdown(report())
     assert text.startswith("# LVBench: 75.0 % (")
     assert "| as published | 75.0 % |" in text
+    assert "40 questions on 10 videos, scored by the published rule; 95 % interval" in text
+    assert "Errors are standard errors in points" in text
     # 46.2 % of 1,492 questions against 75 % of 40, whose error by video is 0: each has 3 of 4.
     assert re.search(r"\| XComp-2B \| all, 1,492 \| 46\.2 % ± 1\.29 \| 75\.0 % ± 0\.00 \|", text)
     assert "+28.8 (+22.3 errors)" in text

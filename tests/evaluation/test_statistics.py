@@ -13,6 +13,7 @@ from xcomp_jax.evaluation.statistics import (
     clustered_error,
     compare,
     estimate,
+    macro_error,
     mcnemar,
     questions_needed,
     standard_error,
@@ -45,6 +46,18 @@ def test_clustered_error_two_clusters_by_hand() -> None:
     assert single == pytest.approx(standard_error(scores))
     # Videos that are never right or wrong as a whole have a smaller error than independent ones.
     assert clustered_error(scores, ["a", "b", "c", "a", "b", "c"]) == 0
+
+
+def test_macro_error_groups_by_hand() -> None:
+    first, second = [1.0, 0.0], [1.0, 1.0, 0.0, 0.0]
+    # Six videos: half of the root of the summed squares of both groups' errors.
+    apart = macro_error([(first, ["a", "b"]), (second, ["c", "d", "e", "f"])])
+    errors = standard_error(first), standard_error(second)
+    assert apart == pytest.approx(math.hypot(*errors) / 2)
+    assert macro_error([(second, ["a", "b", "a", "b"])]) == clustered_error(second, [0, 1, 0, 1])
+    # Video a adds 0.5 / 4 + 2 * 0.5 / 8, video b the opposite.
+    shared = macro_error([(first, ["a", "b"]), (second, ["a", "a", "b", "b"])])
+    assert shared == pytest.approx(math.sqrt(2) * 0.25)
 
 
 def test_bootstrap_equal_scores_of_uneven_videos_exact() -> None:
@@ -122,3 +135,9 @@ def test_statistics_invalid_input_refused() -> None:
         compare([1, 0], [1], ["a", "b"])
     with pytest.raises(ValueError, match=r"difference=0 must lie in \(0, 1\]"):
         questions_needed(0)
+    for accuracy in (0.98, -0.1, 1.2, math.nan):
+        with pytest.raises(ValueError, match=r"accuracy=.* must lie in \[0, 0\.97\]"):
+            questions_needed(0.03, accuracy=accuracy)
+    for correlation in (-2.0, 5.0, math.nan):
+        with pytest.raises(ValueError, match=r"cluster_correlation=.* must lie in"):
+            questions_needed(0.03, cluster_size=3, cluster_correlation=correlation)

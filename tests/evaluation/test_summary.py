@@ -7,8 +7,11 @@ import math
 
 import pytest
 
-from tests.evaluation.examples import questions, right_answers, rows
+from tests.evaluation.examples import OPTIONS, questions, right_answers, rows
+from xcomp_jax.config import PublishedScore
+from xcomp_jax.evaluation.beside_published import beside_published
 from xcomp_jax.evaluation.errors import DataError
+from xcomp_jax.evaluation.protocol import load_protocol
 from xcomp_jax.evaluation.question import Needle, Question
 from xcomp_jax.evaluation.rows import Row
 from xcomp_jax.evaluation.summary import Summary, score_rows
@@ -68,6 +71,58 @@ def test_score_rows_one_letter_warned() -> None:
     assert summary.letters == {"A": 30, "B": 10}
     assert any("75% of the answers are A" in text for text in summary.warnings)
     assert summary_of(right_answers(questions(40))).warnings == ()
+
+
+def test_score_rows_group_of_many_videos_clustered() -> None:
+    asked = questions(80)  # both types have ten videos of four questions
+    answers = right_answers(asked)
+    answers[:20] = ["no idea"] * 20  # all questions of five videos of type tv
+    mode = score_rows(LVBENCH, asked, rows(asked, answers)).modes["strict"]
+    assert mode.groups["type"]["tv"].error == pytest.approx(math.sqrt(0.25 / 10))
+    assert mode.groups["type"]["sport"].error == 0
+    assert mode.macro_error == pytest.approx(math.sqrt(0.25 / 10) / 2)
+
+
+def test_score_rows_unparsed_in_any_mode_warned() -> None:
+    asked = questions(40)
+    answers = ["I would say green"] * 10 + right_answers(asked)[10:]
+    assert "25% of the answers name no option in" in summary_of(answers).warnings[0]
+    # Texts of options, which only the strict rule reads.
+    texts = [OPTIONS[question.gold or 0][4:] for question in asked]
+    summary = summary_of(texts)
+    assert summary.modes["strict"].statuses == {"parsed": 40}
+    assert "100% of the answers name no option in reference mode" in summary.warnings[0]
+
+
+def test_score_rows_questions_without_gold_warned() -> None:
+    asked = questions(40)
+    unanswerable = [dataclasses.replace(question, gold=None) for question in asked[:2]] + asked[2:]
+    summary = score_rows(LVBENCH, unanswerable, rows(asked, right_answers(asked)))
+    (warning,) = summary.warnings
+    assert warning.startswith("2 questions have no right answer among their options")
+
+
+def test_beside_published_unlike_scores_not_compared() -> None:
+    """A part of the questions is not set beside a score of all; a macro average has no plain error.
+
+    Errors of a macro average are not those of the mean over questions.
+    """
+    scores = (
+        PublishedScore(system="s", percent=50, source="x", questions=900, group="type=tv"),
+        PublishedScore(system="s", percent=50, source="x", questions=2700),
+        PublishedScore(system="s", percent=50, source="x", questions=2700, metric="macro"),
+    )
+    protocol = dataclasses.replace(load_protocol("lvbench"), published=scores)
+    summary = summary_of(["no idea", *right_answers(questions(40))[1:]])
+    _, everything, macro = beside_published(summary, protocol)
+    assert everything.distance is not None
+    assert (macro.ours, macro.published_error) == (summary.modes["reference"].macro, None)
+    assert macro.error == summary.modes["reference"].macro_error
+    part, everything, macro = beside_published(
+        summary, dataclasses.replace(protocol, subset="type=tv")
+    )
+    assert part.ours is not None
+    assert everything.ours is macro.ours is None
 
 
 def test_score_rows_few_videos_warned() -> None:

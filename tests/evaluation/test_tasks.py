@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow.parquet as parquet
 import pytest
 
 from tests.evaluation import layouts
@@ -130,6 +131,28 @@ def test_load_answers_out_of_range_without_gold(tmp_path: Path) -> None:
     row = {"correct_choice": "second"}
     with pytest.raises(DataError, match="field 'correct_choice' is 'second', expected a whole"):
         Fields(row, tmp_path, 0).integer("correct_choice")
+
+
+@pytest.mark.parametrize("name", ["videomme", "longvideobench", "perceptiontest", "tempcompass"])
+def test_load_parquet_in_two_parts_reads_both(name: str, tmp_path: Path) -> None:
+    """Data sets that were saved again may have several files."""
+    layouts.LAYOUTS[name](tmp_path)
+    first = TASKS[name].load(tmp_path)
+    (file,) = tmp_path.rglob("*-00000-of-00001.parquet")
+    rows = parquet.read_table(file).to_pylist()
+    for row in rows:
+        row.update({key: f"{row[key]}2" for key in ("question_id", "id") if key in row})
+    layouts.write_parquet(file.with_name(file.name.replace("00000-of", "00001-of")), rows)
+    assert len(TASKS[name].load(tmp_path)) == 2 * len(first)
+
+
+def test_load_null_option_refused(tmp_path: Path) -> None:
+    row = layouts.lvbench_row(candidates=["(A) red", None, "(C) blue", "(D) white"])
+    layouts.lvbench(tmp_path, [row])
+    with pytest.raises(
+        DataError, match=r"field 'candidates' is .*None.*, expected a list of strings"
+    ):
+        TASKS["lvbench"].load(tmp_path)
 
 
 def test_load_duplicate_ids_refused(tmp_path: Path) -> None:
@@ -290,8 +313,11 @@ def test_perceptiontest_both_layouts_same_contents(tmp_path: Path) -> None:
     assert TASKS["perceptiontest"].load(tmp_path / "json") == [parquet]
 
 
-def test_charades_timestamp_checked(tmp_path: Path) -> None:
-    row = {"video": "v.mp4", "caption": "c.", "timestamp": [3.0, 1.0]}
+@pytest.mark.parametrize(
+    "times", [[3.0, 1.0], [None, 3.0], ["a", "b"], [0, float("inf")], [1.0], "12", None]
+)
+def test_charades_timestamp_checked(times: object, tmp_path: Path) -> None:
+    row = {"video": "v.mp4", "caption": "c.", "timestamp": times}
     layouts.write_json(tmp_path / "json" / "temporal_grounding_charades.json", [row])
-    with pytest.raises(DataError, match=r"row 0: field 'timestamp' is \[3\.0, 1\.0\], expected"):
+    with pytest.raises(DataError, match=r"row 0: field 'timestamp' is .*, expected \[start, end\]"):
         TASKS["charades"].load(tmp_path)

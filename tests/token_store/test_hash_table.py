@@ -41,6 +41,23 @@ def test_hash_table_unchanged_video_is_not_read_again(
     assert len(hashed) == 3
 
 
+@pytest.mark.parametrize("is_renamed", [False, True])
+def test_hash_table_same_size_and_time_read_again(
+    tmp_path: Path, folder: Path, is_renamed: bool
+) -> None:
+    """A file that another replaces with its size and modification time, as `cp -p` does."""
+    video, store = folder / "1.png", TokenStore(tmp_path / "store")
+    store.hash_video(video)
+    before = video.stat()
+    target = tmp_path / "new" if is_renamed else video
+    target.write_bytes(bytes(before.st_size))
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    target.rename(video)
+    after = video.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert store.hash_video(video) == hash_video(video)
+
+
 def test_hash_table_video_changed_while_read_is_not_cached(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

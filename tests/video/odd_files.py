@@ -58,6 +58,18 @@ def write_odd_files(folder: Path) -> dict[str, Path]:
         files[name] = folder / name
         live = ("-live", "1") if name == "no_cues.mkv" else ()
         ffmpeg(*options, "-i", str(files[source]), "-c", "copy", *live, str(files[name]))
+    files["turned.mp4"] = folder / "turned.mp4"
+    turn = ("-display_rotation", "90", "-i", str(files["closed.mp4"]))
+    ffmpeg(*turn, "-c", "copy", str(files["turned.mp4"]))
+    files["sizes.mkv"] = folder / "sizes.mkv"
+    parts = [folder / "wide.ts", folder / "tall.ts"]
+    for part, size in zip(parts, ("96x64", "64x96"), strict=True):
+        source = f"testsrc2=size={size}:rate=25:duration=2"
+        ffmpeg("-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p", *X264, str(part))
+    joined = folder / "parts.txt"
+    joined.write_text("".join(f"file '{part}'\n" for part in parts), encoding="utf-8")
+    concat = ("-f", "concat", "-safe", "0", "-i", str(joined))
+    ffmpeg(*concat, "-c", "copy", str(files["sizes.mkv"]))
     files["negative.mkv"] = folder / "negative.mkv"
     shifted = ("-output_ts_offset", "-2", "-avoid_negative_ts", "disabled")
     ffmpeg("-i", str(files["closed.mp4"]), "-c", "copy", *shifted, str(files["negative.mkv"]))

@@ -28,7 +28,7 @@ WITH_SPANS = {
     *("closed.mp4", "intra.mp4", "pyramid.mkv", "h264.flv", "fields.mp4", "cut.mp4"),
     *("hevc_open.mp4", "hevc_open.mkv", "hevc_closed.mp4", "hevc_layers.mp4", "hevc_radl.mp4"),
     *("cut_hevc.mp4", "av1.mp4", "av1.mkv", "vp9.webm", "mpeg4.mp4", "mjpeg.mov", "late.mp4"),
-    *("no_cues.mkv", "two.mkv", "uneven.mp4", "vp8_altref.webm"),
+    *("no_cues.mkv", "two.mkv", "uneven.mp4", "vp8_altref.webm", "turned.mp4"),
 }
 """Odd files of which at least one frame is read from a span; the others are read in one pass."""
 
@@ -93,6 +93,7 @@ def test_read_frames_spans_equal_one_pass(
     odd_files: dict[str, Path], span_reads: list[Path]
 ) -> None:
     names = ("closed.mp4", "hevc_open.mkv", "cut.mp4", "open.mp4", "av1.mp4", "damaged.mp4")
+    names += ("sizes.mkv", "turned.mp4")
     check_pairs({name: odd_files[name] for name in names}, span_reads, seed=0, rounds=2)
 
 

@@ -91,8 +91,7 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
     for name in names:
         task = _task_of(name)
         protocol = _with_options(load_protocol(name, options.protocol or "published"), options)
-        folder = options.data.expanduser()
-        data = folder if len(names) == 1 else folder / task.name
+        data = data_folder(options.data, task, names)
         run = BenchmarkRun(
             name=name,
             task=task,
@@ -109,12 +108,14 @@ def score_runs(options: argparse.Namespace) -> int:
     """Scores the rows of `--score-only RUN` again and writes new reports."""
     from xcomp_jax.evaluation.run_folder import benchmark_folders, read_record
 
-    folders = benchmark_folders(options.score_only)
+    folders = benchmark_folders(options.score_only.expanduser())
     names = list(folders) if options.benchmark is None else benchmark_names(options.benchmark)
     for name in names:
         folder = chosen_folder(folders, name, options.score_only)
         record = read_record(folder)
-        task, data = _task_of(name), options.data or Path(record.data)
+        task, data = _task_of(name), Path(record.data)
+        if options.data is not None:
+            data = data_folder(options.data, task, names)
         run = BenchmarkRun(
             name=name,
             task=task,
@@ -129,6 +130,12 @@ def score_runs(options: argparse.Namespace) -> int:
 def benchmark_names(text: str) -> list[str]:
     """Splits "mlvu,videomme" at its commas."""
     return list(dict.fromkeys(name.strip() for name in text.split(",")))
+
+
+def data_folder(folder: Path, task: Task, names: Sequence[str]) -> Path:
+    """Returns the data folder of a task: `--data`, or one per task in it for several benchmarks."""
+    folder = folder.expanduser()
+    return folder if len(names) == 1 else folder / task.name
 
 
 def chosen_folder(folders: dict[str, Path], name: str, run: Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from xcomp_jax.cli.benchmarks import benchmark_names, chosen_folder
+from xcomp_jax.cli.benchmarks import benchmark_names, chosen_folder, data_folder
 
 DESCRIPTION = """Compares two runs of xcomp evaluate on the questions that both have answered:
 difference of the scores (second minus first) with an interval by paired bootstrap over videos, and
@@ -37,7 +37,8 @@ def add_parser(commands: argparse._SubParsersAction) -> None:
         "--data",
         type=Path,
         metavar="DIR",
-        help="data folder of the benchmark (default: that of the first run)",
+        help="data folder of the benchmark; of several benchmarks, the folder with one per NAME "
+        "(default: that of the first run)",
     )
     parser.add_argument(
         "--scoring",
@@ -59,7 +60,9 @@ def run(options: argparse.Namespace) -> int:
     )
     from xcomp_jax.evaluation.tasks import task_named
 
-    first, second = benchmark_folders(options.first), benchmark_folders(options.second)
+    first, second = (
+        benchmark_folders(path.expanduser()) for path in (options.first, options.second)
+    )
     names = [name for name in first if name in second]
     if options.benchmark is not None:
         names = benchmark_names(options.benchmark)
@@ -74,7 +77,9 @@ def run(options: argparse.Namespace) -> int:
             chosen_folder(second, name, options.second),
         )
         task = task_named(name.removesuffix("_subtitles"))
-        data = options.data or Path(read_record(folders[0]).data)
+        data = Path(read_record(folders[0]).data)
+        if options.data is not None:
+            data = data_folder(options.data, task, names)
         rows = [latest_rows(rows_of(folder).values()) for folder in folders]
         comparison = compare_runs(task, task.load(data), rows[0], rows[1], options.scoring)
         print(f"{name}: {comparison.text}")

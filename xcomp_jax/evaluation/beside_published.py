@@ -14,9 +14,10 @@ class PublishedRow:
     """A published score and ours of the same questions, as shares.
 
     Attributes:
-        published_error: standard error of independent questions; None if unknown.
-        ours: None if the run has no such group.
-        error: standard error of ours: clustered for all questions, plain for a group.
+        published_error: standard error of independent questions; None if unknown, as that of a
+            macro average is.
+        ours: None if the run has no such group, or only a part of the questions.
+        error: standard error of ours; see `GroupScore` and `ModeSummary`.
         distance: difference in standard errors of the difference; None without both errors.
     """
 
@@ -30,13 +31,13 @@ class PublishedRow:
 def beside_published(summary: Summary, protocol: ProtocolConfig) -> list[PublishedRow]:
     """Returns a row per published score, in the protocol's headline mode."""
     mode = summary.modes[protocol.headline]
-    return [_row(score, mode) for score in protocol.published]
+    return [_row(score, mode, protocol.subset) for score in protocol.published]
 
 
-def _row(score: PublishedScore, mode: ModeSummary) -> PublishedRow:
-    ours, error = _ours(score, mode)
+def _row(score: PublishedScore, mode: ModeSummary, subset: str) -> PublishedRow:
+    ours, error = _ours(score, mode, subset)
     published_error = None
-    if score.questions and score.metric != "miou":
+    if score.questions and score.metric == "micro":
         share = score.percent / 100
         published_error = math.sqrt(share * (1 - share) / score.questions)
     distance = None
@@ -46,12 +47,16 @@ def _row(score: PublishedScore, mode: ModeSummary) -> PublishedRow:
     return PublishedRow(score, published_error, ours, error, distance)
 
 
-def _ours(score: PublishedScore, mode: ModeSummary) -> tuple[float | None, float | None]:
+def _ours(
+    score: PublishedScore, mode: ModeSummary, subset: str
+) -> tuple[float | None, float | None]:
     """Returns (mean, standard error) of the questions that a published score covers."""
+    if subset not in ("", score.group):
+        return None, None
     if score.group:
         kind, _, value = score.group.partition("=")
         group = mode.groups.get(kind, {}).get(value)
         return (None, None) if group is None else (group.mean, group.error)
     if score.metric == "macro":
-        return mode.macro, mode.estimate.clustered_error
+        return mode.macro, mode.macro_error
     return mode.estimate.mean, mode.estimate.clustered_error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -12,6 +12,7 @@ from typing import Literal
 from xcomp_jax.config import ProtocolConfig
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.media import Place, VideoFinder, local_file
+from xcomp_jax.evaluation.prompts import question_prompt
 from xcomp_jax.evaluation.question import Question, Task
 from xcomp_jax.evaluation.question_sets import SetReport, recognise
 from xcomp_jax.terminal.progress import ProgressBar
@@ -50,11 +51,14 @@ class FolderReport:
     missing_subtitles: tuple[str, ...]
     without_answer: tuple[str, ...]
     """Ids of questions whose annotated answer is not among the options; they count as wrong."""
+    without_prompt: tuple[str, ...] = ()
+    """Reasons for which questions have no prompt, such as a damaged subtitle file; they fail."""
 
     @property
     def usable(self) -> bool:
         """True if no question would fail."""
-        return all(video.status in USABLE for video in self.videos)
+        is_readable = all(video.status in USABLE for video in self.videos)
+        return is_readable and not self.without_prompt
 
     def count(self, status: Status) -> tuple[int, int]:
         """Returns (videos, questions) with a status."""
@@ -76,6 +80,11 @@ class FolderReport:
         if self.missing_subtitles:
             shown = ", ".join(self.missing_subtitles[:3])
             lines.append(f"subtitles missing: {len(self.missing_subtitles):,}, such as {shown}")
+        if self.without_prompt:
+            count = len(self.without_prompt)
+            lines.append(
+                f"without a prompt: {count:,} questions, such as: {self.without_prompt[0]}"
+            )
         if self.without_answer:
             shown = ", ".join(self.without_answer[:3])
             lines.append(f"answer not among the options: {len(self.without_answer):,} ({shown})")
@@ -116,6 +125,7 @@ def check_folder(
         without_answer=tuple(
             question.id for question in questions if question.gold is None and question.span is None
         ),
+        without_prompt=tuple(_prompt_faults(task, questions, folder, protocol)),
     )
 
 
@@ -162,13 +172,16 @@ def _report(
     video, count = questions[0].video, len(questions)
     if isinstance(place, DataError):
         return VideoReport(video, "missing", count, reason=str(place))
-    path = local_file(place, cache)
+    path = None
     try:
+        path = local_file(place, cache)
         info = probe(path, folder_fps=questions[0].folder_fps, threads=1)
+    except DataError as error:
+        return VideoReport(video, "unreadable", count, reason=str(error))
     except VideoError as error:
         return VideoReport(video, "unreadable", count, reason=error.reason)
     finally:
-        if place.member:
+        if place.member and path is not None:
             path.unlink()
     try:
         repeats = [_repeats_frames(info, question, protocol) for question in questions]
@@ -186,6 +199,7 @@ def _repeats_frames(info: VideoInfo, question: Question, protocol: ProtocolConfi
         max_frames=protocol.sampling.max_frames,
         start=start,
         end=end,
+        cut_by=protocol.sampling.cut_by,
     )
     return len(set(plan.indices)) < len(plan.indices)
 
@@ -193,3 +207,14 @@ def _repeats_frames(info: VideoInfo, question: Question, protocol: ProtocolConfi
 def _missing_subtitles(folder: Path, questions: Sequence[Question]) -> tuple[str, ...]:
     files = dict.fromkeys(question.subtitles for question in questions if question.subtitles)
     return tuple(file for file in files if not (folder / file).is_file())
+
+
+def _prompt_faults(
+    task: Task, questions: Sequence[Question], folder: Path, protocol: ProtocolConfig
+) -> Iterator[str]:
+    """Yields, for each question without a prompt, the reason."""
+    for question in questions:
+        try:
+            question_prompt(task, question, folder, subtitles=protocol.subtitles)
+        except (DataError, OSError) as error:
+            yield str(error)

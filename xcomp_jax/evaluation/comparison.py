@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from xcomp_jax.evaluation.answers import read_answers
 from xcomp_jax.evaluation.errors import DataError
-from xcomp_jax.evaluation.question import Question, Task
+from xcomp_jax.evaluation.question import Metric, Question, Task
 from xcomp_jax.evaluation.rows import Row
 from xcomp_jax.evaluation.scoring import Mode
 from xcomp_jax.evaluation.statistics import Comparison, compare
@@ -19,28 +19,36 @@ class RunComparison:
 
     only_first_answered, only_second_answered: questions with a row in one run alone; left out.
     other_prompts: common questions that the runs asked with different prompts.
+    failed: common questions that failed in a run, where they count as wrong.
     """
 
     mode: Mode
+    metric: Metric
     questions: int
     result: Comparison
     only_first_answered: int
     only_second_answered: int
     other_prompts: int
+    failed: int
 
     @property
     def text(self) -> str:
         """Several lines for a terminal, in points."""
         result, points = self.result, 100 * self.result.difference
+        higher, test = "right in one run alone", "McNemar"
+        if self.metric == "grounding":  # the same test, of scores between 0 and 1
+            higher, test = "larger overlap", "sign test"
         interval = f"{100 * result.interval.low:+.1f} to {100 * result.interval.high:+.1f}"
         lines = [
             f"difference {points:+.1f} points ({interval}, 95 % by paired bootstrap over videos), "
             f"error by video {100 * result.clustered_error:.2f}, {self.questions:,} questions",
-            f"right in one run alone: {result.only_first:,} in the first, {result.only_second:,} "
-            f"in the second; McNemar p = {result.mcnemar_p:.3g} (takes questions as independent)",
+            f"{higher}: {result.only_first:,} in the first, {result.only_second:,} "
+            f"in the second; {test} p = {result.mcnemar_p:.3g} (takes questions as independent)",
         ]
         if left_out := self.only_first_answered + self.only_second_answered:
             lines.append(f"left out: {left_out:,} questions that only one run has answered")
+        if self.failed:
+            lines.append(f"warning: {self.failed:,} questions failed in a run and count as wrong")
         if self.other_prompts:
             lines.append(f"warning: {self.other_prompts:,} questions have different prompts")
         return "\n".join(lines)
@@ -76,6 +84,7 @@ def compare_runs(
         raise DataError(f"the runs have no question of {task.name} in common")
     return RunComparison(
         mode=mode,
+        metric=task.metric,
         questions=len(pairs),
         result=compare(
             [entry.readings[mode].score for entry, _ in pairs],
@@ -84,5 +93,10 @@ def compare_runs(
         ),
         only_first_answered=len(first_by_id) - len(pairs),
         only_second_answered=len(second_by_id) - len(pairs),
-        other_prompts=sum(a.row.prompt_hash != b.row.prompt_hash for a, b in pairs),
+        other_prompts=sum(
+            a.row.prompt_hash != b.row.prompt_hash
+            for a, b in pairs
+            if not (a.row.error or b.row.error)  # whose rows have no prompt
+        ),
+        failed=sum(bool(a.row.error or b.row.error) for a, b in pairs),
     )

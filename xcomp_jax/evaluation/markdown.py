@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from xcomp_jax.evaluation.hardest_section import hardest_lines
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.report_tables import (
+    ERROR_NOTE,
     coverage_table,
     group_table,
     mode_table,
     percent,
     protocol_lines,
     published_table,
+    rule_note,
     subtitle_note,
 )
 
@@ -26,10 +28,11 @@ def to_markdown(report: Report) -> str:
     interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"
     parts = [
         f"# {report.task.title}: {percent(estimate.mean)} ({interval})",
-        f"{estimate.questions:,} questions on {estimate.videos:,} videos; 95 % interval by "
-        f"bootstrap over videos; {subtitle_note(report)}.",
+        f"{estimate.questions:,} questions on {estimate.videos:,} videos, scored "
+        f"{rule_note(report)}; 95 % interval by bootstrap over videos; {subtitle_note(report)}.",
         *(f"**Warning:** {warning}." for warning in report.summary.warnings),
         markdown_table(*mode_table(report)),
+        ERROR_NOTE,
         markdown_table(*published_table(report)) if report.protocol.published else "",
         markdown_table(*coverage_table(report)) if report.summary.covered else "",
         "" if report.figure is None else f"![scores by length]({FIGURE})",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import lzma
 import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
@@ -101,14 +103,19 @@ def file_names(video: str) -> list[str]:
 def local_file(place: Place, cache: Path) -> Path:
     """Returns a path that can be decoded; extracts an archive's member into `cache` once.
 
-    A killed extraction leaves no file of that name.
+    A killed extraction leaves no file of that name, and the copy of a changed member has another.
+
+    Raises:
+        DataError: the member is damaged, encrypted, or compressed by an unknown method.
     """
     if not place.member:
         return place.path
-    target = cache / place.path.stem / place.member.lstrip("/")
-    if not target.exists():
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    target = cache / place.path.stem / member_hash(place) / place.member.lstrip("/")
+    if target.exists():
+        return target
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+    try:
         with (
             zipfile.ZipFile(place.path) as file,
             file.open(place.member) as source,
@@ -116,4 +123,24 @@ def local_file(place: Place, cache: Path) -> Path:
         ):
             shutil.copyfileobj(source, copy)
         os.replace(partial, target)
+    except BaseException as error:
+        partial.unlink(missing_ok=True)
+        # Damaged data raises the decompressor's error before a checksum is compared.
+        if isinstance(error, zipfile.BadZipFile | zlib.error | lzma.LZMAError | EOFError):
+            raise DataError(
+                f"{place.path}: member {place.member} is damaged ({error}); download it again"
+            ) from error
+        if isinstance(error, RuntimeError):  # also the one about unknown methods
+            raise DataError(
+                f"{place.path}: member {place.member} cannot be extracted ({error}); unpack the "
+                "archive with another program"
+            ) from error
+        raise
     return target
+
+
+def member_hash(place: Place) -> str:
+    """Returns checksum and size of a member from its archive's directory, without reading it."""
+    with zipfile.ZipFile(place.path) as archive:
+        member = archive.getinfo(place.member)
+    return f"{member.CRC:08x}-{member.file_size}"

@@ -9,11 +9,13 @@ from xcomp_jax.evaluation.hardest_section import RULES as HARDEST_RULES
 from xcomp_jax.evaluation.hardest_section import hardest_html
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.report_tables import (
+    ERROR_NOTE,
     coverage_table,
     mode_table,
     percent,
     protocol_lines,
     published_table,
+    rule_note,
     subtitle_note,
     with_error,
 )
@@ -49,7 +51,10 @@ def to_html(report: Report) -> str:
     parts = [
         _header(report),
         _warnings(report.summary.warnings),
-        _section("Scores by rule", table_html(*mode_table(report))),
+        _section(
+            "Scores by rule",
+            f'{table_html(*mode_table(report))}\n<p class="note">{escape_html(ERROR_NOTE)}</p>',
+        ),
         _section("Published values", table_html(*published_table(report)))
         if report.protocol.published
         else "",
@@ -78,17 +83,9 @@ def _header(report: Report) -> str:
 <p class="about">{escape_html(report.task.title)}</p>
 <h1 class="score">{percent(estimate.mean)}</h1>
 <p class="summary">95 % interval {low} to {high}, by bootstrap over {estimate.videos:,} videos.
-{estimate.questions:,} questions, scored {_rule(report)}; {subtitle_note(report)}.{incomplete}</p>
+{estimate.questions:,} questions, scored {rule_note(report)};
+{subtitle_note(report)}.{incomplete}</p>
 </header>"""
-
-
-def _rule(report: Report) -> str:
-    rules = {
-        "reference": "by the published rule",
-        "strict": "by the strict rule",
-        "lmms_eval": "by the rule of lmms-eval",
-    }
-    return rules[report.protocol.headline]
 
 
 def _warnings(warnings: Sequence[str]) -> str:

@@ -8,7 +8,7 @@ from xcomp_jax.config import PublishedScore, SelectionConfig
 from xcomp_jax.evaluation.beside_published import PublishedRow
 from xcomp_jax.evaluation.report import Report
 from xcomp_jax.evaluation.scoring import MODES, Mode
-from xcomp_jax.evaluation.summary import GroupScore, ModeSummary
+from xcomp_jax.evaluation.summary import MIN_VIDEOS, GroupScore, ModeSummary
 
 MODE_NAMES: dict[Mode, str] = {
     "reference": "as published",
@@ -20,13 +20,20 @@ NOTHING = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 PLUS_MINUS = "\N{PLUS-MINUS SIGN}"
 
+ERROR_NOTE = (
+    f"Errors are standard errors in points, and {PLUS_MINUS} is one: with videos as clusters, or "
+    f"of independent questions in the column error and in groups of less than {MIN_VIDEOS} videos. "
+    "Published ones are of independent questions."
+)
+
 Table = tuple[Sequence[str], list[Sequence[str]]]
 """Head and rows."""
 
 
 def mode_table(report: Report) -> Table:
     """Scores by scoring mode."""
-    head = ["scoring", "micro", "95 % interval", "error", "error by video", "macro"]
+    micro = "mean overlap" if report.task.metric == "grounding" else "micro"
+    head = ["scoring", micro, "95 % interval", "error", "error by video", "macro"]
     head += [f"overlap {overlap}" for overlap in report.headline.found]
     head += ["unparsed", "empty", "random"]
     rows = [_mode_row(mode, report.summary.modes[mode]) for mode in MODES]
@@ -44,7 +51,7 @@ def _mode_row(name: Mode, mode: ModeSummary) -> Sequence[str]:
         f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}",
         error_text(estimate.error),
         error_text(estimate.clustered_error),
-        percent(mode.macro),
+        with_error(mode.macro, mode.macro_error),
         *(percent(share) for share in mode.found.values()),
         f"{statuses.get('unparsed', 0):,}",
         f"{statuses.get('empty', 0):,}{left_out}",
@@ -113,6 +120,17 @@ def protocol_lines(report: Report) -> list[str]:
         f"checkpoint: {info.checkpoint}, hash {info.checkpoint_hash}",
         f"code: {info.version}; devices: {info.devices}",
     ]
+
+
+def rule_note(report: Report) -> str:
+    """Returns the scoring rule of the headline."""
+    rules: dict[Mode, str] = {
+        "reference": "by the published rule",
+        "strict": "by the strict rule",
+        "lmms_eval": "by the rule of lmms-eval",
+    }
+    is_overlap = report.task.metric == "grounding"
+    return rules[report.protocol.headline] + (" as mean overlap (mIoU)" if is_overlap else "")
 
 
 def selection_note(selection: SelectionConfig | None) -> str:

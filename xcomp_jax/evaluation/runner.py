@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from xcomp_jax.evaluation.answer_evidence import AnswerEvidence
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.grouping import Shard, VideoGroup, group_by_video
 from xcomp_jax.evaluation.make_rows import answer_row, failed_row
-from xcomp_jax.evaluation.media import Place, VideoFinder, local_file
+from xcomp_jax.evaluation.media import Place, VideoFinder, local_file, member_hash
 from xcomp_jax.evaluation.prepare_session import protocol_hash
 from xcomp_jax.evaluation.prompts import question_prompt
 from xcomp_jax.evaluation.question import Question, Task, prompt_hash
@@ -143,7 +142,7 @@ class _Runner:
             return
         path = None
         try:
-            path = _extracted(place, self._run.folder / EXTRACTED)
+            path = local_file(place, self._run.folder / EXTRACTED)
             info = probe(path, folder_fps=first.folder_fps)
         except (DataError, VideoError) as error:
             unanswered = [prompts[name] for name in prompts if name in missing]
@@ -208,7 +207,7 @@ class _Runner:
         try:
             text = question_prompt(run.task, question, run.data, subtitles=run.protocol.subtitles)
             run.session.check_question(text)
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             return Prompted(question, "", str(error))
         return Prompted(question, text)
 
@@ -241,16 +240,4 @@ class _Runner:
             # The prompt states the duration, which a folder of images has in a file beside it.
             duration = sidecar_duration(place.path) if place.path.is_dir() else None
             return video_hash if duration is None else f"{video_hash} {duration}"
-        with zipfile.ZipFile(place.path) as archive:
-            member = archive.getinfo(place.member)
-        return f"{member.CRC:08x}-{member.file_size}"
-
-
-def _extracted(place: Place, folder: Path) -> Path:
-    """Returns a path that can be decoded; see `media.local_file`."""
-    try:
-        return local_file(place, folder)
-    except zipfile.BadZipFile as error:
-        raise DataError(
-            f"{place.path}: member {place.member} is damaged ({error}); download it again"
-        ) from error
+        return member_hash(place)

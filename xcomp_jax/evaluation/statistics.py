@@ -84,6 +84,20 @@ def clustered_error(scores: ArrayLike, clusters: ArrayLike) -> float:
     return float(np.sqrt(np.sum(sums**2)) / len(values))
 
 
+def macro_error(groups: Sequence[tuple[ArrayLike, Sequence[Hashable]]]) -> float:
+    """Returns the cluster-robust standard error of a mean of group means.
+
+    Args:
+        groups: scores [N] and videos [N] of each group; a video may occur in several.
+    """
+    sums: dict[Hashable, float] = {}
+    for scores, videos in groups:
+        values = _scores(scores)
+        for video, residual in zip(videos, values - values.mean(), strict=True):
+            sums[video] = sums.get(video, 0.0) + residual / (len(values) * len(groups))
+    return math.sqrt(sum(value**2 for value in sums.values()))
+
+
 def bootstrap_interval(
     scores: ArrayLike, clusters: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
@@ -174,11 +188,15 @@ def questions_needed(
     """
     if not 0 < difference <= 1:
         raise ValueError(f"{difference=} must lie in (0, 1]")
-    if not 0 < power < 1 or not -1 <= correlation < 1 or cluster_size < 1:
+    if not 0 <= accuracy <= 1 - difference:
+        raise ValueError(f"{accuracy=} must lie in [0, {1 - difference:g}], 1 minus the difference")
+    if not 0 < power < 1 or not -1 <= correlation < 1 or not 1 <= cluster_size < math.inf:
         raise ValueError(
             f"{power=} must lie in (0, 1), {correlation=} in [-1, 1) and {cluster_size=} from 1"
         )
-    second = min(1.0, accuracy + difference)
+    if not 0 <= cluster_correlation <= 1:
+        raise ValueError(f"{cluster_correlation=} must lie in [0, 1]")
+    second = accuracy + difference
     spread, other = math.sqrt(accuracy * (1 - accuracy)), math.sqrt(second * (1 - second))
     variance = spread**2 + other**2 - 2 * correlation * spread * other
     variance *= 1 + (cluster_size - 1) * cluster_correlation

@@ -96,10 +96,13 @@ def seconds_of(text: str) -> float:
 
 
 def _longvideobench_entry(entry: dict[str, Any]) -> Subtitle:
+    text = entry["text" if "timestamp" in entry else "line"]
+    if not isinstance(text, str):
+        raise TypeError(f"a subtitle's text is {text!r}")
     if "timestamp" in entry:
         start, end = entry["timestamp"]
-        return Subtitle(float(start), end if isinstance(end, float) else None, entry["text"])
-    return Subtitle(seconds_of(entry["start"]), seconds_of(entry["end"]), entry["line"])
+        return Subtitle(float(start), end if isinstance(end, float) else None, text)
+    return Subtitle(seconds_of(entry["start"]), seconds_of(entry["end"]), text)
 
 
 def _srt_entries(text: str) -> list[Subtitle]:

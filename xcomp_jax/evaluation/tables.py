@@ -99,7 +99,8 @@ class Fields:
         value = self._value(name)
         if isinstance(value, str):
             return (value,)
-        if not isinstance(value, list | tuple):
+        is_list = isinstance(value, list | tuple)
+        if not is_list or not all(isinstance(item, str | int | float) for item in value):
             raise self._wrong(name, value, "a list of strings")
         return tuple(str(item) for item in value)
 

@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 
 class HashTable:
-    """Maps a path to its hash while file names, sizes and modification times are unchanged."""
+    """Maps a path to its hash while the files' `signature` is unchanged."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -49,13 +49,17 @@ class HashTable:
 
 
 def signature(video: Path) -> list[list[Any]] | None:
-    """Returns [name, bytes, modification time in ns] of every file; None if not readable."""
+    """Returns [name, bytes, modification time, change time] of every file, times in nanoseconds.
+
+    Programs that copy files set the modification time, but cannot set the change time. Returns None
+    if a file cannot be read.
+    """
     try:
         files = frame_files(video) if video.is_dir() else [video]
         stats = [(file.name, file.stat()) for file in files]
     except (OSError, ValueError):  # `hash_video` reports the cause.
         return None
-    return [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats]
+    return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns] for name, stat in stats]
 
 
 def _read(entry: Path) -> dict[str, Any] | None:

@@ -26,13 +26,13 @@ from xcomp_jax.video.listing import Listing
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
 
 COLUMNS = ("ticks", "durations", "sizes", "checksums", "flags", "positions")
 
 
 class ListingTable:
-    """Maps a path to its packet lists while name, size and modification time are unchanged.
+    """Maps a path to its packet lists while the file's `hash_table.signature` is unchanged.
 
     An entry is the sha256 of the rest, and a line of JSON before the compressed columns.
     """
@@ -79,7 +79,7 @@ def _encode(listing: Listing, files: Any) -> bytes:
         "is_timed": listing.is_timed,
         "time_base": str(order.time_base),
         "codec": order.codec,
-        "frame_bytes": order.frame_bytes,
+        "size": order.size,
         "container": order.container,
     }
     columns = io.BytesIO()
@@ -111,7 +111,7 @@ def _read(entry: Path, files: Any) -> Listing | None:
         **columns,
         time_base=Fraction(head["time_base"]),
         codec=head["codec"],
-        frame_bytes=head["frame_bytes"],
+        size=tuple(head["size"]),
         container=head["container"],
     )
     return Listing(order, head["messages"], head["is_timed"])

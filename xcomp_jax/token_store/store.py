@@ -73,7 +73,7 @@ class TokenStore:
     def hash_video(self, path: str | Path) -> str:
         """Returns `hashing.hash_video(path)`; cached while the video is unchanged.
 
-        Unchanged means same absolute path, file names, sizes and modification times.
+        Unchanged means same absolute path, file names, sizes, modification and change times.
         """
         return HashTable(self.root / paths.HASHES).hash_video(path)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import re
 from collections.abc import Sequence
 from fractions import Fraction
@@ -48,7 +49,7 @@ class DecodeOrder:
         positions: int64 [M], bytes before the packet in the file; -1 if unknown.
         time_base: seconds per tick.
         codec: ffmpeg's name of the codec; empty if unknown.
-        frame_bytes: bytes of a decoded RGB frame; 0 if unknown.
+        size: width and height of the first frame, before rotation; zeros if unknown.
         container: ffmpeg's name of the container, such as "mpegts"; empty if unknown.
     """
 
@@ -60,11 +61,16 @@ class DecodeOrder:
     positions: NDArray[np.int64]
     time_base: Fraction = Fraction(1)
     codec: str = ""
-    frame_bytes: int = 0
+    size: tuple[int, int] = (0, 0)
     container: str = ""
 
     def __len__(self) -> int:
         return len(self.ticks)
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of a decoded RGB frame; 0 if unknown."""
+        return 3 * math.prod(self.size)
 
     @functools.cached_property
     def by_time(self) -> NDArray[np.int64]:
@@ -112,7 +118,7 @@ def parse_listing(listing: bytes, *, container: str = "") -> DecodeOrder:
         positions=positions,
         time_base=Fraction(1) if time_base is None else Fraction(time_base[1].decode()),
         codec="" if codec is None else codec[1].decode(),
-        frame_bytes=0 if size is None else 3 * int(size[1]) * int(size[2]),
+        size=(0, 0) if size is None else (int(size[1]), int(size[2])),
         container=container,
     )
 

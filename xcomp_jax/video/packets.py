@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from xcomp_jax.video.decode_order import CORRUPT, DISCARD, DecodeOrder
 from xcomp_jax.video.listing import UNTIMED, ListingCache, list_stream
+from xcomp_jax.video.streams import has_quarter_turn
 
 NO_TIME = -(2**63)
 """Value that ffmpeg reports for a packet without presentation time (AVI with B-frames)."""
@@ -41,6 +42,7 @@ class PacketList:
         ends_damaged: the last packet of the file is incomplete.
         stream: index of the stream in the file; None for its first video stream.
         decode_order: all packets as a decoder reads them; None if the file is damaged.
+        is_turned: frames are rotated by a quarter turn after decoding.
     """
 
     ticks: NDArray[np.int64]
@@ -52,6 +54,7 @@ class PacketList:
     ends_damaged: bool = False
     stream: int | None = None
     decode_order: DecodeOrder | None = None
+    is_turned: bool = False
 
     def before_zeros(self) -> PacketList:
         """Returns the packets before `zeros_from`."""
@@ -90,7 +93,12 @@ def list_packets(
     )
     listing = list_anew() if listings is None else listings.listing(path, stream, list_anew)
     packets = packet_list(listing.order)
-    packets = dataclasses.replace(packets, is_timed=listing.is_timed, stream=stream)
+    packets = dataclasses.replace(
+        packets,
+        is_timed=listing.is_timed,
+        stream=stream,
+        is_turned=has_quarter_turn(listing.messages),
+    )
     if packets.damaged or "[error]" in listing.messages:
         packets = dataclasses.replace(fill_gaps(packets), decode_order=None)
     return packets, listing.messages

@@ -52,8 +52,8 @@ def span_frames(
         started: is called with the process.
 
     Raises:
-        SpanError: a frame is missing, the decoder reports an error, or the seek landed behind the
-            first packet.
+        SpanError: a frame is missing or has another size than the video's first, the decoder
+            reports an error, or the seek landed behind the first packet.
         VideoError: ffmpeg fails, or a frame takes longer than `timeout` seconds.
     """
     order = packets.decode_order
@@ -90,6 +90,8 @@ def span_frames(
                     raise SpanError("a frame is missing")
                 if number == 0:
                     _check_landing(first, packets, span)
+                if size is None:
+                    _check_size(frame, packets)
                 if int(ticks.readline() or -1) != tick:
                     raise SpanError("a frame has another time than its packet")
                 _check_messages(messages)
@@ -133,6 +135,15 @@ def _check_landing(first: Path, packets: PacketList, span: Span) -> None:
     listed = [int(order.ticks[number]), int(order.sizes[number]), int(order.checksums[number])]
     if len(fields) < 6 or [int(fields[2]), int(fields[4]), int(fields[5], 16)] != listed:
         raise SpanError("its index does not lead to the key frames")
+
+
+def _check_size(frame: Frame, packets: PacketList) -> None:
+    """Raises SpanError unless a frame has the size of the first, to which one pass scales all."""
+    order = packets.decode_order
+    assert order is not None
+    width, height = order.size[::-1] if packets.is_turned else order.size
+    if frame.shape[:2] != (height, width):
+        raise SpanError("its frames differ in size")
 
 
 def _complete_lines(listing: Path) -> list[str]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 _INPUT = re.compile(r"^(?:\[info\] )?Input #0, (.+), from ", re.MULTILINE)
 _STREAM = re.compile(r"^(?:\[info\] )? *Stream #0:(\d+)[^ ]*: Video: (.*)$", re.MULTILINE)
+_ROTATION = re.compile(r"display ?matrix: rotation of (-?[0-9.]+) degrees", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,6 +53,11 @@ def video_streams(messages: str) -> list[VideoStream]:
             )
         )
     return streams
+
+
+def has_quarter_turn(messages: str) -> bool:
+    """Returns True if a stream is displayed turned to the left or right."""
+    return any(round(float(angle)) % 180 == 90 for angle in _ROTATION.findall(messages))
 
 
 def best_stream(streams: Sequence[VideoStream], counts: Sequence[int]) -> int:

@@ -7,11 +7,13 @@ github.com/OpenGVLab/VideoChat-Flash) and the videos of Charades. Prompt and rul
 
 from __future__ import annotations
 
+import contextlib
+import math
 from pathlib import Path
 
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.question import Question, Task
-from xcomp_jax.evaluation.scoring import Readings, span_readings
+from xcomp_jax.evaluation.scoring import Readings, Span, span_readings
 from xcomp_jax.evaluation.subtitles import Subtitles
 from xcomp_jax.evaluation.tables import Fields, annotation_files, fields_of, require_distinct
 
@@ -40,10 +42,7 @@ def read(question: Question, answer: str) -> Readings:
 
 
 def _question(number: int, row: Fields) -> Question:
-    times = row.row.get("timestamp")
-    if not isinstance(times, list | tuple) or len(times) != 2 or not times[0] < times[1]:
-        raise DataError(f"{row.where}: field 'timestamp' is {times!r}, expected [start, end]")
-    span = (float(times[0]), float(times[1]))
+    span = _span(row)
     return Question(
         id=f"charades-{number}",
         video=row.text("video"),
@@ -52,6 +51,18 @@ def _question(number: int, row: Fields) -> Question:
         span=span,
         categories={"length": (_length(span[1] - span[0]),)},
         evidence=(span,),
+    )
+
+
+def _span(row: Fields) -> Span:
+    times = row.row.get("timestamp")
+    if isinstance(times, list | tuple) and len(times) == 2:
+        with contextlib.suppress(TypeError, ValueError):
+            start, end = float(times[0]), float(times[1])
+            if 0 <= start < end < math.inf:
+                return start, end
+    raise DataError(
+        f"{row.where}: field 'timestamp' is {times!r}, expected [start, end] in seconds"
     )
 
 

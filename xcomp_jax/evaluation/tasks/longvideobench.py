@@ -27,10 +27,10 @@ ABSENT = "N/A"
 
 def load(folder: Path) -> list[Question]:
     """Reads the validation questions; the test set has no answers."""
-    (file, *_) = annotation_files(
+    files = annotation_files(
         folder, "validation-*.parquet", "data/validation-*.parquet", "lvb_val.json"
     )
-    return require_distinct(_question(row) for row in fields_of(file))
+    return require_distinct(_question(row) for file in files for row in fields_of(file))
 
 
 def prompt(question: Question, subtitles: Subtitles | None = None) -> str:

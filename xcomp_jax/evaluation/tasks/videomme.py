@@ -36,10 +36,10 @@ SUBTITLE = re.compile(r'<font color="white" size=".72c">(.*?)</font>')
 
 
 def load(folder: Path) -> list[Question]:
-    (file, *_) = annotation_files(
+    files = annotation_files(
         folder, "videomme/test-*.parquet", "test-*.parquet", "data/test-*.parquet"
     )
-    return require_distinct(_question(row) for row in fields_of(file))
+    return require_distinct(_question(row) for file in files for row in fields_of(file))
 
 
 def prompt(question: Question, subtitles: Subtitles | None = None) -> str:
