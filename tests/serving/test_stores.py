@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,9 @@ from xcomp_jax.serving.files import FileStore
 from xcomp_jax.serving.frame_request import FrameRequest
 from xcomp_jax.serving.library import Library
 from xcomp_jax.serving.media import MediaStore
+from xcomp_jax.serving.multipart import Upload
 from xcomp_jax.serving.settings import Limits
+from xcomp_jax.serving.uploads import Uploads
 from xcomp_jax.serving.video import Source, Video
 
 
@@ -75,6 +78,33 @@ def test_file_store_full_disk_leaves_nothing(
     error = api_error_of(caught.value)
     assert (error.status, error.code) == (507, "disk_full")
     assert str(tmp_path) not in error.message
+
+
+def test_upload_full_disk_cancels_and_frees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FileStore(tmp_path / "files", Limits())
+    pending = Uploads(store)
+
+    def complete(name: str) -> dict[str, object]:
+        upload = pending.create(name, "user_data", 10)
+        for _ in range(2):
+            part = Upload(store.new_partial(), size=5)
+            part.path.write_bytes(b"12345")
+            store.reserve(5)
+            pending.add_part(upload.id, part)
+        return pending.complete(upload.id, list(upload.parts)).to_dict()
+
+    assert complete("a.mp4")["status"] == "completed"
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(OSError, match="No space"):
+        complete("b.mp4")
+    assert store.used_bytes == 10
+    assert not list(store.partial_folder.iterdir())
 
 
 def test_file_store_of_killed_server_opens(tmp_path: Path) -> None:
