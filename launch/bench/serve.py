@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
+import queue
 import re
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -91,25 +91,28 @@ def _asking(
     port: int, clients: int, max_tokens: int
 ) -> Iterator[Callable[[Sequence[Request], int], _Run]]:
     """Yields a function that sends requests by a number of clients, each with a connection."""
-    local, opened = threading.local(), list[Client]()
+    pool = [Client(port) for _ in range(clients)]
+    idle = queue.SimpleQueue[Client]()
+    for client in pool:
+        idle.put(client)
 
     def ask(request: Request) -> Reply:
-        if not hasattr(local, "client"):
-            local.client = Client(port)
-            opened.append(local.client)
-        reply: Reply = local.client.ask(*request, max_tokens)
-        return reply
+        client = idle.get()
+        try:
+            return client.ask(*request, max_tokens)
+        finally:
+            idle.put(client)
 
     def ask_all(requests: Sequence[Request], count: int) -> _Run:
         begin = time.perf_counter()
-        with ThreadPoolExecutor(count) as pool:
-            replies = list(pool.map(ask, requests))
+        with ThreadPoolExecutor(count) as threads:
+            replies = list(threads.map(ask, requests))
         return _Run(replies, time.perf_counter() - begin)
 
     try:
         yield ask_all
     finally:
-        for client in opened:
+        for client in pool:
             client.close()
 
 

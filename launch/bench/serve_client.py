@@ -16,7 +16,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+JSON = "application/json"
 TIMEOUT = 600
+IDLE_SECONDS = 5
+"""A connection that was idle longer is opened anew, because servers close idle ones."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,10 +36,21 @@ class Client:
 
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT)
+        self._last_use = time.monotonic()
 
     def close(self) -> None:
         """Closes the connection."""
         self._connection.close()
+
+    def _response(
+        self, method: str, path: str, body: str | bytes | None = None, kind: str = JSON
+    ) -> http.client.HTTPResponse:
+        if time.monotonic() - self._last_use > IDLE_SECONDS:
+            self._connection.close()
+        self._connection.request(method, path, body, {"Content-Type": kind})
+        response = self._connection.getresponse()
+        self._last_use = time.monotonic()
+        return response
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
         """Sends JSON and returns the JSON of the reply.
@@ -45,8 +59,7 @@ class Client:
             ValueError: the server answers with an error.
         """
         data = None if body is None else json.dumps(body)
-        self._connection.request(method, path, data, {"Content-Type": "application/json"})
-        return _parsed(self._connection.getresponse())
+        return _parsed(self._response(method, path, data))
 
     def upload(self, path: Path) -> str:
         """Uploads a file and returns its id."""
@@ -55,9 +68,8 @@ class Client:
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n\r\n'
         )
         data = head.encode() + path.read_bytes() + f"\r\n--{boundary}--\r\n".encode()
-        kind = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
-        self._connection.request("POST", "/v1/files", data, kind)
-        return str(_parsed(self._connection.getresponse())["id"])
+        kind = f"multipart/form-data; boundary={boundary}"
+        return str(_parsed(self._response("POST", "/v1/files", data, kind))["id"])
 
     def watch(self, file_id: str, frames: int) -> str:
         """Watches a file and returns the id of the video when it is ready."""
@@ -76,9 +88,7 @@ class Client:
         content = [part, {"type": "text", "text": question}]
         body = {"messages": [{"role": "user", "content": content}], "stream": True}
         data = json.dumps({**body, "max_tokens": max_tokens})
-        header = {"Content-Type": "application/json"}
-        self._connection.request("POST", "/v1/chat/completions", data, header)
-        response = self._connection.getresponse()
+        response = self._response("POST", "/v1/chat/completions", data)
         if response.status != 200:
             _parsed(response)
         for line in response:
@@ -96,8 +106,7 @@ class Client:
 
     def metrics(self) -> dict[str, float]:
         """Returns the server's metrics without labels."""
-        self._connection.request("GET", "/metrics")
-        text = self._connection.getresponse().read().decode()
+        text = self._response("GET", "/metrics").read().decode()
         found = re.findall(r"^(\w+) ([\d.e+]+)$", text, re.MULTILINE)
         return {name: float(value) for name, value in found}
 

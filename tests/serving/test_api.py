@@ -190,6 +190,9 @@ def test_frame_lists_are_seen_whole(server: Server) -> None:
     image = {"type": "image_url", "image_url": {"url": frame_urls(1).replace("video", "image")}}
     reply = server.post("/v1/chat/completions", chat("What?", *[image] * 5)).json()
     assert reply["xcomp"]["sampling"].startswith("all 5 frames of the list, the last repeated")
+    array = {"url": [frame_urls(1)] * 8, "fps": 2}
+    reply = server.post("/v1/chat/completions", chat("What?", {**part, "video_url": array})).json()
+    assert [frame["time"] for frame in reply["xcomp"]["frames"]][:3] == [0, 0.5, 1]
     # The client's own id stands for the last video that came with it.
     known = {"type": "video_url", "uuid": "mine"}
     again = server.post("/v1/chat/completions", chat("What?", known)).json()
@@ -215,6 +218,79 @@ def test_costly_request_is_refused_before_decoding(server: Server, videos: list[
     assert "4,096" in reply.json()["error"]["message"]
     assert server.metrics()["xcomp_frames_encoded_total"] == before["xcomp_frames_encoded_total"]
     assert time.perf_counter() - begin < 30
+
+
+def test_sampling_without_seed_differs(server: Server, video_ids: list[str]) -> None:
+    def answers(**body: Any) -> set[str]:
+        body = {"temperature": 5, "max_tokens": 8, **body}
+        replies = [server.ask(f"xcomp://{video_ids[0]}", "What?", **body) for _ in range(3)]
+        return {reply.json()["choices"][0]["message"]["content"] for reply in replies}
+
+    assert len(answers(seed=3)) == 1
+    assert len(answers()) == 3
+
+
+INVALID_FIELDS: dict[str, tuple[dict[str, Any], str, str]] = {
+    "audio": ({"type": "input_audio"}, "messages.0.content.0", "'input_audio' found"),
+    "url": (
+        {"type": "video_url", "video_url": {"url": 3}},
+        "messages.0.content.0.video_url.url",
+        "a valid string, or Input should be a valid list (found 3)",
+    ),
+    "text": ({"type": "text"}, "messages.0.content.0.text", "Field required"),
+}
+
+
+@pytest.mark.parametrize("name", INVALID_FIELDS)
+def test_invalid_part_is_named(name: str, server: Server) -> None:
+    part, param, message = INVALID_FIELDS[name]
+    error = server.post("/v1/chat/completions", chat("What?", part)).json()["error"]
+    assert error["param"] == param
+    assert message in error["message"]
+
+
+def test_invalid_choice_lists_all_types(server: Server) -> None:
+    body = chat("What?", select="half")
+    error = server.post("/v1/chat/completions", body).json()["error"]
+    assert error["param"] == "select"
+    assert "a valid integer" in error["message"]
+    assert "'all'" in error["message"]
+
+
+def test_metrics_count_a_known_sequence(server: Server, video_ids: list[str]) -> None:
+    url = f"xcomp://{video_ids[1]}"
+    text = server.ask(url, "What?").json()["choices"][0]["message"]["content"]
+    before = server.metrics()
+    first = server.ask(url, "What?").json()
+    stopped = server.ask(url, "What?", stop=text[3], stream=True, max_tokens=1500)
+    assert events(stopped)[-2]["choices"][0]["finish_reason"] == "stop"
+    assert server.ask(url, "What?", n=2).status_code == 400
+    assert server.http.get(f"/v1/videos/{video_ids[1]}/scores?q=What").status_code == 200
+    after = server.metrics()
+    change = {name.removeprefix("xcomp_"): after[name] - before[name] for name in after}
+    assert change["answers_total"] == 2
+    assert change["answer_seconds_count"] == change["first_token_seconds_count"] == 2
+    assert change["cancelled_total"] == change["refused_total"] == 0
+    assert change["frames_encoded_total"] == 0
+    assert change["prompt_tokens_total"] == 2 * (
+        first["usage"]["prompt_tokens"] - first["usage"]["prompt_tokens_details"]["video_tokens"]
+    )
+    assert change["generated_tokens_total"] >= first["usage"]["completion_tokens"] + 1
+    assert after["xcomp_questions_active"] == after["xcomp_questions_waiting"] == 0
+
+
+def test_deleted_video_frees_its_memory(server: Server, videos: list[Path]) -> None:
+    before = server.metrics()["xcomp_memory_bytes"]
+    file_id = server.upload(videos[1])
+    video = server.watch(file_id=file_id, num_frames=24)
+    assert server.ask(f"xcomp://{video['id']}", "What?").status_code == 200
+    assert server.metrics()["xcomp_memory_bytes"] > before
+    assert server.http.delete(f"/v1/files/{file_id}").status_code == 200
+    for _ in range(100):
+        if server.metrics()["xcomp_memory_bytes"] == before:
+            break
+        time.sleep(0.02)
+    assert server.metrics()["xcomp_memory_bytes"] == before
 
 
 def test_stop_text_and_length_end_the_answer(server: Server, video_ids: list[str]) -> None:

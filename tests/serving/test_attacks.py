@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.server
 import io
 import socket
 import struct
+import subprocess
 import threading
 import time
 import zlib
@@ -14,7 +16,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import pytest
+from PIL import Image
 
 from tests.serving.server import Server, running_server
 from xcomp_jax.serving.download import is_public
@@ -24,6 +28,9 @@ from xcomp_jax.text.chatml import Turn, encode, encode_text
 from xcomp_jax.text.conversation import conversation_ids
 from xcomp_jax.text.prompts import inference_ids, split_at_video
 from xcomp_jax.text.tokenizer import load_tokenizer
+from xcomp_jax.video import ffmpeg
+from xcomp_jax.video.decode import count_damaged
+from xcomp_jax.video.probe import probe
 
 KEY = "k" * 32
 MIB = 1 << 20
@@ -329,23 +336,51 @@ def test_slow_headers_and_bodies_are_cut(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with (
         socket.create_connection((host, int(port)), timeout=60) as headers,
+        socket.create_connection((host, int(port)), timeout=60) as later_headers,
         socket.create_connection((host, int(port)), timeout=60) as body,
+        socket.create_connection((host, int(port)), timeout=60) as drip,
     ):
         begin = time.monotonic()
+        later_headers.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        reply = b""
+        while b'{"status":"ok"}' not in reply:
+            reply += later_headers.recv(1 << 16)
+        later_headers.sendall(b"GET / HTTP/1.1\r\nHost: ")
         headers.sendall(b"GET / HTTP/1.1\r\nHost: ")
-        body.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
-            b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
-        )
-        assert headers.recv(100) == b""
+        for slow in (body, drip):
+            slow.sendall(
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+                b"Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+            )
+        drip.settimeout(1)
+        reply = b""
+        while not reply and time.monotonic() - begin < 40:
+            with contextlib.suppress(TimeoutError):
+                drip.sendall(b" ")
+                reply = drip.recv(1 << 16)
+        assert b" 408 " in reply.split(b"\r\n")[0]
+        assert headers.recv(100) == later_headers.recv(100) == b""
         assert b" 408 " in body.recv(1 << 16).split(b"\r\n")[0]
         assert time.monotonic() - begin < 40
     assert server.http.get("/healthz").status_code == 200
 
 
+def test_picture_that_grows_in_stream_is_not_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, side in enumerate((64, 64, 64, 8200)):
+        Image.new("1", (side, side)).save(tmp_path / f"{number}.png")
+    make = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-f", "image2", "-framerate", "4"]
+    make += ["-i", f"{tmp_path}/%d.png", "-c", "copy", f"{tmp_path}/a.mkv"]
+    subprocess.run(make, check=True)
+    info = probe(tmp_path / "a.mkv")
+    assert info.num_frames == 4
+    assert count_damaged(info, decode=True, max_damaged=1.0) > 0
+    monkeypatch.setattr(ffmpeg, "MAX_PIXELS", 1 << 30)
+    assert count_damaged(info, decode=True, max_damaged=1.0) == 0
+
+
 def test_bomb_png_is_small_and_huge() -> None:
     assert len(bomb_png(60_000)) < 64 << 10
-    from PIL import Image
-
     with pytest.raises(Image.DecompressionBombError):
         Image.open(io.BytesIO(bomb_png(60_000)))

@@ -75,6 +75,7 @@ def test_full_queue_and_busy_key_are_refused(
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
             statuses = list(pool.map(ask, range(8)))
         assert set(statuses) == {200, 429}
+        assert server.metrics()["xcomp_refused_total"] == statuses.count(429)
         assert server.ask(url, "Still there?").status_code == 200
 
 

@@ -83,7 +83,7 @@ class Answering:
 
     def has_work(self) -> bool:
         """Returns True if `step` would do something."""
-        return bool(self._waiting or self._ready or self._active)
+        return bool(self._waiting or self._ready or self._active or self._forgotten)
 
     def step(self) -> None:
         """Does one unit of preparation or admission, and one of decoding."""
@@ -91,7 +91,7 @@ class Answering:
             forgotten, self._forgotten = self._forgotten, []
         for video_id in forgotten:
             self._states.forget(video_id)
-        self._release_cancelled()
+        self._release_over()
         if not self._admit():
             self._prepare()
             self._admit()
@@ -108,18 +108,18 @@ class Answering:
 
     # --- units ----------------------------------------------------------------------------------
 
-    def _release_cancelled(self) -> None:
+    def _release_over(self) -> None:
         with self._lock:
-            kept = [question for question in self._waiting if not question.cancelled]
-            self._metrics.cancelled.inc(len(self._waiting) - len(kept))
-            self._waiting = collections.deque(kept)
-        self._metrics.cancelled.inc(sum(question.cancelled for question in self._ready))
-        self._ready = [question for question in self._ready if not question.cancelled]
-        cancelled = [sequence for sequence, q in self._active.items() if q.cancelled]
-        for sequence in cancelled:
-            del self._active[sequence]
-            self._batches[sequence.shape].release([sequence])
-            self._metrics.cancelled.inc()
+            over = [question for question in self._waiting if question.is_over]
+            self._waiting = collections.deque(q for q in self._waiting if q not in over)
+        over += [question for question in self._ready if question.is_over]
+        self._ready = [question for question in self._ready if question not in over]
+        for sequence, question in [*self._active.items()]:
+            if question.is_over:
+                del self._active[sequence]
+                self._batches[sequence.shape].release([sequence])
+                over.append(question)
+        self._metrics.cancelled.inc(sum(question.cancelled for question in over))
 
     def _prepare(self) -> None:
         """Scores and prefills for the oldest questions, one video at a time."""
@@ -180,6 +180,7 @@ class Answering:
         self._metrics.scored_together.observe(len(new))
         self._states.keep_windows(questions[0].video.id, video)
         encoded = account.work.get("clips encoded", 0) * video.clip_frames
+        self._metrics.frames_encoded.inc(encoded)
         for same, scores in zip(new.values(), results, strict=True):
             assert scores is not None
             frames = select_frames(video, scores)

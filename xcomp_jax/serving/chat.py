@@ -35,11 +35,11 @@ class Delta:
 class Completion:
     """One chat completion in progress; an async context manager, whose exit cancels its work."""
 
-    def __init__(self, services: Services, job: ChatJob, owner: str, list_fps: float) -> None:
+    def __init__(self, services: Services, job: ChatJob, owner: str) -> None:
         self.id = random_id("chatcmpl")
         self.created = int(time.time())
         self.job = job
-        self._services, self._owner, self._list_fps = services, owner, list_fps
+        self._services, self._owner = services, owner
         self._begin = time.perf_counter()
         self._watch_seconds = 0.0
         self._watched_frames = 0
@@ -52,14 +52,14 @@ class Completion:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        if self._question is not None:
+        if self._question is not None and not self._question.stopped:
             self._question.cancelled = True
 
     async def find_video(self) -> Video:
         """Finds or queues the video; refuses requests that cannot be served."""
         services, job = self._services, self.job
         source = await to_thread.run_sync(
-            lambda: services.resolver.find(job.media, owner=self._owner, fps=self._list_fps)
+            lambda: services.resolver.find(job.media, owner=self._owner)
         )
         self._video = self._video_of(source)
         return self._video
@@ -103,7 +103,7 @@ class Completion:
                 raise event.error
             new = self._text.add(event.ids, is_last=event.is_last)
             if event.is_last or self._text.is_stopped:
-                question.cancelled = not event.is_last
+                question.stopped = self._text.is_stopped
                 yield Delta(new, self._finish_reason(event.ids))
                 self._record()
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import secrets
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -30,13 +31,13 @@ class Media:
     """The video of a conversation as its client names it.
 
     urls: one URL, or several frames. uuid: the client's own id. is_frames: `urls` are images.
-    fps: images per second of a list of frames.
+    fps: images per second, if it is a list of frames.
     """
 
     urls: tuple[str, ...]
     uuid: str | None
     is_frames: bool
-    fps: float | None = None
+    fps: float = 1.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,11 +97,11 @@ def read_chat(body: ChatRequest, defaults: GenerationConfig, limits: Limits) -> 
         turns=tuple(turns),
         video_turn=video_message,
         first_question=_first_question(body.messages, texts, video_message),
-        media=media,
+        media=dataclasses.replace(media, fps=_list_rate(body, inner)),
         frames=_frames(body, media, inner),
         select=body.select,
         generation=_generation(body, defaults),
-        seed=(body.seed or 0) % (1 << SEED_BITS),
+        seed=secrets.randbits(SEED_BITS) if body.seed is None else body.seed % (1 << SEED_BITS),
         stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         stream=bool(body.stream),
         include_usage=bool(body.stream_options and body.stream_options.include_usage),
@@ -230,9 +231,8 @@ def _frames(body: ChatRequest, media: Media, inner: MediaOptions | None) -> Fram
     return FrameRequest(None if count == -1 else count, fps, value("max_frames"))
 
 
-def list_rate(body: ChatRequest) -> float:
-    """Returns the images per second of a list of frames (default: 1)."""
-    places = [body.media_io_kwargs.video if body.media_io_kwargs else None, body]
+def _list_rate(body: ChatRequest, inner: MediaOptions | None) -> float:
+    places = [inner, body.media_io_kwargs.video if body.media_io_kwargs else None, body]
     return next((p.fps for p in places if p is not None and p.fps is not None), 1.0)
 
 

@@ -119,6 +119,12 @@ class Device:
         with self._work:
             self._work.notify()
 
+    def forget(self, video_id: str) -> None:
+        """Drops the states of a deleted video."""
+        self.answering.forget(video_id)
+        with self._work:
+            self._work.notify()
+
     def _read(self, video: Video) -> None:
         error: ApiError | None = None
         try:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -13,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
+from xcomp_jax.full_disk import is_full_disk_error
 from xcomp_jax.video.errors import VideoError
 
 logger = logging.getLogger(__name__)
@@ -24,6 +26,10 @@ TYPES = {
     429: "rate_limit_error",
     503: "unavailable_error",
 }
+
+_FIELD = re.compile(r"[a-z_]\w*")
+_TYPES = ("str", "int", "float", "bool")
+"""Types of unions in the places that pydantic names; other types are no names of fields."""
 
 
 class ApiError(Exception):
@@ -102,6 +108,13 @@ def api_error_of(error: BaseException, name: str = "video") -> ApiError:
             code="out_of_memory",
             retry_after=5,
         )
+    if is_full_disk_error(error):
+        logger.error("a disk of the server is full: %s", error)
+        return ApiError(
+            507,
+            "a disk of the server is full; delete files that you do not need, or ask its operator",
+            code="disk_full",
+        )
     logger.error("a request failed", exc_info=error)
     return ApiError(500, "the server failed to process the request; its log has the reason")
 
@@ -125,7 +138,7 @@ def install_error_handlers(app: FastAPI) -> None:
 
     def respond_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
-        return _invalid(error.errors()[0]).response()
+        return _invalid(error.errors()).response()
 
     for kind in (ApiError, ValueError, OSError, Exception):
         app.add_exception_handler(kind, respond)
@@ -133,14 +146,33 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, respond_invalid)
 
 
-def _invalid(detail: Mapping[str, Any]) -> ApiError:
-    place = [str(part) for part in detail.get("loc", ()) if part not in ("body", "query", "path")]
-    # Names of the union's variants are no fields of the request.
-    param = ".".join(part for part in place if not part[:1].isupper()) or None
+def _invalid(details: Sequence[Mapping[str, Any]]) -> ApiError:
+    """Returns the error of an invalid request.
+
+    A field of several types has an error for each of them. The one that got furthest into the
+    value is about the type that the client meant.
+    """
+    detail = details[0]
     if detail.get("type") == "json_invalid":
         return ApiError(
             400, f"the body is not valid JSON: {detail.get('msg')}", code="json_invalid"
         )
-    text = str(detail.get("msg", "invalid")).removeprefix("Value error, ")
-    found = "" if detail.get("type") == "missing" else f" (found {detail.get('input')!r:.100})"
+    deepest = max(len(detail["loc"]) for detail in details)
+    details = [detail for detail in details if len(detail["loc"]) == deepest]
+    details = [d for d in details if not d["type"].endswith("_type")] or details
+    detail, param = details[0], _param(details[0]["loc"])
+    same = [other["msg"] for other in details if _param(other["loc"]) == param]
+    text = ", or ".join(dict.fromkeys(message.removeprefix("Value error, ") for message in same))
+    found = "" if detail["type"] == "missing" else f" (found {detail.get('input')!r:.100})"
     return ApiError(400, f"{param or 'the request'}: {text}{found}", param=param)
+
+
+def _param(place: Sequence[int | str]) -> str | None:
+    """Returns the name of a field, without the types of unions in its path."""
+    fields = [
+        str(part)
+        for part in place[1:]  # after "body", "query" or "path"
+        if isinstance(part, int) or (_FIELD.fullmatch(part) and part not in _TYPES)
+    ]
+    # The type of a content part, which is often the name of its field too.
+    return ".".join(name for name, _ in itertools.groupby(fields)) or None

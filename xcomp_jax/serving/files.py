@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import shutil
 import threading
 import time
@@ -14,6 +15,8 @@ from xcomp_jax.files import read_json, write_json
 from xcomp_jax.serving.errors import ApiError
 from xcomp_jax.serving.ids import checked_id, random_id
 from xcomp_jax.serving.settings import Limits
+
+logger = logging.getLogger(__name__)
 
 CONTENT, DESCRIPTION = "content", "file.json"
 
@@ -59,9 +62,13 @@ class FileStore:
     def _stored(self) -> Iterator[StoredFile]:
         for folder in self.root.iterdir():
             description = folder / DESCRIPTION
-            if description.is_file():
-                path = folder / CONTENT
-                yield StoredFile(**read_json(description), path=path)
+            if not description.is_file():  # of a killed server; its client has no id
+                shutil.rmtree(folder, ignore_errors=True)
+                continue
+            try:
+                yield StoredFile(**read_json(description), path=folder / CONTENT)
+            except (ValueError, TypeError) as error:
+                logger.warning("%s does not describe a file (%s)", description, error)
 
     @property
     def used_bytes(self) -> int:
@@ -89,12 +96,13 @@ class FileStore:
         return self.partial_folder / random_id("partial")
 
     def add(self, partial: Path, filename: str, purpose: str) -> StoredFile:
-        """Adds a complete file by moving it; its bytes must be reserved."""
+        """Adds a complete file by moving it; its bytes must be reserved.
+
+        Raises:
+            OSError: the disk is full; the file is deleted.
+        """
         file_id = random_id("file")
-        folder = self.root / file_id
-        folder.mkdir()
-        size = partial.stat().st_size
-        partial.replace(folder / CONTENT)
+        folder, size = self.root / file_id, partial.stat().st_size
         fields: dict[str, Any] = {
             "id": file_id,
             "filename": shown_filename(filename),
@@ -102,7 +110,15 @@ class FileStore:
             "created_at": int(time.time()),
             "purpose": purpose[:64],
         }
-        write_json(folder / DESCRIPTION, fields)
+        try:
+            folder.mkdir()
+            partial.replace(folder / CONTENT)
+            write_json(folder / DESCRIPTION, fields)
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
+            partial.unlink(missing_ok=True)
+            self.reserve(-size)
+            raise
         file = StoredFile(**fields, path=folder / CONTENT)
         with self._lock:
             self._reserved -= size

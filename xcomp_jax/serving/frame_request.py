@@ -84,8 +84,8 @@ def plan_of(
     unit = READER_CLIP if highest >= READER_CLIP and READER_CLIP % clip == 0 else clip
     _check_count(min(highest, max(lowest, int(info.duration * fps))), limits)
     plan = plan_frames(info, fps=fps, min_frames=lowest, max_frames=highest, clip_frames=unit)
-    rule = f"{fps:g} frames per second, from {lowest} to {highest} frames"
-    return plan, rule
+    rate = f"{fps:g} {'frame' if fps == 1 else 'frames'} per second"
+    return plan, f"{rate}, from {lowest} to {highest} frames"
 
 
 def _whole_list(info: VideoInfo, clip: int) -> tuple[FramePlan, str]:

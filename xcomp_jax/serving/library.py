@@ -43,6 +43,8 @@ class Library:
     def load(self) -> None:
         """Queues the videos of an earlier server; their clips are in the token store."""
         for file in sorted(self._folder.glob("video-*.json")):
+            if file.stem in self._videos:  # added before the server started
+                continue
             try:
                 record: dict[str, Any] = read_json(file)
                 source = Source(**{**record["source"], "path": Path(record["source"]["path"])})
@@ -123,7 +125,8 @@ class Library:
 
     def uses_of(self, file_id: str) -> list[Video]:
         """Returns the videos of an uploaded file."""
-        return [video for video in self._videos.values() if video.source.file_id == file_id]
+        # A copy, because other threads add videos.
+        return [video for video in [*self._videos.values()] if video.source.file_id == file_id]
 
 
 def selection_of(

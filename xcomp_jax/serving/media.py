@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import os
 import re
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xcomp_jax.serving.errors import ApiError
@@ -35,7 +36,11 @@ class MediaStore:
     def __init__(self, root: Path, limits: Limits) -> None:
         self.root, self._limits = root, limits
         self._lock = threading.Lock()
-        root.mkdir(parents=True, exist_ok=True)
+        # Beside the media, so that media below `root` are whole.
+        self._partial_folder = root.with_name(f"{root.name}-partial")
+        shutil.rmtree(self._partial_folder, ignore_errors=True)  # of a killed server
+        for folder in (root, self._partial_folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def video(self, content: bytes) -> Source:
         """Stores a video file."""
@@ -74,31 +79,41 @@ class MediaStore:
         with partial.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         folder = self.root / f"video-{digest}"
-        with self._lock:
-            if not folder.is_dir():
-                folder.mkdir()
-                partial.replace(folder / "content")
+        if not self._is_known(folder):
+            with self._new_folder(folder) as new:
+                partial.replace(new / "content")
         partial.unlink(missing_ok=True)
-        self._make_room(folder)
         return Source(f"content:{digest}", folder / "content", name)
 
     def _store(self, folder: Path, files: dict[str, bytes], *, check: bool = False) -> None:
+        if self._is_known(folder):
+            return
+        with self._new_folder(folder) as new:
+            for name, content in files.items():
+                (new / name).write_bytes(content)
+                if check:
+                    image_size(new / name, self._limits.max_pixels)
+
+    def _is_known(self, folder: Path) -> bool:
+        """Returns True if a folder exists, and marks it as used."""
         with self._lock:
             if folder.is_dir():
                 os.utime(folder)
-                return
-        partial = self.root / random_id("partial")
-        partial.mkdir()
+                return True
+            return False
+
+    @contextlib.contextmanager
+    def _new_folder(self, folder: Path) -> Iterator[Path]:
+        """Yields an empty folder that becomes `folder` at the end of the block."""
+        new = self._partial_folder / random_id("partial")
+        new.mkdir()
         try:
-            for name, content in files.items():
-                (partial / name).write_bytes(content)
-                if check:
-                    image_size(partial / name, self._limits.max_pixels)
+            yield new
             with self._lock:
                 if not folder.is_dir():
-                    partial.rename(folder)
+                    new.rename(folder)
         finally:
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(new, ignore_errors=True)
         self._make_room(folder)
 
     def _make_room(self, kept: Path) -> None:

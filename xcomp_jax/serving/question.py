@@ -40,6 +40,7 @@ class Question:
 
     prefix_ids, ids: text before and after the video. scored_ids: text whose attention scores the
     frames. emit: receives the events, in the device thread. scores_only: no answer is generated.
+    cancelled: nobody waits for the answer. stopped: a stop text has ended it.
     frames, scores: selected frames and scores. reused: tokens of the text found in memory.
     seconds: by step. encoded_frames: frames that this question made the encoder process.
     """
@@ -53,6 +54,7 @@ class Question:
     emit: Callable[[Event], None]
     scores_only: bool = False
     cancelled: bool = False
+    stopped: bool = False
     is_scored: bool = False
     frames: Frames = None
     scores: np.ndarray | None = None
@@ -62,6 +64,11 @@ class Question:
     encoded_frames: int = 0
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     submitted: float = dataclasses.field(default_factory=time.perf_counter)
+
+    @property
+    def is_over(self) -> bool:
+        """True if no further token is needed."""
+        return self.cancelled or self.stopped
 
     @property
     def state_key(self) -> tuple[Any, ...]:

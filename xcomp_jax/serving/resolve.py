@@ -31,12 +31,11 @@ class Resolver:
         self._uuids: dict[tuple[str, str], Source | Video] = {}
         self._lock = threading.Lock()
 
-    def find(self, media: Media, *, owner: str, fps: float) -> Source | Video:
+    def find(self, media: Media, *, owner: str) -> Source | Video:
         """Returns the source, or the video that `xcomp://video-...` names.
 
         Args:
             owner: the API key; a client's own ids are its own.
-            fps: images per second of a list of frames.
 
         Raises:
             ApiError: the URL is not allowed, invalid, or names nothing.
@@ -52,6 +51,7 @@ class Resolver:
                     code="not_found",
                 )
             return known
+        fps = media.fps
         found = self._frames(media.urls, fps) if media.is_frames else self.url(media.urls[0], fps)
         if media.uuid is not None:
             with self._lock:

@@ -9,7 +9,7 @@ from starlette.responses import Response, StreamingResponse
 
 from xcomp_jax.serving.chat import Completion
 from xcomp_jax.serving.chat_models import ChatRequest
-from xcomp_jax.serving.chat_request import list_rate, read_chat
+from xcomp_jax.serving.chat_request import read_chat
 from xcomp_jax.serving.chat_response import completion_events, completion_object
 from xcomp_jax.serving.errors import ApiError
 from xcomp_jax.serving.injection import AppServices
@@ -42,7 +42,7 @@ async def create_completion(
     if body.model:
         _check_model(body.model, config.model)
     job = read_chat(body, services.session.generation, config.limits)
-    completion = Completion(services, job, request.state.owner, list_rate(body))
+    completion = Completion(services, job, request.state.owner)
     # Before the first byte, so that a refusal has its own status.
     await completion.find_video()
     if job.stream:

@@ -88,7 +88,7 @@ async def delete_file(file_id: str, services: AppServices) -> dict[str, Any]:
     """Deletes a file and the videos made of it."""
     for video in services.library.uses_of(file_id):
         services.library.delete(video.id)
-        services.device.answering.forget(video.id)
+        services.device.forget(video.id)
     await to_thread.run_sync(services.files.delete, file_id)
     return {"id": file_id, "object": "file", "deleted": True}
 

@@ -78,7 +78,7 @@ async def get_video(video_id: str, services: AppServices, keys: AppKeys) -> dict
 async def delete_video(video_id: str, services: AppServices) -> dict[str, Any]:
     """Removes a video from the list; an uploaded file stays."""
     services.library.delete(video_id)
-    services.device.answering.forget(video_id)
+    services.device.forget(video_id)
     return {"id": video_id, "object": "video", "deleted": True}
 
 

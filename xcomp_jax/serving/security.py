@@ -47,6 +47,9 @@ FORM_BYTES = MIB
 LINGER_SECONDS = 15
 """Time for a client to finish sending a body that was refused."""
 
+BODY_BYTES_PER_SECOND = 1024
+"""Slowest mean pace of a body, after its first pause."""
+
 MEDIA_SECONDS = 12 * 3600
 """Life of a link to a video's bytes."""
 
@@ -122,6 +125,8 @@ class Security:
                 route = getattr(scope.get("route"), "path", "other")
                 method = scope["method"] if scope["method"] in METHODS else "other"
                 self._metrics.requests.labels(method, route, status).inc()
+                if status == 429:
+                    self._metrics.refused.inc()
             elif (
                 400 <= status != 408
                 and not message.get("more_body", False)
@@ -157,8 +162,6 @@ class Security:
         except ApiError as error:
             if status:
                 raise
-            if error.status == 429:
-                self._metrics.refused.inc()
             response = error.response()
             # The rest of the body is not read, so the connection cannot be used again.
             response.headers["Connection"] = "close"
@@ -213,23 +216,27 @@ async def _send_last_part(message: Message, receive: Receive, send: Send) -> Non
 
 
 class _Body:
-    """Receives a body with a bound on its size, and on its pauses."""
+    """Receives a body with a bound on its size, on its pauses, and on its pace."""
 
     def __init__(self, receive: Receive, most: int, seconds: float) -> None:
         self._receive, self._most, self._seconds = receive, most, seconds
-        self._size, self.is_complete = 0, False
+        self._size, self._waited, self.is_complete = 0, 0.0, False
 
     async def receive(self) -> Message:
         if self.is_complete:
             return await self._receive()
+        allowed = self._seconds + self._size / BODY_BYTES_PER_SECOND - self._waited
+        begin = time.monotonic()
         try:
-            message = await asyncio.wait_for(self._receive(), self._seconds)
+            message = await asyncio.wait_for(self._receive(), min(self._seconds, allowed))
         except TimeoutError:
             raise ApiError(
                 408,
-                f"no part of the body arrived for {self._seconds:g} s; send the request again",
+                f"the body stopped for {self._seconds:g} s, or arrives with less than "
+                f"{BODY_BYTES_PER_SECOND:,} bytes per second; send the request again",
                 code="timeout",
             ) from None
+        self._waited += time.monotonic() - begin
         if message["type"] == "http.request":
             self._size += len(message.get("body", b""))
             self.is_complete = not message.get("more_body", False)

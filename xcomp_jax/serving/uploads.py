@@ -111,6 +111,7 @@ class Uploads:
 
         Raises:
             ApiError: a part is unknown, or the size differs from the stated one.
+            OSError: the disk is full; the upload is cancelled.
         """
         upload = self.get(upload_id)
         with self._lock:
@@ -123,14 +124,27 @@ class Uploads:
                 )
             upload.status = "completed"
             parts = [upload.parts.pop(part_id) for part_id in part_ids]
-        first, *others = parts
-        with first.path.open("ab") as target:
-            for part in others:
-                with part.path.open("rb") as source:
-                    shutil.copyfileobj(source, target, 1 << 20)
-                part.path.unlink()
-        upload.file = self._files.add(first.path, upload.filename, upload.purpose)
+        try:
+            self._join(parts)
+            upload.file = self._files.add(parts[0].path, upload.filename, upload.purpose)
+        except OSError:
+            upload.status = "cancelled"
+            raise
         return upload
+
+    def _join(self, parts: Sequence[Upload]) -> None:
+        """Appends all parts to the first one; deletes all of them if the disk is full."""
+        first, *others = parts
+        try:
+            with first.path.open("ab") as target:
+                for part in others:
+                    with part.path.open("rb") as source:
+                        shutil.copyfileobj(source, target, 1 << 20)
+                    part.path.unlink()
+        except OSError:
+            for part in parts:
+                _delete(self._files, part.path, part.size)
+            raise
 
     def cancel(self, upload_id: str) -> PendingUpload:
         """Ends an upload and deletes its parts."""

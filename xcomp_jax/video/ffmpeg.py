@@ -16,6 +16,9 @@ from xcomp_jax.video.errors import MissingVideoError, VideoError
 CONTAINERS = "mov,matroska,avi,mpegts,mpeg,flv,ogg,asf,gif"
 """Allowed demuxers. Playlists (HLS, DASH, ffconcat) are excluded: they open other files."""
 
+MAX_PIXELS = 8192 * 8192
+"""Larger pictures are not decoded, so that memory is bounded where a stream changes its size."""
+
 REENCODE = (
     "If other players show it, re-encode it first, e.g. `ffmpeg -i IN -c:v libx264 OUT.mp4`, "
     "and use the new file."
@@ -93,6 +96,7 @@ def input_arguments(
         *("-hide_banner", "-nostats", "-nostdin", "-loglevel", f"repeat+level+{loglevel}"),
         # Damage is counted and limited by the caller.
         *("-max_error_rate", "1"),
+        *("-max_pixels", str(MAX_PIXELS)),
         *("-protocol_whitelist", "file", "-format_whitelist", CONTAINERS),
         *("-threads", str(threads)),
         *options,
@@ -132,6 +136,8 @@ def failure(path: Path, returncode: int, stderr: bytes) -> VideoError:
             "whatever the file name says; playlists and scripts are not allowed",
             REENCODE,
         )
+    if b"Error opening input: Invalid data" in stderr:
+        return VideoError(path, "the file is truncated, damaged, or not a video", REENCODE)
     return VideoError(
         path,
         f"ffmpeg exited with code {returncode} ({summarize_stderr(stderr)}): "

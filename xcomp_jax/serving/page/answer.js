@@ -2,7 +2,7 @@
 
 import { announce, element } from "./dom.js";
 import { bestFrames } from "./evidence.js";
-import { amount, clock, duration } from "./format.js";
+import { amount, clocks, duration } from "./format.js";
 import { follow, frameImage, seek } from "./player.js";
 import { timeline } from "./timeline.js";
 import { currentVideo, show, videoById } from "./videos.js";
@@ -26,10 +26,11 @@ function drawnEvidence(thread, evidence) {
   const line = timeline([evidence], thread.video.duration ?? 0, go);
   follow(line.node, (time) => currentVideo()?.id === thread.video.id && line.place(time));
   const frames = bestFrames(evidence, THUMBNAILS);
+  const times = clocks(frames.map((frame) => frame.time));
   const thumbnails = element(
     "ol.frames",
     { "aria-label": "Frames that the answer comes from" },
-    ...frames.map((frame) =>
+    ...frames.map((frame, place) =>
       element(
         "li",
         {},
@@ -37,11 +38,11 @@ function drawnEvidence(thread, evidence) {
           "button",
           {
             type: "button",
-            "aria-label": `Jump to ${clock(frame.time)}`,
+            "aria-label": `Jump to ${times[place]}`,
             onclick: () => go(frame.time),
           },
           frameImage(videoById(thread.video.id), frame.index, 160, ""),
-          element("span", {}, clock(frame.time)),
+          element("span", {}, times[place]),
         ),
       ),
     ),

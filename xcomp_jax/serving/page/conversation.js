@@ -6,6 +6,8 @@ import { announce, element } from "./dom.js";
 import { evidenceOf, isScored } from "./evidence.js";
 import { keepThread } from "./history.js";
 
+const SLOW_MILLISECONDS = 8000;
+
 /** Asks a question of a conversation, in its card, and draws the answer as it arrives. */
 export async function askTurn(thread, node, question) {
   const turn = { question, answer: "", evidence: null };
@@ -13,15 +15,19 @@ export async function askTurn(thread, node, question) {
   const text = element("p.answer", {});
   const stop = new AbortController();
   const stopper = element("button.quiet", { type: "button", onclick: () => stop.abort() }, "Stop");
+  const step = element("span", {}, "Looking for the moments that matter");
   const busy = element(
     "div.busy",
     {},
     element("span.dots", { "aria-hidden": "true" }, element("i"), element("i"), element("i")),
-    element("span", {}, "Looking for the moments that matter"),
+    step,
     stopper,
   );
   const block = element("section.turn", {}, element("h3", {}, question), text, busy);
   node.querySelector(".turns").append(block);
+  const slow = setTimeout(() => {
+    step.textContent = "Still working. The first question about a video takes longest.";
+  }, SLOW_MILLISECONDS);
   let result = null;
   try {
     for await (const chunk of streamChat(bodyOf(thread, question), stop.signal)) {
@@ -45,6 +51,8 @@ export async function askTurn(thread, node, question) {
       block.remove();
       askTurn(thread, node, question);
     });
+  } finally {
+    clearTimeout(slow);
   }
 }
 

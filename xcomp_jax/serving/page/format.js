@@ -8,6 +8,13 @@ export function clock(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
+/** Writes times like `clock`, with tenths of a second where whole seconds would read alike. */
+export function clocks(times) {
+  const whole = times.map((time) => clock(time));
+  if (new Set(whole).size === whole.length) return whole;
+  return times.map((time, place) => `${whole[place]}.${Math.floor(time * 10 + 1e-6) % 10}`);
+}
+
 /** 0.734 -> "0.7 s", 95 -> "1 min 35 s". */
 export function duration(seconds) {
   if (seconds < 10) return `${seconds.toFixed(1)} s`;

@@ -37,6 +37,7 @@ export function refreshVideo(video) {
   if (shown?.id !== video.id) return;
   shown.video = video;
   if (!shown.player) showFrame(shown.time ?? 0);
+  hideUnreadable();
 }
 
 /** Moves the player to a time, in seconds, and shows it. */
@@ -67,6 +68,14 @@ function showFrames() {
   const picture = element("img", { alt: "", id: "still" });
   byId("screen").replaceChildren(picture, element("p.note", { role: "status" }, note));
   showFrame(0);
+  hideUnreadable();
+}
+
+/** Clears the screen where neither the browser nor XComp can read the file. */
+function hideUnreadable() {
+  if (shown.player || shown.video.state !== "failed") return;
+  byId("screen").replaceChildren();
+  byId("screen").classList.add("blank");
 }
 
 /** Shows the sampled frame nearest to a time. */

@@ -11,8 +11,9 @@ export function startTheme() {
   let current = ORDER.includes(localStorage.getItem(KEY)) ? localStorage.getItem(KEY) : "system";
   const apply = () => {
     document.documentElement.dataset.theme = current;
-    button.textContent = { system: "Auto", light: "Light", dark: "Dark" }[current];
-    button.setAttribute("aria-label", `Colors: ${current}. Change`);
+    const name = { system: "Auto", light: "Light", dark: "Dark" }[current];
+    button.textContent = name;
+    button.setAttribute("aria-label", `Colors: ${name}. Change`);
   };
   button.addEventListener("click", () => {
     current = ORDER[(ORDER.indexOf(current) + 1) % ORDER.length];

@@ -24,8 +24,9 @@ export function showFacts(video) {
   if (isReady(video)) {
     const { encoded = 0, reused = 0, planned = 0 } = video.frames ?? {};
     parts.push(amount(planned, "frame"));
+    // Scoring in several rounds encodes a frame in several clips, so that these are no shares.
     if (encoded) parts.push(`watched in ${duration(video.seconds?.wall ?? 0)}`);
-    if (reused) parts.push(`${amount(reused, "frame")} known from before`);
+    else if (reused) parts.push("known from before");
   }
   facts.replaceChildren(element("strong", {}, video.name), element("span", {}, parts.join(" · ")));
 }
@@ -42,10 +43,10 @@ export function showWatching(video) {
     byId("progress-text").textContent = `This video could not be watched. ${reason}`;
     return;
   }
-  const { planned, encoded = 0, reused = 0 } = video.frames ?? {};
+  const planned = video.frames?.planned;
   const parts = [WORDS[video.state]];
   if (video.state === "watching" && planned) {
-    parts.push(`${encoded + reused} of ${amount(planned, "frame")}`);
+    parts.push(`${Math.floor((video.progress ?? 0) * planned)} of ${amount(planned, "frame")}`);
   }
   if (typeof video.seconds_left === "number") parts.push(timeLeft(video.seconds_left));
   showProgress(video.progress ?? 0, parts.join(" · "));
