@@ -52,12 +52,10 @@ def scores(
 
 @pytest.mark.golden("clip_scores")
 def test_clip_scores_recorded_runs_equal(case: Case, request: pytest.FixtureRequest) -> None:
-    """Scores the runs of the first input and the last run, or all with --goldens.
-
-    Every input compiles its own programs.
-    """
+    """Scores the first run of every kind and the last run, or all with --goldens."""
     runs = case.meta["runs"]
-    few = [*(entry for entry in runs if entry["input"] == runs[0]["input"]), runs[-1]]
+    first_of_kind = {entry["score_type"]: entry for entry in reversed(runs)}
+    few = [*first_of_kind.values(), runs[-1]]
     for entry in runs if request.config.getoption("--goldens") else few:
         model, params = recorded_model(case, entry["env"])
         layers = (0, model.config.llm.num_hidden_layers)

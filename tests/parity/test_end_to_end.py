@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
@@ -28,8 +29,10 @@ LOGIT_NOISE_FACTOR = 4
 
 
 @pytest.fixture(scope="module", autouse=True)
-def compile_for_computing() -> Iterator[None]:
-    with compiled_for_computing():
+def compile_for_computing(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Optimizes the programs of long chats, which only --goldens runs."""
+    is_long = bool(request.config.getoption("--goldens"))
+    with compiled_for_computing() if is_long else contextlib.nullcontext():
         yield
 
 

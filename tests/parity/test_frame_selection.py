@@ -46,12 +46,6 @@ VISUAL_ATOL = 2e-5
 MOST_CHOICES = 16
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_for_computing() -> Iterator[None]:
-    with compiled_for_computing():
-        yield
-
-
 def variants(case: Case) -> list[tuple[dict[str, Any], Arrays]]:
     arrays = case.npz()
     return [
@@ -230,6 +224,7 @@ def test_selection_full_windows_equal_chats(case: Case, request: pytest.FixtureR
     """Runs chats with windows of 576 frames."""
     if not request.config.getoption("--goldens"):
         pytest.skip("windows of true size take minutes; --goldens DIR runs them")
-    for meta, arrays in variants(case):
-        if meta["true_constants"]:
-            check_chat(case, meta, arrays)
+    with compiled_for_computing():
+        for meta, arrays in variants(case):
+            if meta["true_constants"]:
+                check_chat(case, meta, arrays)

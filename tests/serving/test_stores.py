@@ -118,7 +118,8 @@ def test_file_store_of_killed_server_opens(tmp_path: Path) -> None:
         (store.root / name / "content").write_bytes(b"1")
         if description is not None:
             (store.root / name / "file.json").write_text(description)
+    (store.root / "films").mkdir()
     again = FileStore(tmp_path / "files", Limits())
     assert again.all() == [file]
     # Only the upload that was never answered is deleted.
-    assert {path.name for path in store.root.iterdir()} == {file.id, "file-2", "file-3"}
+    assert {path.name for path in store.root.iterdir()} == {file.id, "file-2", "file-3", "films"}

@@ -60,7 +60,7 @@ class FileStore:
         self._files = {file.id: file for file in self._stored()}
 
     def _stored(self) -> Iterator[StoredFile]:
-        for folder in self.root.iterdir():
+        for folder in self.root.glob("file-*"):
             description = folder / DESCRIPTION
             if not description.is_file():  # of a killed server; its client has no id
                 shutil.rmtree(folder, ignore_errors=True)
