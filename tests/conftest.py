@@ -68,11 +68,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
+_folders: list[Path] = []
+
+
 @pytest.fixture(scope="module", autouse=True)
-def forget_compiled_programs() -> Iterator[None]:
-    """Frees the programs of a module, which no other module uses, and leaves caches on disk."""
+def forget_compiled_programs(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Frees the programs of a folder, which no other folder uses, and leaves caches on disk."""
+    if _folders[-1:] != [request.path.parent]:
+        jax.clear_caches()
+        _folders.append(request.path.parent)
     yield
-    jax.clear_caches()
     if jax.config.jax_compilation_cache_dir is not None:  # A command ran in this process.
         jax.config.update("jax_compilation_cache_dir", None)
         compilation_cache.reset_cache()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 
@@ -36,6 +37,8 @@ def videos_fixture(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def test_ask_in_same_bucket_does_not_compile(session: Session, videos: list[Path]) -> None:
+    jax.clear_caches()  # Tests of other files compile the same programs.
+
     def ask(video: Path, question: str, frames: int) -> int:
         before = COMPILATIONS.count
         session.ask(session.encode_video(video, num_frames=frames), question)

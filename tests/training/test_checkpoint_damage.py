@@ -23,7 +23,7 @@ from xcomp_jax.training.step import TrainState, init_state
 
 CONFIG = dataclasses.replace(EXPERIMENT, stages=(BASE,))
 STEPS = (2, 4)
-DEFAULT_CASES, ALL_CASES = 40, 2000
+DEFAULT_CASES, ALL_CASES = 20, 2000
 
 
 def state_of(step: int) -> TrainState:
