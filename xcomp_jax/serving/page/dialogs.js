@@ -16,11 +16,16 @@ function showKeyDialog(refused) {
     byId("key-text").textContent =
       "The server did not accept this key. Check it and enter it again.";
   byId("key").value = "";
+  dialog.returnValue = "";
   dialog.showModal();
   // Without a key nothing works, so Escape keeps the dialog open.
   dialog.oncancel = (event) => event.preventDefault();
   return new Promise((resolve) => {
-    dialog.onclose = () => resolve(byId("key").value.trim());
+    dialog.onclose = () => {
+      if (dialog.returnValue === "ok") resolve(byId("key").value.trim());
+      // Browsers close a dialog at the second Escape in a row, whatever `oncancel` says.
+      else dialog.showModal();
+    };
   });
 }
 
