@@ -40,8 +40,8 @@ def pytest_configure(config: pytest.Config) -> None:
     if not config.getoption("--optimized"):
         compile_quickly()
     jax.config.update("jax_numpy_rank_promotion", "raise")
-    # Time depends on the load of the machine, not on the code under test.
-    hypothesis.settings.register_profile("suite", deadline=None)
+    # A run depends on the code alone: no limit of time, and the same examples every time.
+    hypothesis.settings.register_profile("suite", deadline=None, derandomize=True)
     hypothesis.settings.load_profile("suite")
     for text in config.getoption("--goldens"):
         folder = config.invocation_params.dir / text
