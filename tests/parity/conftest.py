@@ -18,7 +18,7 @@ from __future__ import annotations
 import ast
 import functools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +26,7 @@ import pytest
 
 from tests.parity import cases as goldens
 from tests.parity.cases import Case
+from tests.quick import compiled_for_computing
 from xcomp_jax.text.tokenizer import load_tokenizer
 
 if TYPE_CHECKING:
@@ -88,6 +89,16 @@ def tokenizer(case: Case) -> PreTrainedTokenizerBase:
             "recorded token ids are not compared; texts and label masks are, by the other tests"
         )
     return _load_tokenizer(folder)
+
+
+@pytest.fixture(scope="module")
+def optimized_with_goldens(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Optimizes programs if all recorded chats run: long ones compute more than they compile."""
+    if not request.config.getoption("--goldens"):
+        yield
+        return
+    with compiled_for_computing():
+        yield
 
 
 @functools.cache

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -17,7 +15,6 @@ import pytest
 from tests.parity.cases import Case, assert_parity
 from tests.parity.lm_run import Inputs, Run, run_prefill
 from tests.parity.recorded_model import recorded_model, split_ids
-from tests.quick import compiled_for_computing
 from xcomp_jax.engine.programs import encode_clips
 from xcomp_jax.models import apply
 from xcomp_jax.models.xcomp import Params, XComp
@@ -28,12 +25,7 @@ PIXEL_ATOL, FEATURE_ATOL = 1e-5, 2e-5
 LOGIT_NOISE_FACTOR = 4
 
 
-@pytest.fixture(scope="module", autouse=True)
-def compile_for_computing(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Optimizes the programs of long chats, which only --goldens runs."""
-    is_long = bool(request.config.getoption("--goldens"))
-    with compiled_for_computing() if is_long else contextlib.nullcontext():
-        yield
+pytestmark = pytest.mark.usefixtures("optimized_with_goldens")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,6 @@ from tests.parity.lm_run import NOISE_FACTOR
 from tests.parity.merging_ties import other_merges
 from tests.parity.recorded_model import recorded_model, split_ids
 from tests.parity.test_clip_scores import selection_of
-from tests.quick import compiled_for_computing
 from xcomp_jax.config import SelectionConfig
 from xcomp_jax.engine.clips import MemoryClipCache, VideoClips
 from xcomp_jax.engine.engine import Engine
@@ -39,6 +38,8 @@ SCORE_NOISE = 5e-8
 PUBLISHED_REPETITION_PENALTY = 1.1
 """From the published generation_config.json, active in every recording
 (docs/reference_behaviour.md#evaluation)."""
+
+pytestmark = pytest.mark.usefixtures("optimized_with_goldens")
 
 # Of the encoder's features, recorded by the case `vision`.
 VISION_NOISE = 3e-6
@@ -224,7 +225,6 @@ def test_selection_full_windows_equal_chats(case: Case, request: pytest.FixtureR
     """Runs chats with windows of 576 frames."""
     if not request.config.getoption("--goldens"):
         pytest.skip("windows of true size take minutes; --goldens DIR runs them")
-    with compiled_for_computing():
-        for meta, arrays in variants(case):
-            if meta["true_constants"]:
-                check_chat(case, meta, arrays)
+    for meta, arrays in variants(case):
+        if meta["true_constants"]:
+            check_chat(case, meta, arrays)
