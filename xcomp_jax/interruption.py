@@ -7,6 +7,7 @@ return to Python in time, or at a second signal, it ends the child processes and
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import gc
 import os
@@ -71,6 +72,7 @@ class Watch:
         for number in SIGNALS:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._raise)
+        atexit.register(self._ignore_signals)  # before other modules do, so that it runs last
         sys.unraisablehook = self._report_unraisable
         self._thread = threading.Thread(target=self._watch, name="signals", daemon=True)
         self._thread.start()
@@ -83,6 +85,7 @@ class Watch:
         for number in SIGNALS:
             if signal.getsignal(number) == self._raise:
                 signal.signal(number, signal.SIG_DFL)
+        atexit.unregister(self._ignore_signals)
         sys.unraisablehook = sys.__unraisablehook__
         os.write(self._wakeup[1], b"\0")
         self._thread.join()
@@ -120,6 +123,14 @@ class Watch:
         self._number, self._swallowed = number, False
         self._raised.set()
         raise KeyboardInterrupt if number == signal.SIGINT else Terminated
+
+    def _ignore_signals(self) -> None:
+        """Ignores signals while the interpreter closes: the work is done, its exit code is known.
+
+        Python would restore the default handlers, which end the process without a line.
+        """
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
 
     def _report_unraisable(self, unraisable: Any) -> None:
         """Raises the interruption again where Python had to ignore it, as in a destructor."""

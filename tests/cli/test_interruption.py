@@ -77,10 +77,19 @@ import atexit
 atexit.register(lambda: (print("ready", flush=True), time.sleep(60)))
 """
 
+AT_TEARDOWN = """
+class Last:
+    write, sleep = os.write, time.sleep  # modules are gone by then
+    def __del__(self):
+        Last.write(1, b"ready\\n")
+        Last.sleep(1)
+sys.modules["__main__"].last = Last()
+"""
+
 
 def started(work: str, handler: str = "default_int_handler") -> subprocess.Popen[str]:
     """Starts a command that runs `work` and waits until it prints that it is ready."""
-    program = "import ctypes, signal, subprocess, sys, tempfile, threading, time\n"
+    program = "import ctypes, os, signal, subprocess, sys, tempfile, threading, time\n"
     program += "from xcomp_jax.interruption import run_command\n"
     program += f"def run():\n{textwrap.indent(work, '    ')}\n    return 0\n"
     # A suite that runs as a background job ignores SIGINT, and so would its children.
@@ -179,6 +188,14 @@ def test_command_interrupted_after_its_work_ends_quietly() -> None:
     assert line_of(process) == "ready"
     assert output_after(process, signal.SIGINT) == ("", "xcomp test: interrupted\n")
     assert process.returncode == 130
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_command_signalled_while_python_closes_succeeds(number: int) -> None:
+    process = started(AT_TEARDOWN)
+    assert line_of(process) == "ready"
+    assert output_after(process, number) == ("", "")
+    assert process.returncode == 0
 
 
 def test_supervised_command_forwards_sigint_to_child() -> None:
