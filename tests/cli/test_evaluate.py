@@ -99,6 +99,23 @@ def test_evaluate_chosen_ids_asks_those(
     assert "no question has the id 'x'" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("part", [("--ids", "action_sequence-3"), ("--limit", "2")])
+def test_evaluate_part_again_keeps_report_of_whole(
+    part: tuple[str, str],
+    root: Path,
+    mvbench: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    options = arguments(root, mvbench, tmp_path / "run")
+    assert main(options) == 0
+    report = tmp_path / "run" / "mvbench" / "report.md"
+    whole, printed = report.read_bytes(), capsys.readouterr().out
+    assert main([*options, *part]) == 0
+    assert report.read_bytes() == whole
+    assert capsys.readouterr().out == printed
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

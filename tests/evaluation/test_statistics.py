@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from xcomp_jax.evaluation import statistics
 from xcomp_jax.evaluation.statistics import (
     LEVEL,
     clustered_error,
@@ -78,6 +79,21 @@ def test_intervals_simulated_videos_cover_level() -> None:
     assert abs(bootstrap / runs - LEVEL) <= 0.02
     assert abs(clustered / runs - LEVEL) <= 0.02
     assert plain / runs < LEVEL - 0.1  # Control: questions of a video are not independent.
+
+
+@pytest.mark.parametrize("expanded", [True, False])
+def test_interval_of_ten_videos_covers_level(
+    expanded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not expanded:
+        monkeypatch.setattr(statistics, "_expanded_tail", lambda clusters: (1 - LEVEL) / 2)
+    rng = np.random.default_rng(5)
+    runs, covered = 600, 0
+    for run in range(runs):
+        scores, videos = simulated_scores(rng, videos=10)
+        interval = estimate(scores, videos, seed=run, resamples=500).interval
+        covered += interval.low <= 0.5 <= interval.high
+    assert (abs(covered / runs - LEVEL) <= 0.02) == expanded
 
 
 def test_paired_interval_simulated_runs_cover_level() -> None:

@@ -20,13 +20,20 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkRun:
-    """One benchmark of a command: its task, settings, data folder and chosen questions."""
+    """One benchmark of a command: its task, settings and data folder.
+
+    Attributes:
+        questions: the questions to ask.
+        benchmark: all questions that the protocol asks; the report covers those with an answer, so
+            that a part asked again does not take the place of the whole.
+    """
 
     name: str
     task: Task
     protocol: ProtocolConfig
     data: Path
     questions: list[Question]
+    benchmark: list[Question]
 
     def dtype(self, options: argparse.Namespace) -> DType | None:
         """Returns the dtype to load the model in: --dtype, else the protocol's."""
@@ -63,10 +70,13 @@ class BenchmarkRun:
         from xcomp_jax.evaluation.run_folder import rows_of
         from xcomp_jax.evaluation.write_report import PAGE, build_report, write_report
 
-        if not complete and not rows_of(folder):
+        rows = rows_of(folder)
+        if not complete and not rows:
             print(f"{self.name}: this part has no videos", file=sys.stderr)
             return
-        report = build_report(self.task, self.questions, folder, record, self.data)
+        covered = {question.id for question in self.questions} | {row.id for row in rows.values()}
+        questions = [question for question in self.benchmark if question.id in covered]
+        report = build_report(self.task, questions, folder, record, self.data)
         write_report(folder, report)
         estimate = report.headline.estimate
         interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"
@@ -84,6 +94,7 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
     Raises:
         ValueError: unknown benchmark or question, wrong data folder, or invalid settings.
     """
+    from xcomp_jax.evaluation.grouping import choose_questions
     from xcomp_jax.evaluation.prepare_session import require_supported
     from xcomp_jax.evaluation.protocol import load_protocol
 
@@ -92,12 +103,14 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
         task = _task_of(name)
         protocol = _with_options(load_protocol(name, options.protocol or "published"), options)
         data = data_folder(options.data, task, names)
+        benchmark = _questions(task, data, protocol)
         run = BenchmarkRun(
             name=name,
             task=task,
             protocol=protocol,
             data=data,
-            questions=_questions(task, data, protocol, options),
+            questions=choose_questions(benchmark, limit=options.limit, ids=options.ids or ()),
+            benchmark=benchmark,
         )
         require_supported(protocol, run.questions)
         runs.append(run)
@@ -116,12 +129,14 @@ def score_runs(options: argparse.Namespace) -> int:
         task, data = _task_of(name), Path(record.data)
         if options.data is not None:
             data = data_folder(options.data, task, names)
+        questions = _questions(task, data, record.protocol)
         run = BenchmarkRun(
             name=name,
             task=task,
             protocol=record.protocol,
             data=data,
-            questions=_questions(task, data, record.protocol, options),
+            questions=questions,
+            benchmark=questions,
         )
         run.report(folder, record, complete=True)
     return 0
@@ -155,14 +170,10 @@ def _task_of(name: str) -> Task:
     return task_named(name.removesuffix("_subtitles"))
 
 
-def _questions(
-    task: Task, data: Path, protocol: ProtocolConfig, options: argparse.Namespace
-) -> list[Question]:
+def _questions(task: Task, data: Path, protocol: ProtocolConfig) -> list[Question]:
     from xcomp_jax.evaluation.check import fitting, in_subset
-    from xcomp_jax.evaluation.grouping import choose_questions
 
-    questions = fitting(in_subset(task.load(data), protocol.subset), protocol.sampling.max_frames)
-    return choose_questions(questions, limit=options.limit, ids=options.ids or ())
+    return fitting(in_subset(task.load(data), protocol.subset), protocol.sampling.max_frames)
 
 
 def _with_options(protocol: ProtocolConfig, options: argparse.Namespace) -> ProtocolConfig:

@@ -28,11 +28,11 @@ if TYPE_CHECKING:
     from xcomp_jax.token_store import TokenStore
 
 DESCRIPTION = """Asks a model all questions of one or several benchmarks with the settings of a
-published run, scores the answers and writes a report (RUN/NAME/report.md and report.html). A video
-is decoded and encoded once for all of its questions. After an interruption, run the command again,
-with any number of processes: questions with an answer are not asked again. A video that cannot be
-read costs its own questions, which count as wrong. docs/guide_benchmarks.md describes the data
-folders."""
+published run and scores the answers. The report (RUN/NAME/report.md and report.html) covers all
+answers in RUN. A video is decoded and encoded once for all of its questions. After an interruption,
+run the command again, with any number of processes: questions with an answer are not asked again. A
+video that cannot be read costs its own questions, which count as wrong. docs/guide_benchmarks.md
+describes the data folders."""
 
 EXAMPLES = """examples:
   xcomp evaluate --benchmark lvbench --data /data/LVBench --checkpoint checkpoints/xcomp-2b \\
@@ -50,7 +50,7 @@ Exit codes: 0 report written, 2 wrong options, data or checkpoint, or nothing wa
 
 NOT_FOR_SCORING = (
     *("out", "checkpoint", "revision", "dtype", "mesh", "store", "store_gib"),
-    *("protocol", "frames", "select", "repeats", "shard"),
+    *("protocol", "frames", "select", "repeats", "limit", "ids", "shard"),
 )
 """Options that have no effect with --score-only."""
 

@@ -101,12 +101,18 @@ def macro_error(groups: Sequence[tuple[ArrayLike, Sequence[Hashable]]]) -> float
 def bootstrap_interval(
     scores: ArrayLike, clusters: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES
 ) -> Interval:
-    """Resamples whole clusters and returns percentiles of the mean over their questions."""
+    """Resamples whole clusters and returns percentiles of the mean over their questions.
+
+    The percentiles lie further out the fewer clusters there are ("expanded percentile interval",
+    Hesterberg, arXiv 1411.5279): plain ones miss the mean of ten videos about twice as often.
+    """
     values = _scores(scores)
     numbers = cluster_numbers(np.asarray(clusters).tolist(), len(values))
     sums, sizes = np.bincount(numbers, values), np.bincount(numbers)
     counts = _resampled_counts(len(sizes), seed, resamples)
-    return _percentiles((counts @ sums) / (counts @ sizes))
+    tail = _expanded_tail(len(sizes))
+    low, high = np.quantile((counts @ sums) / (counts @ sizes), [tail, 1 - tail])
+    return Interval(float(low), float(high))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -230,7 +236,10 @@ def _resampled_counts(clusters: int, seed: int, resamples: int) -> NDArray[np.in
     )
 
 
-def _percentiles(means: NDArray[np.float64]) -> Interval:
-    tail = 100 * (1 - LEVEL) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return Interval(float(low), float(high))
+def _expanded_tail(clusters: int) -> float:
+    """Returns the probability below the interval of a bootstrap over that many clusters."""
+    tail = (1 - LEVEL) / 2
+    if clusters == 1:
+        return tail  # all resamples are equal
+    quantile = stats.t.ppf(tail, clusters - 1) * math.sqrt(clusters / (clusters - 1))
+    return float(stats.norm.cdf(quantile))

@@ -135,9 +135,12 @@ def _attend_by_heads(
             scores = jnp.where(row[:, None] >= jnp.arange(keys)[None, :], scores, MASKED)
         if mask is not None:
             scores = jnp.where(mask[None, :], scores, MASKED)
-        lse = jax.nn.logsumexp(scores, axis=1)
-        weights = jnp.exp(scores - lse[:, None])
-        return jnp.matmul(weights.astype(value.dtype), value), lse
+        most = jax.lax.stop_gradient(jnp.max(scores, axis=1, keepdims=True))
+        weights = jnp.exp(scores - most)
+        total = jnp.sum(weights, axis=1, keepdims=True)
+        out = jnp.matmul(weights.astype(value.dtype), value, preferred_element_type=jnp.float32)
+        # The division of the outputs, H per row, is cheaper than that of the weights.
+        return (out / total).astype(value.dtype), (most + jnp.log(total))[:, 0]
 
     def one_head(head: tuple[Any, ...]) -> tuple[Array, Array]:
         blocks_of_head, *others = head
