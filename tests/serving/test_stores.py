@@ -10,14 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from xcomp_jax.serving import files
-from xcomp_jax.serving.errors import api_error_of
+from xcomp_jax.serving import files, resolve
+from xcomp_jax.serving.chat_request import Media
+from xcomp_jax.serving.errors import ApiError, api_error_of
 from xcomp_jax.serving.files import FileStore
 from xcomp_jax.serving.frame_request import FrameRequest
 from xcomp_jax.serving.library import Library
 from xcomp_jax.serving.media import MediaStore
 from xcomp_jax.serving.multipart import Upload
-from xcomp_jax.serving.settings import Limits
+from xcomp_jax.serving.resolve import Resolver
+from xcomp_jax.serving.settings import Limits, ServingConfig
 from xcomp_jax.serving.uploads import Uploads
 from xcomp_jax.serving.video import Source, Video
 
@@ -123,3 +125,31 @@ def test_file_store_of_killed_server_opens(tmp_path: Path) -> None:
     assert again.all() == [file]
     # Only the upload that was never answered is deleted.
     assert {path.name for path in store.root.iterdir()} == {file.id, "file-2", "file-3", "films"}
+
+
+def test_clients_own_ids_are_bounded_per_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resolve, "MAX_UUIDS", 2)
+    (tmp_path / "a.mp4").touch()
+    config = ServingConfig(data=tmp_path / "data", allowed_folders=(tmp_path,))
+    resolver = Resolver(
+        config,
+        FileStore(config.data / "files", Limits()),
+        MediaStore(config.data / "media", Limits()),
+        Library(config.data / "videos", None, lambda video, bounded=True: None),
+    )
+    named = ((tmp_path / "a.mp4").as_uri(),)
+    for uuid, owner, urls in [
+        ("one", "first", named),
+        ("two", "first", named),
+        ("one", "first", ()),
+        ("three", "first", named),  # "two" is forgotten
+        ("four", "second", named),
+    ]:
+        resolver.find(Media(urls, uuid, is_frames=False), owner=owner)
+    known = Media((), "one", is_frames=False)
+    assert resolver.find(known, owner="first") == resolver.url(named[0])
+    for uuid, owner in (("two", "first"), ("one", "second")):
+        with pytest.raises(ApiError, match=f"no video with uuid '{uuid}'"):
+            resolver.find(Media((), uuid, is_frames=False), owner=owner)

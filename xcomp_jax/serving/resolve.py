@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import re
 import threading
 from collections.abc import Callable
@@ -17,6 +18,9 @@ from xcomp_jax.serving.media import MediaStore, decode_base64, is_frame_list, pa
 from xcomp_jax.serving.settings import ServingConfig
 from xcomp_jax.serving.video import Source, Video
 
+MAX_UUIDS = 10_000
+"""Clients' own ids remembered per API key; the least recently used one is forgotten."""
+
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}):")
 
 
@@ -28,7 +32,7 @@ class Resolver:
     ) -> None:
         self._config, self._files, self._media = config, files, media
         self._library = library
-        self._uuids: dict[tuple[str, str], Source | Video] = {}
+        self._uuids: dict[str, collections.OrderedDict[str, Source | Video]] = {}
         self._lock = threading.Lock()
 
     def find(self, media: Media, *, owner: str) -> Source | Video:
@@ -40,22 +44,28 @@ class Resolver:
         Raises:
             ApiError: the URL is not allowed, invalid, or names nothing.
         """
-        key = (owner, media.uuid or "")
-        if not media.urls:
-            known = self._uuids.get(key)
-            if known is None:
+        found: Source | Video | None = None
+        if media.urls and media.is_frames:
+            found = self._frames(media.urls, media.fps)
+        elif media.urls:
+            found = self.url(media.urls[0], media.fps)
+        if media.uuid is None:
+            assert found is not None  # read_chat refuses parts without url and uuid
+            return found
+        with self._lock:
+            uuids = self._uuids.setdefault(owner, collections.OrderedDict())
+            found = found or uuids.get(media.uuid)
+            if found is None:
                 raise ApiError(
                     404,
                     f"there is no video with uuid {media.uuid!r:.100}; send its url once",
                     param="uuid",
                     code="not_found",
                 )
-            return known
-        fps = media.fps
-        found = self._frames(media.urls, fps) if media.is_frames else self.url(media.urls[0], fps)
-        if media.uuid is not None:
-            with self._lock:
-                self._uuids[key] = found
+            uuids[media.uuid] = found
+            uuids.move_to_end(media.uuid)
+            if len(uuids) > MAX_UUIDS:
+                uuids.popitem(last=False)
         return found
 
     def url(self, url: str, fps: float = 1.0) -> Source | Video:

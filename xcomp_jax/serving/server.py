@@ -19,17 +19,31 @@ from xcomp_jax.serving.services import Services
 HEADER_SECONDS = 10.0
 """Time that a connection has to send the headers of a request."""
 
+UNREAD_SECONDS = 60.0
+"""Time that a client has to read some of a response; players that pause ask for the rest again."""
+
 KEEP_ALIVE_SECONDS = 15
 MAX_CONNECTIONS = 512
 
 
 class Protocol(H11Protocol):
-    """HTTP/1.1 that closes connections whose headers do not arrive in time."""
+    """HTTP/1.1 that closes connections whose headers or readers do not come in time."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._deadline: asyncio.TimerHandle | None = None
+        self._unread: asyncio.TimerHandle | None = None
         self._expect_headers()
+
+    def pause_writing(self) -> None:
+        """Called when too much of a response is unread."""
+        super().pause_writing()
+        # Unlike `close`, which waits until everything is sent.
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        self._end_unread()
+        super().resume_writing()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
@@ -40,6 +54,7 @@ class Protocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end_deadline()
+        self._end_unread()
         super().connection_lost(exc)
 
     def _expect_headers(self) -> None:
@@ -50,6 +65,11 @@ class Protocol(H11Protocol):
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
+
+    def _end_unread(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
 
 class Server(uvicorn.Server):
