@@ -10,6 +10,7 @@ import pytest
 from xcomp_jax.models import tome
 from xcomp_jax.models.gelu import gelu
 from xcomp_jax.models.layer_norm import moments
+from xcomp_jax.ops.target import Target
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
@@ -28,7 +29,9 @@ def test_merging_by_products_equals_by_rows(dtype: str) -> None:
     assert np.abs(other - want).max() > 1
 
 
-def test_matches_equal_sort_and_argmax() -> None:
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_matches_equal_sort_and_argmax(platform: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tome, "current_target", lambda: Target(platform, ""))
     rng = np.random.default_rng(1)
     similarity = jnp.asarray(rng.integers(0, 9, (30, 30)), jnp.float32)  # many ties
     most, best = tome._first_largest(similarity)

@@ -8,7 +8,9 @@ import pytest
 
 from tests.parity.cases import assert_parity
 from tests.parity.merging_ties import Step, merged_clip, other_merges
+from xcomp_jax.models import tome
 from xcomp_jax.models.tome import merge_steps, merge_tokens
+from xcomp_jax.ops.target import Target
 
 ATOL, GAP_ATOL = 1e-5, 1e-6
 
@@ -16,7 +18,12 @@ merged_tokens = jax.jit(merge_tokens, static_argnums=(1, 2))
 
 
 @pytest.mark.golden("tome")
-def test_merge_tokens_recorded_clips_equal(case) -> None:
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])  # the form on accelerators, computed here
+def test_merge_tokens_recorded_clips_equal(
+    case, platform: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tome, "current_target", lambda: Target(platform, ""))
+    merged_tokens.clear_cache()
     recorded = {entry["name"]: entry for entry in case.meta["cases"]}
     inputs = case.io.matching(r".+__x")
     assert {name.removesuffix("__x") for name in inputs} == set(recorded)
@@ -56,7 +63,7 @@ def gaps_of(x: np.ndarray, heads: int, target: int) -> list[tuple[float, float]]
 def test_other_merges_noise_beyond_gap_found(case) -> None:
     entry = min(case.meta["cases"], key=lambda entry: entry["p"])
     x = case.io[f"{entry['name']}__x"]
-    default, _ = merged_tokens(x, entry["target"], entry["heads"])
+    default, _ = merge_tokens(x, entry["target"], entry["heads"])
     assert not other_merges(x[0], entry["target"], entry["heads"], noise=0.0)
     others = other_merges(x[0], entry["target"], entry["heads"], noise=1e-2)
     assert others

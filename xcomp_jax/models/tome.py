@@ -57,10 +57,29 @@ def source_similarity(
 ) -> Float[Array, "sources destinations"]:
     """Computes the cosine similarity of every even token to every odd one."""
     # The choice is piecewise constant in x; without the stop, the norm's gradient would add NaNs.
-    metric = jax.lax.stop_gradient(x).astype(jnp.float32)
-    metric = metric.reshape(x.shape[0], num_heads, -1).mean(axis=1)
+    metric = _mean_over_heads(jax.lax.stop_gradient(x), num_heads)
     metric = metric / jnp.linalg.norm(metric, axis=-1, keepdims=True)
     return jnp.matmul(metric[0::2], metric[1::2].T, precision=jax.lax.Precision.HIGHEST)
+
+
+def _mean_over_heads(x: Float[Array, "S D"], num_heads: int) -> Float[Array, "S head"]:
+    """Averages equal slices of the channels, in float32."""
+    size = x.shape[1] // num_heads
+    if current_target().platform == "cpu":
+        return x.astype(jnp.float32).reshape(-1, num_heads, size).mean(axis=1)
+    # Slices of 64 channels are half a vector of a TPU; the product is exact but for its sums.
+    average = jnp.tile(jnp.eye(size, dtype=x.dtype) / num_heads, (num_heads, 1))
+    return _product(x, average)
+
+
+def _product(a: Array, b: Array) -> Array:
+    """Multiplies matrices without rounding their elements; sums are float32."""
+    return jnp.matmul(
+        a,
+        b,
+        precision=jax.lax.Precision.HIGHEST if a.dtype == jnp.float32 else None,
+        preferred_element_type=jnp.float32,
+    )
 
 
 def merge_matches(
@@ -102,25 +121,28 @@ def _add_products(
     """
     chosen = place[None, :] == jnp.arange(sizes.shape[0])[:, None]
     weights = jnp.where(chosen, size[None, :], 0.0)
-    added = jnp.matmul(
-        weights.astype(x.dtype),
-        x,
-        precision=jax.lax.Precision.HIGHEST if x.dtype == jnp.float32 else None,
-        preferred_element_type=jnp.float32,
-    )
-    return sums + added, sizes + jnp.sum(weights, axis=1)
+    return sums + _product(weights.astype(x.dtype), x), sizes + jnp.sum(weights, axis=1)
 
 
 def _first_largest(similarity: Float[Array, "sources destinations"]) -> tuple[Array, Array]:
-    """Returns the largest similarity of every source, and its first place.
-
-    Two plain reductions: the pair of values and places that `jnp.argmax` reduces is computed one by
-    one on a CPU.
-    """
+    """Returns the largest similarity of every source, and its first place; NaN gives some place."""
+    places = jnp.broadcast_to(jnp.arange(similarity.shape[1]), similarity.shape)
+    if current_target().platform != "cpu":
+        # One reduction of pairs, which a TPU makes part of the product before it.
+        most, best = jax.lax.reduce((similarity, places), (-jnp.inf, 0), _larger, dimensions=(1,))
+        # The compiler keeps values that nobody uses in bfloat16, perhaps also while it compares.
+        return most, jnp.where(jnp.isfinite(most), best, 0)
+    # Two plain reductions: a CPU computes that of pairs one by one.
     most = jnp.max(similarity, axis=1)
-    places = jnp.arange(similarity.shape[1])[None, :]
-    is_most = ~(similarity < most[:, None])  # true also of NaN, which gives some place
+    is_most = ~(similarity < most[:, None])
     return most, jnp.min(jnp.where(is_most, places, similarity.shape[1] - 1), axis=1)
+
+
+def _larger(one: tuple[Array, Array], other: tuple[Array, Array]) -> tuple[Array, Array]:
+    """Returns the pair with the larger value, of equal values the one with the smaller place."""
+    (value, place), (other_value, other_place) = one, other
+    first = (value > other_value) | ((value == other_value) & (place < other_place))
+    return jnp.where(first, value, other_value), jnp.where(first, place, other_place)
 
 
 def _ranks(score: Float[Array, " sources"]) -> Int[Array, " sources"]:
