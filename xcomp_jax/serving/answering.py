@@ -1,32 +1,27 @@
-"""Answers questions in small units of device work: score, prefill, admit, decode.
+"""Answers questions in small units of device work: score, prefill, and decode (`decoding`).
 
-Questions about one video are scored in one pass, and all sequences whose caches have the same shape
-are decoded as one batch, which questions join and leave at any time.
+Questions about one video are scored in one pass, and questions with equal frames and text before
+them share one prefill.
 """
 
 from __future__ import annotations
 
 import collections
-import logging
 import threading
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 from xcomp_jax.account import Account
-from xcomp_jax.engine.row_batch import MAX_ROWS, MAX_STEPS, DecodedSequence, RowBatch
+from xcomp_jax.engine.row_batch import MAX_ROWS, DecodedSequence
 from xcomp_jax.inference.encoded_video import EncodedVideo
 from xcomp_jax.inference.selecting import select_frames
 from xcomp_jax.inference.session import Session
-from xcomp_jax.serving.errors import ApiError, api_error_of
+from xcomp_jax.serving.decoding import Decoding
+from xcomp_jax.serving.errors import ApiError
 from xcomp_jax.serving.memory import StateMemory
 from xcomp_jax.serving.metrics import Metrics
 from xcomp_jax.serving.question import Failure, Question, Tokens
 from xcomp_jax.serving.states import States
-
-logger = logging.getLogger(__name__)
-
-MAX_ACTIVE = 2 * MAX_ROWS
-"""Sequences decoded at a time, in all batches; bounds the device memory of their caches."""
 
 
 class Answering:
@@ -40,14 +35,11 @@ class Answering:
         self, session: Session, memory: StateMemory, metrics: Metrics, max_waiting: int
     ) -> None:
         self._session, self._states, self._metrics = session, States(memory), metrics
+        self._decoding = Decoding(session.engine, self._states, metrics)
         self._max_waiting = max_waiting
         self._lock = threading.Lock()
         self._waiting: collections.deque[Question] = collections.deque()
-        self._ready: list[Question] = []
-        self._active: dict[DecodedSequence, Question] = {}
-        self._batches: dict[Hashable, RowBatch] = {}
         self._forgotten: list[str] = []
-        self._turn = 0
 
     def forget(self, video_id: str) -> None:
         """Drops the states of a deleted video before the next unit of work."""
@@ -79,11 +71,11 @@ class Answering:
     @property
     def num_active(self) -> int:
         """Number of questions in progress."""
-        return len(self._ready) + len(self._active)
+        return self._decoding.num_questions
 
     def has_work(self) -> bool:
         """Returns True if `step` would do something."""
-        return bool(self._waiting or self._ready or self._active or self._forgotten)
+        return bool(self._waiting or self._decoding.num_questions or self._forgotten)
 
     def step(self) -> None:
         """Does one unit of preparation or admission, and one of decoding."""
@@ -92,33 +84,24 @@ class Answering:
         for video_id in forgotten:
             self._states.forget(video_id)
         self._release_over()
-        if not self._admit():
+        if not self._decoding.admit():
             self._prepare()
-            self._admit()
-        self._decode()
+            self._decoding.admit()
+        self._decoding.decode()
 
     def fail_all(self, error: ApiError) -> None:
         """Ends every question with an error."""
         with self._lock:
             waiting = [*self._waiting]
             self._waiting.clear()
-        for question in (*waiting, *self._ready, *self._active.values()):
+        for question in (*waiting, *self._decoding.drop_all()):
             question.emit(Failure(error))
-        self._ready, self._active, self._batches = [], {}, {}
-
-    # --- units ----------------------------------------------------------------------------------
 
     def _release_over(self) -> None:
         with self._lock:
             over = [question for question in self._waiting if question.is_over]
             self._waiting = collections.deque(q for q in self._waiting if q not in over)
-        over += [question for question in self._ready if question.is_over]
-        self._ready = [question for question in self._ready if question not in over]
-        for sequence, question in [*self._active.items()]:
-            if question.is_over:
-                del self._active[sequence]
-                self._batches[sequence.shape].release([sequence])
-                over.append(question)
+        over += self._decoding.release_over()
         self._metrics.cancelled.inc(sum(question.cancelled for question in over))
 
     def _prepare(self) -> None:
@@ -142,7 +125,8 @@ class Answering:
             for question in prepared:
                 self._begin(question)
         except Exception as error:
-            self._fail(group, error)
+            self._remove_waiting(group)
+            self._decoding.fail(group, error)
             return
         self._remove_waiting(prepared)
 
@@ -153,7 +137,7 @@ class Answering:
         begin = time.perf_counter()
         question.sequence = self._sequence_of(question)
         question.add_seconds("prefill", time.perf_counter() - begin)
-        self._ready.append(question)
+        self._decoding.add(question)
 
     def _score(self, questions: Sequence[Question]) -> None:
         """Scores the frames of one video for several questions in one pass."""
@@ -174,7 +158,7 @@ class Answering:
         begin = time.perf_counter()
         with Account() as account:
             results = self._session.score_questions(
-                [video] * len(new), list(new), lambda *_: self._decode()
+                [video] * len(new), list(new), lambda *_: self._decoding.decode()
             )
         seconds = time.perf_counter() - begin
         self._metrics.scored_together.observe(len(new))
@@ -207,94 +191,12 @@ class Answering:
             self._states.keep_cache(question, cache)
         return self._states.sequence_of(question, cache)
 
-    def _admit(self) -> bool:
-        """Lets ready questions join their batch; returns False if none can."""
-        room = MAX_ACTIVE - len(self._active)
-        waiting = [question.sequence for question in self._ready if question.sequence is not None]
-        first = next((s for s in waiting if room > 0 and self._batch_of(s).num_free), None)
-        if first is None:
-            return False
-        batch = self._batch_of(first)
-        joining = [
-            question
-            for question in self._ready
-            if question.sequence is not None
-            and question.sequence.shape == first.shape
-            and question.sequence.padded_ids == first.padded_ids
-        ][: min(batch.num_free, room)]
-        begin = time.perf_counter()
-        sequences = [question.sequence for question in joining if question.sequence is not None]
-        try:
-            batch.admit(sequences)
-        except Exception as error:
-            self._fail([*joining, *self._questions_of(batch)], error)
-            del self._batches[first.shape]
-            return True
-        self._ready = [question for question in self._ready if question not in joining]
-        self._active.update(zip(sequences, joining, strict=True))
-        self._metrics.rows.observe(len(batch.active))
-        for question in joining:
-            question.add_seconds("prefill", time.perf_counter() - begin)
-            question.add_seconds("first_token", time.perf_counter() - question.submitted)
-            question.emit_new()
-        self._finish_done(batch)
-        return True
-
-    def _decode(self) -> None:
-        """Decodes a few tokens of the next batch in turn."""
-        self._batches = {shape: b for shape, b in self._batches.items() if b.active}
-        if not self._batches:
-            return
-        self._turn += 1
-        batch = [*self._batches.values()][self._turn % len(self._batches)]
-        begin = time.perf_counter()
-        questions = self._questions_of(batch)
-        try:
-            batch.decode(MAX_STEPS)
-        except Exception as error:
-            self._fail(questions, error)
-            self._batches = {shape: b for shape, b in self._batches.items() if b is not batch}
-            return
-        self._metrics.rows.observe(len(questions))
-        for question in questions:
-            question.add_seconds("decode", time.perf_counter() - begin)
-            question.emit_new()
-        self._finish_done(batch)
-
-    def _finish_done(self, batch: RowBatch) -> None:
-        """Releases finished sequences and keeps their text for the next turn."""
-        done = [sequence for sequence in batch.active if sequence.done]
-        for sequence in done:
-            question = self._active.pop(sequence)
-            text, length = batch.text_of(sequence)
-            ids = (*question.ids, *sequence.generated)[:length]
-            self._states.keep_text(question, ids, text)
-        if done:
-            batch.release(done)
-
-    # --- helpers --------------------------------------------------------------------------------
-
-    def _batch_of(self, sequence: DecodedSequence) -> RowBatch:
-        return self._batches.setdefault(sequence.shape, RowBatch(self._session.engine))
-
     def _encoded(self, question: Question) -> EncodedVideo:
         encoded = question.video.encoded
         if encoded is None or question.video.deleted:
             raise ApiError(404, f"video {question.video.id} was deleted", code="not_found")
         return encoded
 
-    def _questions_of(self, batch: RowBatch) -> list[Question]:
-        return [self._active[sequence] for sequence in batch.active]
-
     def _remove_waiting(self, questions: Sequence[Question]) -> None:
         with self._lock:
             self._waiting = collections.deque(q for q in self._waiting if q not in questions)
-
-    def _fail(self, questions: Sequence[Question], error: Exception) -> None:
-        api_error = api_error_of(error, questions[0].video.name)
-        self._remove_waiting(questions)
-        self._ready = [question for question in self._ready if question not in questions]
-        for question in questions:
-            if question.sequence is not None:
-                self._active.pop(question.sequence, None)
-            question.emit(Failure(api_error))
