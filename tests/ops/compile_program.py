@@ -109,6 +109,7 @@ def _compiled(function: Any, arrays: Any) -> dict[str, Any]:
         return {"error": str(error)[:2000]}
     memory, text = program.memory_analysis(), program.as_text()
     calls = (
+        "pair_attention",
         "splash_mha_fwd",
         "splash_mha_dq",
         "splash_mha_dkv",
