@@ -36,6 +36,13 @@ def test_save_params_without_tokenizer_has_none(tmp_path: Path) -> None:
         load_tokenizer(str(tmp_path / "saved"))
 
 
+def test_checkpoint_named_with_parent_folder_is_read(tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    name = tmp_path / "other" / ".." / "saved"
+    save_params(name, TINY, tiny_params())
+    jax.tree.map(np.testing.assert_array_equal, load_params(name)[1], tiny_params())
+
+
 def test_save_params_holds_no_path_of_its_machine(tmp_path: Path) -> None:
     save_params(tmp_path / "saved", TINY, tiny_params())
     for path in (tmp_path / "saved").rglob("*"):

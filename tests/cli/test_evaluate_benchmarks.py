@@ -46,7 +46,12 @@ def test_evaluate_miniature_folder_scores_known_share(
     options = arguments(root, data, out, "--protocol", "vcf", "--select", "all")
     options[options.index("mvbench")] = benchmark
     assert main(options) == 0
-    assert capsys.readouterr().out.startswith(f"{benchmark}: {score} (")
+    printed, err = capsys.readouterr()
+    assert printed.startswith(f"{benchmark}: {score} (")
+    # Without its files, Video-MME's rule leaves the subtitles out.
+    warns = benchmark == "videomme_subtitles"
+    for text in (err, (out / benchmark / "report.md").read_text(encoding="utf-8")):
+        assert ("2 of 2 subtitle files are missing" in text) == warns
     rows = rows_in(out, benchmark)
     assert {row["frames"] for row in rows} == {64}, "shorter than the minimum: frames repeat"
     wrong = [row for row in rows if not row["scores"]["reference"]]

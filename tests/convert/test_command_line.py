@@ -93,7 +93,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
 folder = {str(source.parent)!r}
 codes = [main(["convert", "from-torch", folder + "/source", folder + "/x"]),
          main(["convert", "to-torch", folder + "/jax", folder + "/y"])]
-sys.exit(codes != [1, 1])
+sys.exit(codes != [2, 2])
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

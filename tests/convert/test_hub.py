@@ -201,7 +201,7 @@ def test_command_offline_uses_cached_commit(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out"
     torch_model.make(home / "hub" / "models--owner--name" / "snapshots" / COMMITS[0])
     done = run_command(home, REPOSITORY, str(out), HF_HUB_OFFLINE="1")
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert done.stderr.startswith(
         f"xcomp convert from-torch: {REPOSITORY}: no folder of this name, and the hub cannot be "
         "reached to resolve 'main'."

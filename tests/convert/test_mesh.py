@@ -38,7 +38,7 @@ def test_invalid_mesh_option_is_rejected(text: str, capsys: pytest.CaptureFixtur
 
 def test_mesh_unlike_devices_is_rejected(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = source.parent / "out"
-    assert main(["convert", "from-torch", str(source), str(out), "--mesh", "fsdp=4096"]) == 1
+    assert main(["convert", "from-torch", str(source), str(out), "--mesh", "fsdp=4096"]) == 2
     assert "does not fit" in capsys.readouterr().err
     assert not out.exists()
 

@@ -83,10 +83,10 @@ def test_force_keeps_folder_that_is_no_checkpoint(source: Path) -> None:
 def test_from_torch_returns_exit_codes(source: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = source.parent / "out"
     assert main(["convert", "from-torch", str(source), str(out)]) == 0
-    assert main(["convert", "from-torch", str(source), str(out)]) == 1
+    assert main(["convert", "from-torch", str(source), str(out)]) == 2
     assert "exists already" in capsys.readouterr().err
     torch_model.rewrite(source, **{Q_PROJ: None})
-    assert main(["convert", "from-torch", str(source), str(out), "--force"]) == 1
+    assert main(["convert", "from-torch", str(source), str(out), "--force"]) == 2
     assert f"missing: {Q_PROJ!r}" in capsys.readouterr().err
     with pytest.raises(SystemExit) as caught:
         main(["convert", "from-torch", str(source)])
@@ -102,7 +102,7 @@ def test_force_never_replaces_a_source(
     name = source if direction == "from-torch" else converted
     before = {path: path.read_bytes() for path in source.parent.rglob("*") if path.is_file()}
     for out in (name, name.parent, name / "out", other, name.parent / "." / name.name):
-        assert main(["convert", direction, str(name), str(out), "--force"]) == 1
+        assert main(["convert", direction, str(name), str(out), "--force"]) == 2
         message = capsys.readouterr().err
         assert "the source" in message or "not replaced, because" in message
         after = {path: path.read_bytes() for path in source.parent.rglob("*") if path.is_file()}

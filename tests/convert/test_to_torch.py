@@ -163,8 +163,8 @@ def test_to_torch_returns_exit_codes(
     command, out = ["convert", "to-torch"], str(checkpoint.parent / "torch")
     assert main([*command, str(checkpoint), out, "--max-shard-size", "2KB"]) == 0
     assert "file(s)" in capsys.readouterr().out
-    assert main([*command, str(checkpoint), out]) == 1
-    assert main([*command, str(source), out + "-2"]) == 1
+    assert main([*command, str(checkpoint), out]) == 2
+    assert main([*command, str(source), out + "-2"]) == 2
     assert "not a checkpoint" in capsys.readouterr().err
 
 

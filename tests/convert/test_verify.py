@@ -135,7 +135,7 @@ def test_verify_returns_exit_codes(source: Path, capsys: pytest.CaptureFixture[s
     assert capsys.readouterr().out.endswith("EQUAL\n")
     assert main(["convert", "verify", str(source), str(other)]) == 1
     assert "DIFFERENT" in capsys.readouterr().out
-    assert main(["convert", "verify", str(source), str(source.parent / "nowhere")]) == 1
+    assert main(["convert", "verify", str(source), str(source.parent / "nowhere")]) == 2
     assert "no such" in capsys.readouterr().err
 
 

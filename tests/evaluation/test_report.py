@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,6 +32,15 @@ def test_markdown_scores_beside_published() -> None:
     assert "## By question type" in text
     assert "- [q0](evidence/q0.html): answered no idea <b>, right is A (tv, 25.0 %)" in text
     assert "    xcomp evaluate --benchmark lvbench\n" in text
+
+
+def test_report_names_subset_of_protocol() -> None:
+    whole = report()
+    protocol = dataclasses.replace(whole.protocol, subset="duration=long")
+    for text in (part := dataclasses.replace(whole, protocol=protocol), whole):
+        for form in (to_markdown, to_html):
+            assert ("40 questions (duration=long only)" in form(text)) == (text is part)
+            assert ("only questions with duration=long" in form(text)) == (text is part)
 
 
 def test_markdown_table_cells_escaped() -> None:

@@ -34,6 +34,18 @@ def test_write_evidence_other_suffix_writes_nothing(tmp_path: Path, name: str) -
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("name", ["notes.html", "questions.json"])
+def test_evidence_replaces_only_evidence(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_text('{"questions": ["Who?"]}')
+    with pytest.raises(ValueError, match="was not written by `xcomp ask --evidence`"):
+        write_evidence(evidence(), path)
+    assert path.read_text() == '{"questions": ["Who?"]}'
+    path.write_text("")
+    for _ in range(2):
+        write_evidence(evidence(), path)
+
+
 def test_check_evidence_path_missing_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"folder .*missing does not exist"):
         check_evidence_path(tmp_path / "missing" / "answer.html")
@@ -64,7 +76,8 @@ def test_write_evidence_failure_keeps_old_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     target = tmp_path / "answer.html"
-    target.write_text("old")
+    write_evidence(evidence(), target)
+    old = target.read_text()
 
     def fail(_: object) -> str:
         raise MemoryError
@@ -72,4 +85,4 @@ def test_write_evidence_failure_keeps_old_file(
     monkeypatch.setitem(module.WRITERS, ".html", fail)
     with pytest.raises(MemoryError):
         write_evidence(evidence(), target)
-    assert target.read_text() == "old"
+    assert target.read_text() == old

@@ -332,6 +332,13 @@ def test_download_follows_no_foreign_redirect(
     assert "root:" not in reply.text
 
 
+def test_body_without_declared_type_names_header(server: Server) -> None:
+    form = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl -d sends
+    reply = server.http.post("/v1/chat/completions", content=b'{"messages": []}', headers=form)
+    assert reply.status_code == 415
+    assert "Content-Type: application/json" in reply.json()["error"]["message"]
+
+
 def test_slow_headers_and_bodies_are_cut(server: Server) -> None:
     host, port = server.url.removeprefix("http://").split(":")
     with (

@@ -17,6 +17,7 @@ from xcomp_jax.config import ConfigError
 from xcomp_jax.experiment import load_experiment
 from xcomp_jax.training.export import export_newest
 from xcomp_jax.training.tune import tune
+from xcomp_jax.training.workdir import CONFIG_FILE, claim_workdir
 
 EXPERIMENT = "tiny_experiment.py"
 
@@ -170,7 +171,21 @@ def test_tune_finished_run_returns_stored_summary(
     assert (undisturbed / "checkpoint" / "config.json").stat().st_mtime_ns == stamp
 
 
+def test_workdir_without_training_takes_other_configuration(tmp_path: Path) -> None:
+    first = load_experiment(EXPERIMENTS / EXPERIMENT)
+    second = load_experiment(EXPERIMENTS / EXPERIMENT, ["seed=3"])
+    for config in (first, second):
+        with claim_workdir(tmp_path, config):
+            assert json.loads((tmp_path / CONFIG_FILE).read_text())["seed"] == config.seed
+    (tmp_path / "metrics.jsonl").touch()
+    with (
+        pytest.raises(ConfigError, match="another configuration"),
+        claim_workdir(tmp_path, first),
+    ):
+        pass
+
+
 def test_tune_other_configuration_raises(undisturbed: Path) -> None:
     config = load_experiment(EXPERIMENTS / EXPERIMENT, ["seed=3"])
-    with pytest.raises(ConfigError, match=r"another configuration \(differs in seed\)"):
+    with pytest.raises(ConfigError, match=r"another configuration \(seed: 3 instead of \d+\)"):
         tune(config, undisturbed)

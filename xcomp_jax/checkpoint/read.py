@@ -60,7 +60,7 @@ class CheckpointReader:
         self.model = _model(self.folder, config)
         self.source: dict[str, Any] = config["source"]
         self.sha256: dict[str, str] = config["sha256"]
-        self._params = (self.folder / PARAMS_FOLDER).absolute()
+        self._params = (self.folder / PARAMS_FOLDER).resolve()
         # Files of each array, removed once they are checked.
         self._unchecked: dict[str, dict[str, str]] = {}
         for file, checksum in config["files"].items():

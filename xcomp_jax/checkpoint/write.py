@@ -135,7 +135,7 @@ def _save_arrays(folder: Path, flat: Mapping[str, Any]) -> dict[str, str]:
     tree = traverse_util.unflatten_dict(leaves, sep="/")
     with _orbax_warnings_disabled(), ocp.Checkpointer(handler) as checkpointer:
         try:
-            checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(tree))
+            checkpointer.save(folder.resolve(), args=ocp.args.PyTreeSave(tree))
         except ValueError as error:  # TensorStore raises it for a full disk, for example.
             raise CheckpointError(f"{folder}: cannot be written: {error}") from error
     by_name = {path.replace("/", "."): path for path in leaves}

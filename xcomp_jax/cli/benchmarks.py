@@ -94,6 +94,8 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
     Raises:
         ValueError: unknown benchmark or question, wrong data folder, or invalid settings.
     """
+    from xcomp_jax.evaluation.check import subtitle_warning
+    from xcomp_jax.evaluation.errors import DataError
     from xcomp_jax.evaluation.grouping import choose_questions
     from xcomp_jax.evaluation.prepare_session import require_supported
     from xcomp_jax.evaluation.protocol import load_protocol
@@ -104,12 +106,18 @@ def requested_runs(options: argparse.Namespace) -> list[BenchmarkRun]:
         protocol = _with_options(load_protocol(name, options.protocol or "published"), options)
         data = data_folder(options.data, task, names)
         benchmark = _questions(task, data, protocol)
+        try:
+            questions = choose_questions(benchmark, limit=options.limit, ids=options.ids or ())
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
+        if protocol.subtitles and (warning := subtitle_warning(data, questions)):
+            print(f"{name}: warning: {warning}", file=sys.stderr)
         run = BenchmarkRun(
             name=name,
             task=task,
             protocol=protocol,
             data=data,
-            questions=choose_questions(benchmark, limit=options.limit, ids=options.ids or ()),
+            questions=questions,
             benchmark=benchmark,
         )
         require_supported(protocol, run.questions)
@@ -144,7 +152,7 @@ def score_runs(options: argparse.Namespace) -> int:
 
 def benchmark_names(text: str) -> list[str]:
     """Splits "mlvu,videomme" at its commas."""
-    return list(dict.fromkeys(name.strip() for name in text.split(",")))
+    return list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def data_folder(folder: Path, task: Task, names: Sequence[str]) -> Path:

@@ -219,12 +219,12 @@ def _size(text: str) -> int:
 
 
 def _run(name: str, command: Command, options: argparse.Namespace) -> int:
-    """Runs one conversion; an error is one message on stderr and exit code 1."""
+    """Runs one conversion; an error is one message on stderr and exit code 2."""
     try:
         _check_names(options)
     except ValueError as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        return 2
     # Heavy imports wait until here, so that --help answers at once.
     import jax
 
@@ -235,7 +235,7 @@ def _run(name: str, command: Command, options: argparse.Namespace) -> int:
         return command(options)
     except (ValueError, OSError) as error:
         print(f"{name}: {error}", file=sys.stderr)
-        return 1
+        return 2
 
 
 def _check_names(options: argparse.Namespace) -> None:

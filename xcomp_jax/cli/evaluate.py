@@ -39,7 +39,7 @@ EXAMPLES = """examples:
       --out runs/lvbench --store tokens
   xcomp evaluate --benchmark mlvu,videomme --data /data --checkpoint checkpoints/xcomp-2b \\
       --out runs/both --shard 0/4                             # and 1/4, 2/4, 3/4 elsewhere
-  xcomp evaluate --benchmark niah_single --checkpoint checkpoints/xcomp-2b \
+  xcomp evaluate --benchmark niah_single --checkpoint checkpoints/xcomp-2b \\
       --out runs/niah --store tokens                          # no films or photos needed
   srun xcomp evaluate --distributed --benchmark mlvu --data /data/MLVU \\
       --checkpoint checkpoints/xcomp-2b --out runs/mlvu

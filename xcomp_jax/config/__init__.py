@@ -29,6 +29,7 @@ from xcomp_jax.config.model import (
 from xcomp_jax.config.schema import (
     ConfigError,
     from_dict,
+    joined_names,
     to_dict,
     type_at,
 )
@@ -73,6 +74,7 @@ __all__ = [
     "StageConfig",
     "VisionConfig",
     "from_dict",
+    "joined_names",
     "mesh_on",
     "on_devices",
     "to_dict",

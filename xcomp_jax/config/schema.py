@@ -28,6 +28,20 @@ def to_dict(config: Any) -> dict[str, Any]:
     )
 
 
+def joined_names(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Joins the names of nested mappings, and places of lists of mappings, by dots."""
+    if isinstance(values, dict):
+        items = {str(name): value for name, value in values.items()}
+    elif isinstance(values, (list, tuple)) and values and isinstance(values[0], dict):
+        items = {str(place): value for place, value in enumerate(values)}
+    else:
+        return {prefix: values}
+    joined: dict[str, Any] = {}
+    for name, value in items.items():
+        joined |= joined_names(value, f"{prefix}.{name}" if prefix else name)
+    return joined
+
+
 def from_dict(schema: type, values: Any, path: str = "") -> Any:
     """Builds the dataclass `schema` from nested mappings.
 

@@ -53,6 +53,8 @@ class FolderReport:
     """Ids of questions whose annotated answer is not among the options; they count as wrong."""
     without_prompt: tuple[str, ...] = ()
     """Reasons for which questions have no prompt, such as a damaged subtitle file; they fail."""
+    subset: str = ""
+    """`ProtocolConfig.subset`; `question_set` is that of all questions."""
 
     @property
     def usable(self) -> bool:
@@ -69,6 +71,8 @@ class FolderReport:
     def text(self) -> str:
         """Several lines for a terminal: the set, each status, and the first faults."""
         lines = [self.question_set.text]
+        if self.subset:
+            lines.append(f"the protocol asks only questions with {self.subset}:")
         for status in ("ok", "short", "missing", "unreadable", "no frames"):
             videos, questions = self.count(status)
             if videos:
@@ -126,6 +130,7 @@ def check_folder(
             question.id for question in questions if question.gold is None and question.span is None
         ),
         without_prompt=tuple(_prompt_faults(task, questions, folder, protocol)),
+        subset=protocol.subset,
     )
 
 
@@ -157,6 +162,15 @@ def fitting(questions: Sequence[Question], max_frames: int) -> list[Question]:
             f"the shortest haystack has {least:,} frames, more than --frames {max_frames:,}"
         )
     return found
+
+
+def subtitle_warning(folder: Path, questions: Sequence[Question]) -> str:
+    """Returns a sentence about missing subtitle files; empty if there are none."""
+    missing = _missing_subtitles(folder, questions)
+    if not missing:
+        return ""
+    total = len({question.subtitles for question in questions if question.subtitles})
+    return f"{len(missing):,} of {total:,} subtitle files are missing, such as {missing[0]}"
 
 
 def _find(finder: VideoFinder, question: Question) -> Place | DataError:

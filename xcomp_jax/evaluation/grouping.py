@@ -63,8 +63,8 @@ def choose_questions(
         known = {question.id for question in questions}
         if unknown := [name for name in ids if name not in known]:
             raise DataError(
-                f"no question has the id {unknown[0]!r}; ids look like "
-                f"{', '.join(repr(question.id) for question in questions[:3])}"
+                f"no question has the id {unknown[0]!r}; several ids are separated by spaces, and "
+                f"look like {', '.join(repr(question.id) for question in questions[:3])}"
             )
         chosen = [question for question in questions if question.id in set(ids)]
     return chosen[:limit]

@@ -15,6 +15,7 @@ from xcomp_jax.evaluation.report_tables import (
     protocol_lines,
     published_table,
     rule_note,
+    subset_note,
     subtitle_note,
 )
 
@@ -28,8 +29,9 @@ def to_markdown(report: Report) -> str:
     interval = f"{percent(estimate.interval.low)} to {percent(estimate.interval.high)}"
     parts = [
         f"# {report.task.title}: {percent(estimate.mean)} ({interval})",
-        f"{estimate.questions:,} questions on {estimate.videos:,} videos, scored "
-        f"{rule_note(report)}; 95 % interval by bootstrap over videos; {subtitle_note(report)}.",
+        f"{estimate.questions:,} questions{subset_note(report)} on {estimate.videos:,} videos, "
+        f"scored {rule_note(report)}; 95 % interval by bootstrap over videos; "
+        f"{subtitle_note(report)}.",
         *(f"**Warning:** {warning}." for warning in report.summary.warnings),
         markdown_table(*mode_table(report)),
         ERROR_NOTE,

@@ -16,6 +16,7 @@ from xcomp_jax.evaluation.report_tables import (
     protocol_lines,
     published_table,
     rule_note,
+    subset_note,
     subtitle_note,
     with_error,
 )
@@ -83,7 +84,7 @@ def _header(report: Report) -> str:
 <p class="about">{escape_html(report.task.title)}</p>
 <h1 class="score">{percent(estimate.mean)}</h1>
 <p class="summary">95 % interval {low} to {high}, by bootstrap over {estimate.videos:,} videos.
-{estimate.questions:,} questions, scored {rule_note(report)};
+{estimate.questions:,} questions{escape_html(subset_note(report))}, scored {rule_note(report)};
 {subtitle_note(report)}.{incomplete}</p>
 </header>"""
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from xcomp_jax.config import ConfigError, ProtocolConfig, from_dict, to_dict
+from xcomp_jax.config import ConfigError, ProtocolConfig, from_dict, joined_names, to_dict
 
 SYSTEMS = ("published", "vcf")
 
@@ -41,7 +41,7 @@ def load_protocol(benchmark: str, protocol: str | Path = "published") -> Protoco
 
 def departures(config: ProtocolConfig, base: ProtocolConfig) -> list[str]:
     """Lists the settings that differ from those of `base`, as "name: value instead of value"."""
-    ours, theirs = _flat(to_dict(config)), _flat(to_dict(base))
+    ours, theirs = joined_names(to_dict(config)), joined_names(to_dict(base))
     skipped = ("published", "not_pinned", "system")
     return [
         f"{name}: {ours.get(name)} instead of {theirs.get(name)}"
@@ -77,12 +77,3 @@ def _user_module(path: Path) -> Any:
     if not hasattr(module, "get_config"):
         raise ConfigError(f"{path}: defines no get_config()")
     return module
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Joins the keys of nested mappings by dots."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        key = f"{prefix}{name}"
-        flat |= _flat(value, f"{key}.") if isinstance(value, dict) else {key: value}
-    return flat

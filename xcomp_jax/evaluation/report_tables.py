@@ -115,11 +115,18 @@ def protocol_lines(report: Report) -> list[str]:
         f"second; {selection_note(protocol.selection)}",
         f"greedy, up to {protocol.max_new_tokens:,} tokens, repetition penalty "
         f"{protocol.repetition_penalty:g}; {subtitle_note(report)}",
+        *([f"only questions with {protocol.subset}"] if protocol.subset else []),
         *(f"not determined by public code: {line}" for line in protocol.not_pinned),
         f"data: {info.question_set}",
         f"checkpoint: {info.checkpoint}, hash {info.checkpoint_hash}",
         f"code: {info.version}; devices: {info.devices}",
     ]
+
+
+def subset_note(report: Report) -> str:
+    """Returns the category to which the protocol limits the questions, in brackets."""
+    subset = report.protocol.subset
+    return f" ({subset} only)" if subset else ""
 
 
 def rule_note(report: Report) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from xcomp_jax.evaluation.answers import read_answers
+from xcomp_jax.evaluation.check import subtitle_warning
 from xcomp_jax.evaluation.errors import DataError
 from xcomp_jax.evaluation.hardest import hardest_questions
 from xcomp_jax.evaluation.markdown import FIGURE, to_markdown
@@ -43,7 +45,10 @@ def build_report(
     rows = latest_rows(rows_of(folder).values())
     if not rows:
         raise DataError(f"{folder} has no rows; no question was asked")
+    data = data or Path(record.data)
     summary = score_rows(task, questions, rows)
+    if record.protocol.subtitles and (warning := subtitle_warning(data, questions)):
+        summary = dataclasses.replace(summary, warnings=(warning, *summary.warnings))
     groups = summary.modes[record.protocol.headline].groups
     return Report(
         task=task,
@@ -53,7 +58,7 @@ def build_report(
             read_answers(task, questions, rows),
             groups[task.macro_over],
             folder,
-            data or Path(record.data),
+            data,
             record.protocol,
         ),
         summary=summary,

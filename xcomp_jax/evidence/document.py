@@ -8,6 +8,9 @@ from collections.abc import Iterable
 
 from xcomp_jax.evidence.wording import escape_html
 
+GENERATOR = '<meta name="generator" content="xcomp">'
+"""Tells pages of this project from others."""
+
 
 def html_document(title: str, parts: Iterable[str], style: str) -> str:
     """Returns a page with one style sheet; empty `parts` are left out.
@@ -24,6 +27,7 @@ def html_document(title: str, parts: Iterable[str], style: str) -> str:
 <head>
 <meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="{policy}">
+{GENERATOR}
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="color-scheme" content="light dark">
 <link rel="icon" href="data:,">

@@ -138,6 +138,15 @@ def install_error_handlers(app: FastAPI) -> None:
 
     def respond_invalid(request: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)
+        content_type = request.headers.get("content-type", "missing")
+        if isinstance(error.body, bytes) and "json" not in content_type:
+            # FastAPI parses only bodies that are declared as JSON; curl's default is a form.
+            return ApiError(
+                415,
+                f"the Content-Type is {content_type[:100]}; send the header "
+                "Content-Type: application/json",
+                code="content_type",
+            ).response()
         return _invalid(error.errors()).response()
 
     for kind in (ApiError, ValueError, OSError, Exception):

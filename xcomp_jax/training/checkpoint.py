@@ -53,7 +53,7 @@ class StageCheckpoints:
     def __init__(self, folder: Path, config: ExperimentConfig, stage: StageConfig) -> None:
         self._config, self._stage = config, stage
         silence_orbax()
-        self._folder = folder.absolute()
+        self._folder = folder.resolve()
         self._manager = ocp.CheckpointManager(
             self._folder,
             options=ocp.CheckpointManagerOptions(

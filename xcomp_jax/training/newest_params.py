@@ -47,9 +47,7 @@ def _read_newest(folder: Path, target: Params) -> Params | None:
         partial_restore=True,
     )
     options = ocp.CheckpointManagerOptions(read_only=True)
-    with ocp.CheckpointManager(
-        folder.absolute(), options=options, item_names=("state",)
-    ) as manager:
+    with ocp.CheckpointManager(folder.resolve(), options=options, item_names=("state",)) as manager:
         while (step := manager.latest_step()) is not None:
             checkpoint = folder / str(step)
             try:

@@ -9,11 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from xcomp_jax.config import ConfigError, ExperimentConfig, to_dict
+from xcomp_jax.config import ConfigError, ExperimentConfig, joined_names, to_dict
 from xcomp_jax.files import read_json, write_json
 from xcomp_jax.processes import is_first
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, LOCK_FILE = "config.json", ".lock"
+
+SHOWN = 3
+"""Differences that an error names."""
 
 # A run may continue with other values of these: they do not change the final parameters.
 FREE_FIELDS = (
@@ -37,7 +40,7 @@ def claim_workdir(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
         ValueError: its config.json is damaged.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / ".lock").open("w") as lock:
+    with (workdir / LOCK_FILE).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -50,7 +53,9 @@ def claim_workdir(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
 
 def _check_or_write_config(config: ExperimentConfig, workdir: Path) -> None:
     path, values = workdir / CONFIG_FILE, to_dict(config)
-    if not path.exists():
+    # A run that ended before it trained, for lack of data for example, ties the folder to nothing.
+    is_unused = {entry.name for entry in workdir.iterdir()} <= {LOCK_FILE, CONFIG_FILE}
+    if is_unused or not path.exists():
         write_json(path, values)
         return
     stored = read_json(path, remedy="restore it, or use another --workdir")
@@ -58,12 +63,17 @@ def _check_or_write_config(config: ExperimentConfig, workdir: Path) -> None:
     for field in FREE_FIELDS:
         values.pop(field), stored.pop(field, None)
     if stored != values:
-        fields = sorted(
-            key for key in values.keys() | stored.keys() if values.get(key) != stored.get(key)
-        )
+        ours, theirs = joined_names(values), joined_names(stored)
+        changes = [
+            f"{name}: {ours.get(name)!r} instead of {theirs.get(name)!r}"
+            for name in sorted(ours.keys() | theirs.keys())
+            if ours.get(name) != theirs.get(name)
+        ]
+        more = f"; {len(changes) - SHOWN} more" if len(changes) > SHOWN else ""
         raise ConfigError(
-            f"{workdir} holds a run with another configuration (differs in {', '.join(fields)}); "
-            "use another --workdir, or the configuration stored there"
+            f"{workdir} holds a run with another configuration "
+            f"({'; '.join(changes[:SHOWN])}{more}); use another --workdir, or the configuration "
+            "stored there"
         )
 
 

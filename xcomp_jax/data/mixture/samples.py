@@ -220,5 +220,8 @@ def _why_empty(mixture: Mixture) -> str:
             f"{mixture.sets[first.set].json_path!r}: {first.message}"
         )
     if not reasons:
-        return "no entry is selected; widen this share, or the sampling_strategy of the sets"
+        return (
+            "no entry is selected; widen this share, or the sampling_strategy of the sets "
+            "(first2:N is the second N of a shuffled set, so that first2:100% is empty)"
+        )
     return "; ".join(reasons)

@@ -43,7 +43,8 @@ def task_named(name: str) -> Task:
         DataError: unknown name.
     """
     if name not in TASKS:
-        raise DataError(f"unknown benchmark {name!r}; known: {', '.join(TASKS)}")
+        known = ", ".join((*TASKS, "videomme_subtitles"))
+        raise DataError(f"unknown benchmark {name!r}; known: {known}")
     return TASKS[name]
 
 
