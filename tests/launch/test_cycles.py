@@ -96,7 +96,7 @@ def test_shares_of_peak_do_not_fall(machine: str) -> None:
         pytest.skip(f"compiling for {machine} needs: {command}")
     arguments = ["bench", "cycles", machine, "--check", "docs/cycles.md"]
     process = subprocess.run(
-        [sys.executable, "-m", "xcomp_jax", *arguments],
+        [sys.executable, "-m", "xcomp_jax.cli.main", *arguments],
         cwd=REPO,
         env=environment_of_users(),
         capture_output=True,
