@@ -53,12 +53,14 @@ def claim_workdir(workdir: Path, config: ExperimentConfig) -> Iterator[None]:
 
 def _check_or_write_config(config: ExperimentConfig, workdir: Path) -> None:
     path, values = workdir / CONFIG_FILE, to_dict(config)
-    # A run that ended before it trained, for lack of data for example, ties the folder to nothing.
-    is_unused = {entry.name for entry in workdir.iterdir()} <= {LOCK_FILE, CONFIG_FILE}
-    if is_unused or not path.exists():
+    if not path.exists():
         write_json(path, values)
         return
     stored = read_json(path, remedy="restore it, or use another --workdir")
+    # A run that ended before it trained, for lack of data for example, ties the folder to nothing.
+    if {entry.name for entry in workdir.iterdir()} <= {LOCK_FILE, CONFIG_FILE}:
+        write_json(path, values)
+        return
     values = json.loads(json.dumps(values))
     for field in FREE_FIELDS:
         values.pop(field), stored.pop(field, None)
