@@ -177,6 +177,12 @@ def test_workdir_without_training_takes_other_configuration(tmp_path: Path) -> N
     for config in (first, second):
         with claim_workdir(tmp_path, config):
             assert json.loads((tmp_path / CONFIG_FILE).read_text())["seed"] == config.seed
+    own = (tmp_path / CONFIG_FILE).read_text()
+    (tmp_path / CONFIG_FILE).write_text('{"model_type": "other"}')
+    with pytest.raises(ConfigError, match="another configuration"), claim_workdir(tmp_path, first):
+        pass
+    assert (tmp_path / CONFIG_FILE).read_text() == '{"model_type": "other"}'
+    (tmp_path / CONFIG_FILE).write_text(own)
     (tmp_path / "metrics.jsonl").touch()
     with (
         pytest.raises(ConfigError, match="another configuration"),

@@ -58,7 +58,8 @@ def _check_or_write_config(config: ExperimentConfig, workdir: Path) -> None:
         return
     stored = read_json(path, remedy="restore it, or use another --workdir")
     # A run that ended before it trained, for lack of data for example, ties the folder to nothing.
-    if {entry.name for entry in workdir.iterdir()} <= {LOCK_FILE, CONFIG_FILE}:
+    is_unused = {entry.name for entry in workdir.iterdir()} <= {LOCK_FILE, CONFIG_FILE}
+    if is_unused and stored.keys() == values.keys():  # a file of that name may be a stranger's
         write_json(path, values)
         return
     values = json.loads(json.dumps(values))
